@@ -1,0 +1,41 @@
+"""Topeng: masked diffusion language models, adapted to a language with parameter-efficient fine-tuning."""
+
+from pathlib import Path
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load"]
+
+
+def load(
+    model: str | Path,
+    adapter: str | Path | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    revision: str | None = None,
+) -> tuple[Any, Any]:
+    """A model in evaluation mode, and its tokenizer.
+
+    Args:
+        model: a checkpoint folder in its family's official layout, or a model id of the hub.
+        adapter: a folder that `topeng train` or peft left.
+        dtype: of the weights; that of the checkpoint without it.
+        device: a GPU where there is one, without it.
+        revision: commit of a model id.
+
+    Raises:
+        ModelError: the checkpoint or its tokenizer cannot be loaded.
+        AdapterError: the adapter does not fit the model.
+    """
+    from topeng.models import load_model, load_tokenizer
+    from topeng.text.chat import special_tokens
+
+    tokenizer = load_tokenizer(model, revision)
+    loaded = load_model(model, dtype, device, revision)
+    special = special_tokens(tokenizer)
+    loaded.generation_config.eos_token_id = [special.eos, special.eot]
+    if adapter is not None:
+        from topeng.adapt.methods import load_adapter
+
+        loaded = load_adapter(loaded, adapter)
+    return loaded, tokenizer

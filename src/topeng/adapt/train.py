@@ -1,0 +1,217 @@
+"""The training stages: a tiny base from scratch, or one adapter on a base; both by the same loss and trainer."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from transformers import TrainingArguments
+
+from topeng.adapt import methods
+from topeng.adapt.tiny import new_model, new_tokenizer, tiny_config
+from topeng.adapt.trainer import DiffusionTrainer, Progress, last_checkpoint
+from topeng.errors import CorpusError
+from topeng.models import load_model, load_tokenizer
+from topeng.recipe import Recipe
+from topeng.run import write_atomically
+from topeng.text.rows import read_rows
+from topeng.text.tokens import Example, tokenize_rows
+
+
+def pretrain_base(recipe: Recipe, run: Path, work: Path, console: Console) -> None:
+    """Writes `base/` in `work`: a tiny model and its tokenizer, trained on the source-language rows.
+
+    Raises:
+        CorpusError: no row has a usable answer.
+    """
+    tiny, out = recipe.base.tiny, work / "base"
+    rows = read_rows(run / "source" / "train.parquet")
+    tokenizer = new_tokenizer([text for row in rows for text in (row["input"], row["output"])], tiny.vocab_size)
+    model = new_model(tiny_config(tiny, context(recipe)), recipe.seed)
+    examples, _ = _examples(recipe, tokenizer, rows)
+    held_out, _ = tokenize_rows(tokenizer, read_rows(run / "source" / "test.parquet"), recipe.text.max_length)
+    args = _arguments(
+        recipe, work / "checkpoints", tiny.steps, tiny.learning_rate, batch_rows=tiny.batch_rows, accumulation=1
+    )
+    args.eval_steps = tiny.steps  # at its start and its end
+    optimizer = torch.optim.AdamW(model.parameters(), lr=tiny.learning_rate, weight_decay=0.01)
+    trainer = _train(model, args, examples, held_out, recipe, optimizer, console, "base")
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    _write_log(out / "log.jsonl", trainer)
+
+
+def train_adapter(recipe: Recipe, method: str, run: Path, work: Path, console: Console) -> None:
+    """Writes `adapters/METHOD/` in `work`: the adapter for the plain base, its log and its summary.
+
+    A kill loses what came after the last whole checkpoint; called again, it goes on from there.
+
+    Raises:
+        AdapterError: the targets do not fit the model.
+        CorpusError: no row has a usable answer.
+    """
+    base = base_path(recipe, run)
+    tokenizer = load_tokenizer(base, recipe.base.revision)
+    model = load_model(base, recipe.base.dtype, recipe.base.device, recipe.base.revision)
+    initial, out = work / "initial", work / "adapters" / method
+    adapted = _adapted(recipe, method, model, initial)
+    trainable, total = methods.trainable_share(adapted)
+    _tell_share(console, method, trainable, total)
+    examples, dropped = _examples(recipe, tokenizer, read_rows(run / "corpus" / "train.parquet"))
+    _tell_dropped(console, dropped)
+    held_out, _ = tokenize_rows(tokenizer, read_rows(run / "corpus" / "validation.parquet"), recipe.text.max_length)
+    rate = learning_rate(recipe, method)
+    options = recipe.train
+    args = _arguments(
+        recipe, work / "checkpoints", options.steps or -1, rate, options.batch_rows, options.gradient_accumulation_steps
+    )
+    optimizer = methods.create_optimizer(adapted, method, recipe.adapter, rate, options.weight_decay)
+    trainer = _train(adapted, args, examples, held_out, recipe, optimizer, console, method)
+    methods.save_adapter(adapted, method, out, initial)
+    _write_log(out / "log.jsonl", trainer)
+    summary = {
+        "method": method,
+        "rank": recipe.adapter.rank,
+        "learning_rate": rate,
+        "trainable_parameters": trainable,
+        "total_parameters": total,
+        "share": trainable / total,
+        "steps": trainer.state.global_step,
+        "rows": len(examples),
+        "dropped": dict(dropped),
+    }
+    write_atomically(out / "summary.json", json.dumps(summary, indent=1))
+
+
+def learning_rate(recipe: Recipe, method: str) -> float:
+    """The method's own, or the recipe's."""
+    return recipe.train.learning_rates.get(method, recipe.train.learning_rate)
+
+
+def base_path(recipe: Recipe, run: Path) -> str:
+    """The model that is adapted: the recipe's, or the tiny one of this run."""
+    return recipe.base.model or str(run / "base")
+
+
+def context(recipe: Recipe) -> int:
+    """The longest sequence that a tiny base meets, in tokens."""
+    return recipe.text.max_length + recipe.generate.max_new_tokens
+
+
+def _adapted(recipe: Recipe, method: str, model: Any, initial: Path) -> Any:
+    if (initial / "adapter_model.safetensors").exists():
+        return methods.restore_adapter(model, method, recipe.adapter, recipe.seed, initial)
+    adapted = methods.add_adapter(model, method, recipe.adapter, recipe.seed)
+    partial = initial.with_name("initial.partial")
+    adapted.save_pretrained(str(partial))
+    partial.replace(initial)
+    return adapted
+
+
+def _examples(recipe: Recipe, tokenizer: Any, rows: Sequence[dict]) -> tuple[list[Example], Counter[str]]:
+    examples, dropped = tokenize_rows(
+        tokenizer, rows, recipe.text.max_length, recipe.text.eos, recipe.generate.block_length
+    )
+    if not examples:
+        raise CorpusError(f"none of {len(rows)} rows can be trained on: {dict(dropped)}")
+    return examples, dropped
+
+
+def _arguments(
+    recipe: Recipe, output_dir: Path, steps: int, rate: float, batch_rows: int, accumulation: int
+) -> TrainingArguments:
+    options = recipe.train
+    return TrainingArguments(
+        output_dir=str(output_dir),
+        seed=recipe.seed,
+        max_steps=steps,
+        num_train_epochs=options.epochs,
+        per_device_train_batch_size=batch_rows,
+        gradient_accumulation_steps=accumulation,
+        learning_rate=rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=options.warmup_fraction,
+        max_grad_norm=options.max_grad_norm,
+        gradient_checkpointing=options.gradient_checkpointing,
+        eval_strategy="steps",
+        eval_steps=options.eval_steps,
+        logging_steps=max(1, options.eval_steps // 5),
+        save_steps=options.save_steps,
+        save_total_limit=2,
+        use_cpu=_device(recipe) == "cpu",
+        dataloader_pin_memory=_device(recipe) != "cpu",
+        remove_unused_columns=False,
+        label_names=[],
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def _device(recipe: Recipe) -> str:
+    return torch.device(recipe.base.device or ("cuda" if torch.cuda.is_available() else "cpu")).type
+
+
+def _train(
+    model: Any,
+    args: TrainingArguments,
+    examples: Sequence[Example],
+    held_out: Sequence[Example],
+    recipe: Recipe,
+    optimizer: torch.optim.Optimizer,
+    console: Console,
+    name: str,
+) -> DiffusionTrainer:
+    checkpoint = last_checkpoint(Path(args.output_dir))
+    args.eval_on_start = checkpoint is None
+    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(
+        *columns, TextColumn("{task.fields[figures]}"), console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(name, total=None, figures="")
+        shown: dict[str, str] = {}
+
+        def tell(step: int, steps: int, logs: dict[str, float]) -> None:
+            labels = {"loss": "loss", "eval_loss": "held-out"}
+            shown.update({labels[key]: f"{value:.3f}" for key, value in logs.items() if key in labels})
+            figures = "  ".join(f"{label} {value}" for label, value in shown.items())
+            bar.update(task, completed=step, total=steps, figures=figures)
+
+        fill = recipe.text.eos == "fill"
+        trainer = DiffusionTrainer(model, args, examples, held_out, fill, optimizer, Progress(tell))
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if not any(
+            "eval_loss" in entry and entry["step"] == trainer.state.global_step for entry in trainer.state.log_history
+        ):
+            trainer.evaluate()
+    last = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
+    console.print(f"  {name}: held-out loss {last[0]:.3f} -> {last[-1]:.3f} nats a token", highlight=False)
+    return trainer
+
+
+def _write_log(path: Path, trainer: DiffusionTrainer) -> None:
+    keys = ("step", "loss", "eval_loss", "learning_rate", "grad_norm")
+    entries = [{key: entry[key] for key in keys if key in entry} for entry in trainer.state.log_history]
+    lines = [json.dumps(entry) for entry in entries if "loss" in entry or "eval_loss" in entry]
+    write_atomically(path, "\n".join(lines) + "\n")
+
+
+def _tell_share(console: Console, method: str, trainable: int, total: int) -> None:
+    console.print(
+        f"  {method}: {trainable:,} trainable parameters, {trainable / total:.2%} of the base", highlight=False
+    )
+    if trainable > methods.LARGE_SHARE * total:
+        console.print(
+            f"  warning: that is over {methods.LARGE_SHARE:.0%}; a lower adapter.rank trains fewer",
+            style="yellow",
+            highlight=False,
+        )
+
+
+def _tell_dropped(console: Console, dropped: Counter[str]) -> None:
+    for reason, count in dropped.items():
+        console.print(f"  {count:,} rows left: {reason}", highlight=False)

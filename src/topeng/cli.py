@@ -1,0 +1,195 @@
+"""The command `topeng`. Everything heavy is imported by the command that needs it."""
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from topeng import __version__
+from topeng.errors import RecipeError, TopengError
+
+STAGE_COMMANDS = {  # command -> the last stage it does, by the start of its name
+    "run": ("report", "all stages of a recipe"),
+    "corpus": ("source", "read, sample, split and select the rows"),
+    "train": ("train/", "train an adapter for each method"),
+    "evaluate": ("evaluate/", "score the base and each adapter"),
+    "compare": ("compare", "compare the scores"),
+    "report": ("report", "write the page"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status: 0, or 1 with the error in one line."""
+    parser = _parser()
+    known, rest = parser.parse_known_args(arguments)
+    try:
+        return known.command(known, rest)
+    except TopengError as error:
+        print(f"topeng: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("topeng: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="topeng", description="Adapt masked diffusion language models to a language.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"topeng {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = _command(commands, "demo", "a small run on made-up text: nothing is downloaded", _run)
+    demo.set_defaults(recipe=None, last="report")
+    _add_run_options(demo)
+    for name, (last, text) in STAGE_COMMANDS.items():
+        command = _command(commands, name, text, _run)
+        command.add_argument("recipe", metavar="RECIPE", help="a YAML file")
+        command.set_defaults(last=last)
+        _add_run_options(command)
+
+    generate = _command(commands, "generate", "answer prompts", _generate)
+    generate.add_argument("model", help="a checkpoint folder or a model id")
+    generate.add_argument("prompt", nargs="+", help="one or more prompts")
+    generate.add_argument("--adapter", help="an adapter folder")
+
+    export = _command(commands, "export", "merge an adapter into its base, in the official layout", _export)
+    export.add_argument("model", help="the base: a checkpoint folder or a model id")
+    export.add_argument("adapter", help="an adapter folder")
+    export.add_argument("out", help="the folder to write")
+
+    _command(commands, "options", "every option of a recipe, with default, unit and source", _options)
+    return parser
+
+
+def _command(commands: Any, name: str, text: str, function: Callable) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    command.set_defaults(command=function)
+    return command
+
+
+def _add_run_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--run-dir", metavar="DIR", help="the run folder (runs/NAME of the recipe without it)")
+    command.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    command.epilog = "Any option can be overridden: --adapter.rank 32. `topeng options` lists them."
+
+
+def _run(known: argparse.Namespace, rest: list[str]) -> int:
+    from topeng import recipe as recipes
+
+    overrides = parse_overrides(rest)
+    path = known.recipe or str(resources.files("topeng") / "recipes" / "tiny.yaml")
+    recipe = recipes.load(path, overrides)
+    folder = Path(known.run_dir or Path("runs") / ("demo" if known.recipe is None else Path(path).stem))
+    _quiet()
+    from rich.console import Console
+
+    from topeng.pipeline import check_base, stages
+    from topeng.run import RunFolder
+
+    console = Console()
+    planned = stages(recipe, folder, console)
+    last = max(index for index, stage in enumerate(planned) if stage.name.startswith(known.last))
+    planned = planned[: last + 1]
+    if known.dry_run:
+        from topeng.plan import print_plan
+
+        print_plan(recipe, planned, folder, console)
+        return 0
+    check_base(recipe)
+    with RunFolder(folder).locked() as run:
+        run.run(planned, recipes.dump(recipe), recipe.seed, console)
+    if (folder / "scores.json").exists() and known.last in ("compare", "report"):
+        _print_comparison(folder, console)
+    console.print(f"The run folder is {folder}", highlight=False, soft_wrap=True)
+    if known.last == "report":
+        console.print(f"The report is {folder / 'report.html'}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _print_comparison(folder: Path, console: Any) -> None:
+    import json
+
+    from topeng.evaluate.compare import comparison_table
+
+    console.print(comparison_table(json.loads((folder / "scores.json").read_text())))
+
+
+def _generate(known: argparse.Namespace, rest: list[str]) -> int:
+    from topeng import load
+    from topeng import recipe as recipes
+    from topeng.generate.answer import answer_all
+
+    values: dict = {}
+    for name, value in parse_overrides(rest).items():
+        recipes.set_option(values, f"generate.{name}", value)
+    settings = recipes.parse(values).generate
+    _quiet()
+    model, tokenizer = load(known.model, known.adapter)
+    room = model.config.max_position_embeddings - settings.max_new_tokens
+    for answer in answer_all(model, tokenizer, known.prompt, settings, max_length=room):
+        print(answer)
+    return 0
+
+
+def _export(known: argparse.Namespace, rest: list[str]) -> int:
+    _refuse(rest)
+    _quiet()
+    from topeng.adapt.export import export_merged
+
+    export_merged(known.model, known.adapter, Path(known.out))
+    print(f"the adapted model is in {known.out}")
+    return 0
+
+
+def _options(known: argparse.Namespace, rest: list[str]) -> int:
+    _refuse(rest)
+    from topeng.recipe import describe
+
+    for name, default, text in describe():
+        print(f"--{name} {default}\n    {text}")
+    return 0
+
+
+def parse_overrides(arguments: Sequence[str]) -> dict[str, str]:
+    """`--a.b VALUE` and `--a.b=VALUE`, as they were written.
+
+    Raises:
+        RecipeError: an argument has no name, or an option no value.
+    """
+    overrides, rest = {}, list(arguments)
+    while rest:
+        name, equals, value = rest.pop(0).partition("=")
+        if not name.startswith("--"):
+            raise RecipeError(f"unexpected argument {name!r}: options are written --name VALUE")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise RecipeError(f"{name} needs a value: {name} VALUE")
+            value = rest.pop(0)
+        overrides[name[2:]] = value
+    return overrides
+
+
+def _refuse(rest: Sequence[str]) -> None:
+    if rest:
+        raise RecipeError(f"unexpected argument {rest[0]!r}")
+
+
+def _quiet() -> None:
+    """What libraries say of themselves is not what a user asked for."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    warnings.filterwarnings("ignore", module=r"umap|numba|sklearn|peft|transformers|sentence_transformers")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,7 @@
+"""Cendol's seven columns, and the row that all later packages know."""
+
+COLUMNS = ("dataset_name", "subset_name", "prompt_id", "template_name", "dataset_key", "input", "output")
+"""Of `indonlp/cendol_collection_v2`; there is no row id, and `prompt_id` is the template's."""
+
+ROW_ID = "row_id"
+"""Ordinal of a row in its source: files in the order of their names, rows in the order of their file."""

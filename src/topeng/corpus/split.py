@@ -1,0 +1,42 @@
+"""A test set that leaks nothing: its rows are drawn first, and their groups leave the rest."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from topeng.corpus.sample import allocate, fill
+from topeng.errors import CorpusError
+
+
+def reserve(
+    groups: np.ndarray, strata: np.ndarray, keys: np.ndarray, counts: Sequence[int], sizes: dict[str, int]
+) -> list[np.ndarray]:
+    """Draws disjoint sets of candidate rows, one row a group, stratified, lowest keys first.
+
+    Args:
+        groups, strata, keys: of each candidate, [R].
+        counts: rows of each set, such as test and validation.
+        sizes: rows of each stratum in the corpus, which the sets' strata follow.
+
+    Returns:
+        Of each set, the indices of its candidates, in order.
+
+    Raises:
+        CorpusError: there are too few groups.
+    """
+    order = np.lexsort((np.arange(len(keys)), keys))
+    _, first = np.unique(groups[order], return_index=True)
+    order = order[np.sort(first)]  # the first row of each group, by key
+    free = {name: [index for index in order if strata[index] == name] for name in sizes}
+    sets = []
+    for count in counts:
+        spare = {name: len(rows) for name, rows in free.items()}
+        if count > sum(spare.values()):
+            raise CorpusError(
+                f"{sum(counts)} rows were asked for to test and validate on, and {len(order)} rows that share no "
+                "source text are there: ask for fewer (corpus.test_rows, corpus.validation_rows)"
+            )
+        shares = fill(allocate(sizes, count), spare)
+        sets.append(np.sort(np.array([row for name in free for row in free[name][: shares[name]]], dtype=int)))
+        free = {name: rows[shares[name] :] for name, rows in free.items()}
+    return sets

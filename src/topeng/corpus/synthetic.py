@@ -1,0 +1,155 @@
+"""A made-up corpus in the schema of the Cendol collection, so that the demo needs no download.
+
+It has what makes the real one hard to sample and split: one text under many templates, few rows many times
+over, half of the rows in other languages. And it can be learnt by a tiny model: answers re-use what the prompt
+states. The words and templates are data, in `synthetic_words`.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, cycle, islice
+from pathlib import Path
+from string import Formatter, digits
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from topeng.corpus.schema import COLUMNS
+from topeng.corpus.synthetic_words import SOURCE, TARGET, Grammar, Lexicon, Subset, Template
+from topeng.errors import CorpusError
+
+SCHEMA = pa.schema([(name, pa.string()) for name in COLUMNS])
+CHUNK_ROWS = 20_000  # a row group; what is held in memory
+DERIVED = {"sum", "product"}  # of other slots, not drawn
+
+Draw = Callable[[Sequence[Any]], Any]
+Row = tuple[str, ...]
+
+
+def write_target(path: Path, rows: int, seed: int) -> None:
+    """Writes an Indonesian corpus as Parquet: Cendol's six Indonesian subsets and as many distractors.
+
+    Args:
+        path: the file, which is overwritten.
+        rows: exactly so many.
+        seed: the same rows and seed give the same corpus.
+
+    Raises:
+        CorpusError: rows < 1.
+    """
+    _write(path, TARGET, rows, seed)
+
+
+def write_source(path: Path, rows: int, seed: int) -> None:
+    """Writes English rows of the same world and schema; as `write_target`."""
+    _write(path, SOURCE, rows, seed)
+
+
+def _write(path: Path, subsets: list[Subset], rows: int, seed: int) -> None:
+    if rows < 1:
+        raise CorpusError(f"cannot make a synthetic corpus of {rows} rows: ask for 1 or more")
+    rng = np.random.default_rng(seed)
+    streams = [_rows(subset, _drawer(child)) for subset, child in zip(subsets, rng.spawn(len(subsets)), strict=True)]
+    shares = [subset.share for subset in subsets]
+    with pq.ParquetWriter(path, SCHEMA) as writer:
+        for start in range(0, rows, CHUNK_ROWS):
+            size = min(CHUNK_ROWS, rows - start)
+            counts = rng.multinomial(size, shares)
+            chunk = chain.from_iterable(islice(stream, n) for stream, n in zip(streams, counts, strict=True))
+            table = pa.table([list(column) for column in zip(*chunk, strict=True)], schema=SCHEMA)
+            writer.write_table(table.take(rng.permutation(size)))
+
+
+def _drawer(rng: np.random.Generator) -> Draw:
+    """A function that draws one of a sequence; in blocks, as a call to numpy costs more than a row may."""
+    numbers = chain.from_iterable(iter(lambda: rng.integers(1 << 32, size=1 << 14).tolist(), None))
+    return lambda words: words[next(numbers) % len(words)]
+
+
+def _rows(subset: Subset, draw: Draw) -> Iterator[Row]:
+    """Endless rows of a subset: one text after the other, each under its templates."""
+    heads = [_head(subset, index, template) for index, template in enumerate(subset.templates)]
+    pairs = _pool(subset) if subset.records else _pairs(subset, draw)
+    return ((*heads[index], prompt, answer) for index, prompt, answer in pairs)
+
+
+def _head(subset: Subset, index: int, template: Template) -> Row:
+    name = f"{subset.name}_{index}"
+    prompt_id = hashlib.md5("\n".join((name, *template)).encode(), usedforsecurity=False).hexdigest()
+    return subset.dataset, subset.name, prompt_id, name, "train"
+
+
+def _pool(subset: Subset) -> Iterator[tuple[int, str, str]]:
+    pool = [
+        (index, prompt.format_map(record), answer.format_map(record))
+        for index, (prompt, answer) in enumerate(subset.templates)
+        for record in subset.records
+    ]
+    return cycle(pool[: subset.pool_rows])
+
+
+def _pairs(subset: Subset, draw: Draw) -> Iterator[tuple[int, str, str]]:
+    """Endless (template, input, output): each template of a text, or copies of one."""
+    templates = list(enumerate(subset.templates))
+    slots = [_slots(grammar, subset.lexicon) for grammar in subset.grammars]
+    for grammar, words in cycle(list(zip(subset.grammars, slots, strict=True))):
+        text = _text(grammar, words, draw)
+        chosen = [draw(templates)] * subset.copies if subset.copies > 1 else templates
+        for index, (prompt, answer) in chosen:
+            yield index, prompt.format_map(text), answer.format_map(text)
+
+
+def _slots(grammar: Grammar, lexicon: Lexicon) -> Lexicon:
+    """Each slot that a grammar names, with the words it is drawn from."""
+    frames = [grammar.theme, *grammar.titles, *chain(*grammar.lines), *chain(*grammar.questions)]
+    names = [name.partition("[")[0] for frame in frames for _, name, _, _ in Formatter().parse(frame) if name]
+    return {name: lexicon[name.rstrip(digits)] for name in dict.fromkeys(names) if name not in DERIVED}
+
+
+def _text(grammar: Grammar, slots: Lexicon, draw: Draw) -> dict[str, str]:
+    """One text and its parts, by the names that templates use."""
+    facts = _facts(slots, draw)
+    lines = [_capital(draw(variants).format_map(facts)) for variants in grammar.lines]
+    question, answer = draw(grammar.questions)
+    topic = draw(grammar.titles).format_map(facts)
+    join = grammar.joiner.join
+    return {
+        "theme": grammar.theme.format_map(facts),
+        "topic": topic,
+        "title": _capital(topic),
+        "text": join(lines),
+        "first": lines[0],
+        "rest": join(lines[1:]),
+        "half": join(lines[:2]),
+        "other_half": join(lines[2:]),
+        "start": join(lines[:-1]),
+        "last": lines[-1],
+        "question": _capital(question.format_map(facts)),
+        "answer": _capital(answer.format_map(facts)),
+    }
+
+
+def _facts(slots: Lexicon, draw: Draw) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    for name, words in slots.items():
+        facts[name] = draw(words)
+        while name[-1] in digits and _repeats(name, facts):
+            facts[name] = draw(words)
+    facts["sum"] = facts.get("number", 0) + facts.get("number2", 0)
+    facts["product"] = facts.get("small", 0) * facts.get("number", 0)
+    return facts
+
+
+def _repeats(name: str, facts: dict[str, Any]) -> bool:
+    """Whether `fruit2` is what `fruit` is; of people, whether the first names are the same."""
+    kin = name.rstrip(digits)
+    others = [word for other, word in facts.items() if other != name and other.rstrip(digits) == kin]
+    if kin == "person":
+        return facts[name]["call"] in [other["call"] for other in others]
+    return facts[name] in others
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

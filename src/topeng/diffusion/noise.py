@@ -1,0 +1,27 @@
+"""Noise as a function of (seed, step, row): never drawn from a global generator.
+
+A row's noise is therefore the same whatever its batch, its rank, or the step at which a run was resumed.
+"""
+
+from collections.abc import Iterable
+from enum import IntEnum
+
+import numpy as np
+
+
+class Use(IntEnum):
+    """Uses of the noise, which must not share draws."""
+
+    TRAINING = 0
+    LIKELIHOOD = 1
+    DECODING = 2
+
+
+def row_generator(use: Use, seed: int, step: int, row: int) -> np.random.Generator:
+    """The generator of one row at one step (Philox, a counter-based generator: Salmon et al., SC 2011)."""
+    return np.random.Generator(np.random.Philox(key=[seed, step], counter=[0, 0, use, row]))
+
+
+def uniforms(use: Use, seed: int, step: int, rows: Iterable[int], count: int) -> np.ndarray:
+    """[rows, count] draws from U(0, 1), fp64; a row's first draws do not depend on `count`."""
+    return np.stack([row_generator(use, seed, step, row).random(count) for row in rows])

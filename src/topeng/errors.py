@@ -1,0 +1,33 @@
+"""What can go wrong for a user, as one small tree. Everything else is a bug of ours.
+
+A message names the value, the rule and the remedy; the command line prints it in one line, without a
+traceback, and exits with 1.
+"""
+
+
+class TopengError(ValueError):
+    """Any error that a user can mend."""
+
+
+class RecipeError(TopengError):
+    """A recipe, or an override on the command line, that breaks a rule."""
+
+
+class CorpusError(TopengError):
+    """Rows that cannot be read, or counts that cannot be met."""
+
+
+class ModelError(TopengError):
+    """A checkpoint or tokenizer that cannot be loaded, or is not what it should be."""
+
+
+class AdapterError(TopengError):
+    """An adaptation method or target that does not fit the model."""
+
+
+class GenerationError(TopengError):
+    """Decoding settings that contradict each other or the prompt."""
+
+
+class RunError(TopengError):
+    """A run folder that cannot be used as asked."""

@@ -1,0 +1,145 @@
+"""How an option is declared: once, with its default, rule, help, unit and source.
+
+Plain frozen dataclasses, checked when they are made, so that a recipe, a flag and a Python call meet the same rule.
+"""
+
+import dataclasses
+import difflib
+import operator
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+
+from topeng.errors import RecipeError
+
+RULES: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
+    "ge": (operator.ge, "at least"),
+    "gt": (operator.gt, "above"),
+    "le": (operator.le, "at most"),
+    "lt": (operator.lt, "below"),
+}
+NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def option(default: Any, help: str, *, unit: str = "", source: str = "", **rules: float) -> Any:
+    """An option with its default; a callable default is called for each instance (`list`, a class of options).
+
+    Args:
+        default: the value without a recipe.
+        help: what it does, in one line.
+        unit: of the value, where it has one.
+        source: the paper or measurement behind the default.
+        rules: bounds of a number: `ge`, `gt`, `le`, `lt`.
+    """
+    metadata = {"help": help, "unit": unit, "source": source, "rules": rules}
+    if callable(default):
+        return dataclasses.field(default_factory=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+class OptionError(RecipeError):
+    """A value that breaks a rule, at a place such as `adapter.rank`."""
+
+    def __init__(self, place: str, rule: str) -> None:
+        super().__init__(f"{place} {rule}" if place else rule)
+        self.place, self.rule = place, rule
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Base of all groups of options. Values are checked and, where nothing is lost, converted."""
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            OptionError: a value is ill-typed or out of bounds.
+        """
+        kinds = get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value = _convert(getattr(self, field.name), kinds[field.name], field.name)
+            _check_bounds(value, field.metadata["rules"], field.name)
+            object.__setattr__(self, field.name, value)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
+        """The options that nested plain values declare; what they leave out has its default.
+
+        Raises:
+            OptionError: a name is unknown, or a value is ill-typed or out of bounds.
+        """
+        for name in values:
+            if name not in cls.__dataclass_fields__:
+                raise OptionError(str(name), f"is no option; there are {', '.join(cls.__dataclass_fields__)}")
+        return cls(**values)
+
+
+def _convert(value: Any, kind: Any, place: str) -> Any:
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return _convert_union(value, arguments, place)
+    if origin is Literal:
+        return _convert_choice(value, arguments, place)
+    if origin is list:
+        _expect(isinstance(value, list | tuple), value, "a list, such as [a, b]", place)
+        return [_convert(item, arguments[0], place) for item in value]
+    if origin is dict:
+        _expect(isinstance(value, Mapping), value, "values by name, such as {a: 1}", place)
+        return {str(name): _convert(item, arguments[1], f"{place}.{name}") for name, item in value.items()}
+    if isinstance(kind, type) and issubclass(kind, Options):
+        return _convert_group(value, kind, place)
+    return _convert_scalar(value, kind, place)
+
+
+def _convert_group(value: Any, kind: type[Options], place: str) -> Options:
+    if isinstance(value, kind):
+        return value
+    _expect(isinstance(value, Mapping), value, "a section of options", place)
+    try:
+        return kind.from_values(value)
+    except OptionError as error:
+        raise OptionError(f"{place}.{error.place}" if error.place else place, error.rule) from None
+
+
+def _convert_union(value: Any, kinds: tuple[Any, ...], place: str) -> Any:
+    if value is None and types.NoneType in kinds:
+        return None
+    failure = None
+    for kind in kinds:
+        try:
+            return _convert(value, kind, place)
+        except OptionError as error:
+            failure = failure or error
+    raise failure or AssertionError(kinds)
+
+
+def _convert_choice(value: Any, choices: tuple[Any, ...], place: str) -> Any:
+    if value not in choices:
+        near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1)
+        hint = f": did you mean {near[0]!r}?" if near else ""
+        raise OptionError(place, f"= {value!r} must be one of {', '.join(repr(c) for c in choices)}{hint}")
+    return value
+
+
+def _convert_scalar(value: Any, kind: Any, place: str) -> Any:
+    if kind is float and isinstance(value, str | int) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-4 as text
+        except ValueError:
+            pass
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    fits = isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)
+    _expect(fits, value, NAMES.get(kind, str(kind)), place)
+    return value
+
+
+def _check_bounds(value: Any, rules: Mapping[str, float], place: str) -> None:
+    for name, bound in rules.items():
+        holds, words = RULES[name]
+        if value is not None and not holds(value, bound):
+            raise OptionError(place, f"= {value!r} must be {words} {bound}")
+
+
+def _expect(fits: bool, value: Any, wanted: str, place: str) -> None:
+    if not fits:
+        raise OptionError(place, f"= {value!r} must be {wanted}")

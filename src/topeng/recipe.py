@@ -1,0 +1,244 @@
+"""A whole run as data: every option is declared here once (decoding's in `generate.settings`).
+
+`load` reads a YAML file and overrides such as `{"adapter.rank": "32"}`; what it cannot accept it names
+with its place, the rule, and the nearest name.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from topeng.errors import RecipeError
+from topeng.generate.settings import Settings
+from topeng.options import OptionError, Options, option
+
+CENDOL_INDONESIAN = ["indo_puisi", "wikihow", "wikipedia_id", "safety_prompt", "identity_prompt", "dolly"]
+
+LLADA = "arXiv 2502.09992"
+LORA = "arXiv 2106.09685"
+LORA_PLUS = "arXiv 2402.12354"
+PAPER = "the experiment in DESIGN, profile `paper`"
+
+
+@dataclass(frozen=True)
+class CorpusOptions(Options):
+    """The rows of the language to adapt to."""
+
+    files: list[str] = option(list, "Parquet, JSON Lines or CSV: paths, globs, hf:// addresses; none: synthetic rows")
+    synthetic_rows: int = option(40_000, "size of the synthetic corpus", unit="rows", ge=1_000)
+    subsets: list[str] = option(lambda: list(CENDOL_INDONESIAN), "subset_name to keep; an empty list keeps all")
+    expected_rows: dict[str, int] = option(dict, "rows of each subset in the pinned source; others are an error")
+    sample_fraction: float = option(0.03, "share drawn, stratified on template_name", source=PAPER, gt=0, le=1)
+    sample_rows: int | None = option(None, "rows drawn, in place of sample_fraction", unit="rows", ge=1)
+    test_rows: int = option(394, "rows to test on; they share no group with train", unit="rows", source=PAPER, ge=1)
+    validation_rows: int = option(128, "rows for the curves of training; likewise", unit="rows", ge=1)
+    embedder: str = option("tfidf", "`tfidf` (offline), or a BERT or sentence-transformers model by name or path")
+    embedding_tokens: int = option(512, "a row is cut here before it is embedded", unit="tokens", source=PAPER, ge=8)
+    lower_case: bool | None = option(None, "lower-case before embedding; null: as the tokenizer says")
+    clusters: int = option(10, "K of K-Means", source=PAPER, ge=1)
+    train_rows: int = option(10_000, "rows selected, an equal quota from each cluster", unit="rows", source=PAPER, ge=1)
+    umap_rows: int = option(20_000, "rows on the UMAP plot, at most", unit="rows", ge=50)
+
+    def drawn(self, rows: int) -> int:
+        """How many of the subsets' `rows` are drawn."""
+        return self.sample_rows or round(self.sample_fraction * rows)
+
+
+@dataclass(frozen=True)
+class SourceOptions(Options):
+    """Rows of the language that the base already speaks: what a model may forget."""
+
+    files: list[str] = option(list, "as corpus.files; none: synthetic rows")
+    synthetic_rows: int = option(12_000, "size of the synthetic source-language corpus", unit="rows", ge=500)
+    held_out: str | None = option(None, "JSON whose `rows` are the ordinals that the base was not trained on")
+    test_rows: int = option(200, "rows on which forgetting is measured", unit="rows", ge=1)
+
+
+@dataclass(frozen=True)
+class TextOptions(Options):
+    """From rows to tokens."""
+
+    max_length: int = option(512, "of prompt and answer; the prompt's content is cut first", unit="tokens", ge=16)
+    eos: Literal["fill", "block", "one"] = option(
+        "fill", "end tokens after the answer: to the batch's longest row, to the decoding block, or one", source=LLADA
+    )
+
+
+@dataclass(frozen=True)
+class TinyOptions(Options):
+    """A base that is pretrained on the source-language rows, where the recipe names no model."""
+
+    vocab_size: int = option(2048, "byte-level BPE with LLaDA's special tokens", ge=300)
+    hidden_size: int = option(128, "width", ge=16)
+    intermediate_size: int = option(352, "width of the MLP", ge=16)
+    layers: int = option(4, "depth", ge=1)
+    heads: int = option(4, "attention heads", ge=1)
+    steps: int = option(600, "optimiser steps", ge=1)
+    batch_rows: int = option(32, "rows in a step", unit="rows", ge=1)
+    learning_rate: float = option(2e-3, "peak, cosine after a warm-up", gt=0)
+
+
+@dataclass(frozen=True)
+class BaseOptions(Options):
+    """The model that is adapted."""
+
+    model: str | None = option(None, "checkpoint folder or model id; null: pretrain a tiny one (base.tiny)")
+    revision: str | None = option(None, "commit of a model id, to pin it")
+    dtype: Literal["float32", "bfloat16"] = option("float32", "of the frozen weights")
+    device: str | None = option(None, "such as cuda:0; null: a GPU where there is one")
+    tiny: TinyOptions = option(TinyOptions, "the tiny base")
+
+
+@dataclass(frozen=True)
+class AdapterOptions(Options):
+    """Parameter-efficient methods, side by side."""
+
+    methods: list[Literal["lora", "lora+", "pissa"]] = option(lambda: ["lora", "lora+", "pissa"], "one adapter each")
+    rank: int = option(16, "of the update", source=LORA, ge=1)
+    alpha: int = option(32, "the update is scaled by alpha / rank", source=LORA, ge=1)
+    dropout: float = option(0.0, "on the adapter's input", ge=0, lt=1)
+    target_modules: str | list[str] = option("all-linear", "names, a regular expression, or `all-linear`: the blocks'")
+    loraplus_lr_ratio: float = option(16.0, "learning rate of B over that of A, for lora+", source=LORA_PLUS, ge=1)
+
+
+@dataclass(frozen=True)
+class TrainOptions(Options):
+    """Adaptation by the diffusion loss."""
+
+    epochs: float = option(1.0, "passes over the selected rows", gt=0)
+    steps: int | None = option(None, "optimiser steps, in place of epochs", ge=1)
+    learning_rate: float = option(2e-4, "peak, cosine after a warm-up; of A for lora+", gt=0)
+    learning_rates: dict[str, float] = option(dict, "by method, in place of learning_rate")
+    batch_rows: int = option(16, "rows in a forward pass", unit="rows", ge=1)
+    gradient_accumulation_steps: int = option(1, "forward passes in an optimiser step", ge=1)
+    warmup_fraction: float = option(0.05, "share of the steps", ge=0, lt=1)
+    weight_decay: float = option(0.0, "of AdamW", ge=0)
+    max_grad_norm: float = option(1.0, "gradients are clipped to this norm", gt=0)
+    gradient_checkpointing: bool = option(False, "recompute activations in the backward pass")
+    eval_steps: int = option(50, "held-out loss is taken every so many steps", ge=1)
+    save_steps: int = option(100, "a checkpoint every so many steps", ge=1)
+
+
+@dataclass(frozen=True)
+class EvaluateOptions(Options):
+    """What is measured of the base and of each adapter."""
+
+    draws: int = option(16, "Monte Carlo draws of the likelihood bound, a row", source=LLADA, ge=1)
+    generate_rows: int = option(100, "test rows that are answered, drawn at random", unit="rows", source=PAPER, ge=0)
+    batch_tokens: int = option(8192, "tokens in a forward pass", unit="tokens", ge=512)
+
+
+@dataclass(frozen=True)
+class ReportOptions(Options):
+    """The page."""
+
+    title: str = option("Topeng", "of the page")
+    answers: int = option(6, "answers shown side by side", ge=0)
+
+
+@dataclass(frozen=True)
+class Recipe(Options):
+    """A complete run."""
+
+    seed: int = option(42, "of everything that is drawn", source=PAPER, ge=0)
+    corpus: CorpusOptions = option(CorpusOptions, "")
+    source: SourceOptions = option(SourceOptions, "")
+    text: TextOptions = option(TextOptions, "")
+    base: BaseOptions = option(BaseOptions, "")
+    adapter: AdapterOptions = option(AdapterOptions, "")
+    train: TrainOptions = option(TrainOptions, "")
+    generate: Settings = option(Settings, "")
+    evaluate: EvaluateOptions = option(EvaluateOptions, "")
+    report: ReportOptions = option(ReportOptions, "")
+
+
+def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Recipe:
+    """The recipe in a YAML file, with overrides such as `{"adapter.rank": "32"}`.
+
+    Raises:
+        RecipeError: it cannot be read, or an option is unknown or ill-typed.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path} must hold options by name, such as `seed: 42`")
+    for name, value in (overrides or {}).items():
+        set_option(values, name, value)
+    return parse(values)
+
+
+def parse(values: Mapping[str, Any]) -> Recipe:
+    """The recipe that nested values declare.
+
+    Raises:
+        RecipeError: an option is unknown or ill-typed.
+    """
+    try:
+        return Recipe.from_values(values)
+    except OptionError as error:
+        raise RecipeError(_with_place(error)) from None
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as YAML, every option resolved."""
+    return yaml.safe_dump(as_dict(recipe), sort_keys=False, allow_unicode=True)
+
+
+def as_dict(options: Options) -> dict[str, Any]:
+    """Options as nested plain values."""
+    return dataclasses.asdict(options)
+
+
+def describe(cls: type[Options] = Recipe, prefix: str = "") -> list[tuple[str, str, str]]:
+    """Every option as (name, default, help with unit and source)."""
+    rows = []
+    for field in dataclasses.fields(cls):
+        name, default = f"{prefix}{field.name}", field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if isinstance(default, Options):
+            rows += describe(type(default), f"{name}.")
+            continue
+        notes = ", ".join(note for note in (field.metadata["unit"], field.metadata["source"]) if note)
+        text = field.metadata["help"] + (f" [{notes}]" if notes else "")
+        rows.append((name, yaml.safe_dump(default, default_flow_style=True, width=1000).split("\n")[0], text))
+    return rows
+
+
+def set_option(values: dict[str, Any], name: str, text: str) -> None:
+    """Sets `a.b` in nested values to a YAML value.
+
+    Raises:
+        RecipeError: `a` is no section, or the text is not YAML.
+    """
+    *sections, last = name.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise RecipeError(f"--{name}: `{section}` is a value, not a section of options")
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--{name} {text}: not a YAML value") from error
+
+
+def _with_place(error: OptionError) -> str:
+    """The error, with the option of that name elsewhere where its section has none near."""
+    if not error.rule.startswith("is no option"):
+        return str(error)
+    names = [name for name, _, _ in describe()]
+    last = error.place.rpartition(".")[2]
+    elsewhere = [name for name in names if name.endswith(f".{last}")]
+    sections = sorted({name.rpartition(".")[0] for name in names if "." in name})
+    near = elsewhere or difflib.get_close_matches(error.place, [*names, *sections], n=1, cutoff=0.6)
+    hint = f": did you mean '{near[0]}'?" if near else "; `topeng options` lists them"
+    return f"unknown option '{error.place}'{hint}"

@@ -1,0 +1,186 @@
+"""The page of a run: one HTML file that loads nothing, from the files of the run folder.
+
+The template escapes every value; nothing is marked safe.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from topeng.errors import RunError
+from topeng.report import plots, wording
+
+Record = dict[str, Any]
+KNOWN_METHODS = ["lora", "lora+", "pissa"]
+STYLES = 6  # colours of methods in the template
+
+
+def write_report(run_dir: Path, path: Path, title: str, answers: int) -> None:
+    """Write the page of a finished run.
+
+    Args:
+        run_dir: the run folder.
+        path: the HTML file to write.
+        title: of the page.
+        answers: rows whose answers stand side by side, at most.
+
+    Raises:
+        RunError: a file of the run folder is missing or cannot be read.
+    """
+    page = _environment().get_template("page.html.jinja").render(title=title, **_context(Path(run_dir), answers))
+    # A model may emit half of a surrogate pair, which UTF-8 cannot hold.
+    Path(path).write_bytes(page.encode("utf-8", "replace"))
+
+
+def _environment() -> Environment:
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    for form in (wording.count, wording.decimal, wording.signed, wording.percent, wording.duration, wording.memory):
+        environment.filters[form.__name__] = form
+    return environment
+
+
+def _context(run_dir: Path, answers: int) -> Record:
+    """All that the template shows."""
+    scores, manifest = _json(run_dir / "scores.json"), _json(run_dir / "manifest.json")
+    methods = _methods(scores)
+    models = _comparison(run_dir, scores, methods)
+    funnel = _funnel(_json(run_dir / "corpus" / "funnel.json"))
+    logs = {method: _json_lines(run_dir / "adapters" / method / "log.jsonl") for method in methods}
+    return {
+        "summary": wording.summary(funnel, models),
+        "best": wording.best_adapter(models),
+        "models": models,
+        "styles": {model["name"]: model for model in models},
+        "loss": plots.loss_plot(logs),
+        "funnel": funnel,
+        "clusters": [_cluster(cluster) for cluster in _json(run_dir / "corpus" / "clusters.json")],
+        "map": plots.cluster_map(_existing(run_dir / "corpus" / "umap.parquet")),
+        "answers": _answers(run_dir, ["base", *methods], answers),
+        "manifest": manifest,
+        "recipe": _text(run_dir / "recipe.yaml"),
+        "dash": wording.DASH,
+    }
+
+
+def _methods(scores: Record) -> list[str]:
+    """The adapters that were scored, those with a place of their own first, so that colours stay."""
+    found = [name for name in scores["models"] if name != "base"]
+    return sorted(found, key=lambda name: (KNOWN_METHODS + found).index(name))
+
+
+def _comparison(run_dir: Path, scores: Record, methods: list[str]) -> list[Record]:
+    """A row for each model, the lowest held-out loss first, unknown ones last."""
+    models = [_model(name, scores) for name in scores["models"]]
+    for model in models:
+        name = model["name"]
+        model |= _style(name, methods)
+        if name != "base":
+            model["share"] = _json(run_dir / "adapters" / name / "summary.json").get("share")
+    return sorted(models, key=_loss)
+
+
+def _model(name: str, scores: Record) -> Record:
+    measures, differences = scores["models"][name] or {}, (scores.get("differences") or {}).get(name) or {}
+    return {
+        "name": name,
+        "label": wording.label(name),
+        "target": measures.get("target") or {},
+        "source": measures.get("source") or {},
+        "answers": measures.get("answers") or {},
+        "gain": differences.get("target") or {},
+        "forgetting": differences.get("source") or {},
+        "share": None,
+    }
+
+
+def _style(name: str, methods: list[str]) -> Record:
+    """The colour and the marker of a model, the same all over the page and, for known methods, on every page."""
+    if name == "base":
+        return {"style": "base", "marker": plots.MARKERS[0]}
+    order = KNOWN_METHODS + [method for method in methods if method not in KNOWN_METHODS]
+    place = order.index(name)
+    return {"style": f"m{place % STYLES}", "marker": plots.MARKERS[place % len(plots.MARKERS)]}
+
+
+def _loss(model: Record) -> float:
+    loss = wording.finite(model["target"].get("nats_per_token"))
+    return float("inf") if loss is None else loss
+
+
+def _funnel(funnel: Record) -> Record:
+    """The funnel, each step with its share of the corpus."""
+    source = wording.finite(funnel.get("source_rows"))
+    steps = [step | {"share": _share(step.get("rows"), source)} for step in funnel["steps"]]
+    kept = {"source_rows": source, "kept_rows": funnel.get("kept_rows")}
+    return kept | {"kept_share": _share(funnel.get("kept_rows"), source), "steps": steps}
+
+
+def _share(rows: Any, source: float | None) -> float | None:
+    number = wording.finite(rows)
+    return number / source if number is not None and source else None
+
+
+def _cluster(cluster: Record) -> Record:
+    """A cluster with its colour and its three main subsets by share."""
+    subsets = sorted((cluster.get("subsets") or {}).items(), key=lambda item: -item[1])
+    rows = sum(count for _, count in subsets)
+    return {
+        "cluster": cluster["cluster"],
+        "colour": plots.cluster_colour(cluster["cluster"]),
+        "rows": cluster.get("rows"),
+        "selected": cluster.get("selected"),
+        "topped_up": cluster.get("topped_up"),
+        "subsets": [(name, _share(count, rows)) for name, count in subsets[:3]],
+        "words": cluster.get("words") or [],
+    }
+
+
+def _answers(run_dir: Path, models: list[str], limit: int) -> list[Record]:
+    """The first rows with, for each model that answered any, its answer or None."""
+    answered = {model: _answers_of(run_dir / "evaluate" / model / "answers.jsonl") for model in models}
+    answered = {model: rows for model, rows in answered.items() if rows}
+    rows: dict[Any, Record] = {}
+    for records in answered.values():
+        rows = {**records, **rows}
+    first = next(iter(answered.values()), {})
+    order = [*first, *(row_id for row_id in rows if row_id not in first)][:limit]
+    return [_answer(rows[row_id], row_id, answered) for row_id in order]
+
+
+def _answer(row: Record, row_id: Any, answered: Mapping[str, Mapping[Any, Record]]) -> Record:
+    answers = {model: (records.get(row_id) or {}).get("answer") for model, records in answered.items()}
+    return {"row_id": row_id, "input": row.get("input"), "reference": row.get("reference"), "answers": answers}
+
+
+def _answers_of(path: Path) -> dict[Any, Record]:
+    return {record.get("row_id"): record for record in _json_lines(path)} if path.exists() else {}
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise RunError(f"{path} is missing: the report needs a finished run; `topeng run` finishes it")
+    return path
+
+
+def _text(path: Path) -> str:
+    return _existing(path).read_text(encoding="utf-8")
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(_text(path))
+    except json.JSONDecodeError as error:
+        raise RunError(f"{path} is not JSON ({error}): remove it and run its stage again") from error
+
+
+def _json_lines(path: Path) -> list[Record]:
+    try:
+        return [json.loads(line) for line in _text(path).split("\n") if line.strip()]
+    except json.JSONDecodeError as error:
+        raise RunError(f"{path} is not JSON Lines ({error}): remove it and run its stage again") from error

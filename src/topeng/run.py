@@ -1,0 +1,235 @@
+"""The run folder: what was finished stays, what was killed goes on, what changed is done again.
+
+A stage writes into a folder of its own under `.work/`; when it ends, its outputs are moved to their places and
+the manifest is replaced in one step. A stage counts as finished only by the manifest.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import resource
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from topeng.errors import RunError
+
+MANIFEST = "manifest.json"
+PACKAGES = ("topeng", "torch", "transformers", "peft", "accelerate", "daft", "scikit-learn", "umap-learn", "sacrebleu")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a run.
+
+    Attributes:
+        name: such as `train/lora`.
+        outputs: files or folders that it leaves, relative to the run folder.
+        options: what of the recipe it depends on, as plain values.
+        work: called with the folder to write `outputs` into; called again on the same folder after a kill.
+        after: names of the stages whose outputs it reads.
+        inputs: files or folders from outside the run that it reads; a name that is no path stands for itself.
+    """
+
+    name: str
+    outputs: Sequence[str]
+    options: Mapping[str, Any]
+    work: Callable[[Path], None]
+    after: Sequence[str] = ()
+    inputs: Sequence[str] = field(default=())
+
+
+class RunFolder:
+    """A folder that holds one run: its resolved recipe, its manifest, and what its stages leave."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Opens or makes the folder.
+
+        Raises:
+            RunError: it cannot be written, or its manifest cannot be read.
+        """
+        self.path = Path(path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"cannot make the run folder {path}: {error.strerror}; choose another with --run-dir"
+            ) from error
+        file = self.path / MANIFEST
+        try:
+            self.manifest: dict[str, Any] = (
+                json.loads(file.read_text()) if file.exists() else {"stages": {}, "inputs": {}}
+            )
+        except ValueError as error:
+            raise RunError(f"{file} is not JSON ({error}): remove it, and the stages are done again") from error
+
+    @contextmanager
+    def locked(self) -> Iterator["RunFolder"]:
+        """Holds the folder for this process.
+
+        Raises:
+            RunError: another process holds it, or it cannot be written.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise RunError(
+                f"another process is at work in {self.path}: wait for it, or choose another --run-dir"
+            ) from error
+        except OSError as error:
+            raise RunError(f"cannot write to the run folder {self.path}: {error.strerror}") from error
+        with lock:
+            yield self
+
+    def finished(self, stage: Stage) -> bool:
+        """Whether the manifest has the stage as done, from the same options and inputs, with its outputs in place."""
+        entry = self.manifest["stages"].get(stage.name, {})
+        return (
+            entry.get("status") == "done"
+            and entry["fingerprint"] == self.fingerprint(stage)
+            and all(_sizes(self.path / output) == entry["sizes"][output] for output in stage.outputs)
+        )
+
+    def fingerprint(self, stage: Stage) -> str:
+        """A digest of all that the stage depends on."""
+        stages = self.manifest["stages"]
+        depends = {
+            "options": stage.options,
+            "after": {name: stages.get(name, {}).get("outputs") for name in stage.after},
+            "inputs": {name: self._input_digest(name) for name in stage.inputs},
+        }
+        return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+
+    def run(self, stages: Sequence[Stage], recipe: str, seed: int, console: Console) -> None:
+        """Does the stages that are not finished, in order; leaves those that are.
+
+        Args:
+            recipe: the resolved recipe, kept as `recipe.yaml`.
+        """
+        write_atomically(self.path / "recipe.yaml", recipe)
+        self.manifest |= {"versions": _versions(), "seed": seed}
+        for number, stage in enumerate(stages, start=1):
+            label = f"[{number}/{len(stages)}] {stage.name}"
+            if self.finished(stage):
+                console.print(f"{label}: finished before", style="dim", highlight=False)
+                continue
+            console.print(label, style="bold", highlight=False)
+            self._do(stage)
+            entry = self.manifest["stages"][stage.name]
+            size = f"{entry['peak_memory_bytes'] / 2**30:.1f} GiB"
+            console.print(f"  done in {entry['seconds']:.1f} s, peak memory {size}", style="dim", highlight=False)
+
+    def _do(self, stage: Stage) -> None:
+        fingerprint = self.fingerprint(stage)
+        work = self.path / ".work" / stage.name.replace("/", "-")
+        if not (work / ".fingerprint").exists() or (work / ".fingerprint").read_text() != fingerprint:
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir(parents=True)
+            write_atomically(work / ".fingerprint", fingerprint)
+        started = time.monotonic()
+        _reset_peak_memory()
+        try:
+            stage.work(work)
+        except OSError as error:
+            raise RunError(
+                f"{stage.name} stopped: {error}; what was finished stays, run the same command again"
+            ) from error
+        entry = {
+            "status": "done",
+            "fingerprint": fingerprint,
+            "seconds": round(time.monotonic() - started, 2),
+            "peak_memory_bytes": _peak_memory(),
+            "outputs": {output: digest(work / output) for output in stage.outputs},
+            "sizes": {output: _sizes(work / output) for output in stage.outputs},
+        }
+        for output in stage.outputs:
+            _move(work / output, self.path / output)
+        self.manifest["stages"][stage.name] = entry
+        write_atomically(self.path / MANIFEST, json.dumps(self.manifest, indent=1))
+        shutil.rmtree(work)
+
+    def _input_digest(self, name: str) -> str:
+        """Of a file or folder, remembered while its sizes and times stay the same; a model id stands for itself."""
+        path = Path(name)
+        if not path.exists():
+            return name
+        state = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in _files(path)]
+        known = self.manifest["inputs"].get(name)
+        if known is None or known["state"] != state:
+            known = {"sha256": digest(path), "state": state}
+            self.manifest["inputs"][name] = known
+        return known["sha256"]
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, or of a folder's files with their names."""
+    total = hashlib.sha256()
+    for file in _files(path):
+        with file.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        total.update(f"{file.relative_to(path)} {content}\n".encode())
+    return total.hexdigest()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file that is there whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
+
+
+def _move(source: Path, target: Path) -> None:
+    for file in _files(source):
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir():
+        shutil.rmtree(target)
+    source.replace(target)
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+
+
+def _sizes(path: Path) -> dict[str, int]:
+    return {str(file.relative_to(path)): file.stat().st_size for file in _files(path)}
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _reset_peak_memory() -> None:
+    """On Linux the peak can be taken anew for each stage; elsewhere it is the process's so far."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _peak_memory() -> int:
+    try:
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(status.split("VmHWM:")[1].split()[0])
+    except (OSError, IndexError):
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

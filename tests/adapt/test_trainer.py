@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+import torch
+from transformers import TrainingArguments
+
+from topeng.adapt import methods
+from topeng.adapt.trainer import DiffusionTrainer, Progress, held_out_loss, last_checkpoint
+from topeng.diffusion import forward_process, sft_loss
+from topeng.errors import TopengError
+from topeng.models import load_model
+from topeng.recipe import AdapterOptions
+from topeng.text.batches import collate
+from topeng.text.tokens import Example
+
+MASK, EOS = 500, 501
+OPTIONS = AdapterOptions(rank=2, alpha=4)
+
+
+def examples(count, start=0):
+    random = np.random.default_rng(0)
+    return [Example(start + row, random.integers(0, 500, 6 + row % 9).tolist(), 2 + row % 3) for row in range(count)]
+
+
+class Killed(Exception):
+    pass
+
+
+def trainer(
+    golden, folder, method="lora", batch_rows=4, accumulation=1, rows=20, steps=8, kill_at=None, restore=None, rate=1e-2
+):
+    def tell(step, steps, logs):
+        if step == kill_at:
+            raise Killed
+
+    base = load_model(golden)
+    if restore:
+        adapted = methods.restore_adapter(base, method, OPTIONS, 0, restore)
+    else:
+        adapted = methods.add_adapter(base, method, OPTIONS, 0)
+    args = TrainingArguments(
+        output_dir=str(folder),
+        seed=5,
+        max_steps=steps,
+        per_device_train_batch_size=batch_rows,
+        gradient_accumulation_steps=accumulation,
+        learning_rate=rate,
+        logging_steps=1,
+        save_steps=2,
+        eval_strategy="steps",
+        eval_steps=4,
+        eval_on_start=restore is None,
+        use_cpu=True,
+        remove_unused_columns=False,
+        label_names=[],
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+    optimizer = methods.create_optimizer(adapted, method, OPTIONS, rate, 0.0)
+    return DiffusionTrainer(adapted, args, examples(rows), examples(4, 100), True, optimizer, Progress(tell))
+
+
+def losses(trained):
+    return [entry["loss"] for entry in trained.state.log_history if "loss" in entry]
+
+
+def test_the_logged_loss_is_the_oracle_s_over_the_global_batch(golden, tmp_path):
+    one = trainer(golden, tmp_path, batch_rows=20, steps=1)
+    one.train()
+    batch = collate(examples(20), EOS, fill=True)
+    masked, p = forward_process(batch["response_mask"], 5, 0, batch["row_ids"])
+    with torch.no_grad():
+        logits = load_model(golden)(input_ids=batch["input_ids"].masked_fill(masked, MASK)).logits
+    oracle = sft_loss(logits, batch["input_ids"], masked, p, batch["response_length"])
+    assert losses(one)[0] == pytest.approx(oracle.item(), rel=1e-4)
+
+
+def test_unequal_micro_batches_are_one_batch(golden, tmp_path):
+    """Five rows as one batch and as 2 + 2 + 1: the same loss and the same adapter."""
+    whole = trainer(golden, tmp_path / "a", batch_rows=5, rows=5, steps=4)
+    parts = trainer(golden, tmp_path / "b", batch_rows=2, accumulation=3, rows=5, steps=4)
+    for each in (whole, parts):
+        each.data_collator = lambda rows: collate(
+            rows, EOS, fill=False
+        )  # `fill` would pad each part to its own longest
+        each.train()
+    np.testing.assert_allclose(losses(whole), losses(parts), rtol=1e-5)
+    for left, right in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(left, right, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["lora", "pissa"])
+def test_a_killed_training_ends_as_an_undisturbed_one(golden, tmp_path, method):
+    calm = trainer(golden, tmp_path / "calm", method)
+    calm.model.save_pretrained(str(tmp_path / "initial"))
+    calm.train()
+    killed = trainer(golden, tmp_path / "killed", method, kill_at=5)
+    with pytest.raises(Killed):
+        killed.train()
+    checkpoint = last_checkpoint(tmp_path / "killed")
+    assert checkpoint.name == "checkpoint-4"
+    again = trainer(golden, tmp_path / "killed", method, restore=tmp_path / "initial")
+    again.train(resume_from_checkpoint=str(checkpoint))
+    for left, right in zip(calm.model.parameters(), again.model.parameters(), strict=True):
+        torch.testing.assert_close(left, right, atol=1e-6, rtol=0)
+    keep = ("step", "loss", "eval_loss")
+    histories = [
+        [
+            {key: entry[key] for key in keep if key in entry}
+            for entry in each.state.log_history
+            if "loss" in entry or "eval_loss" in entry
+        ]
+        for each in (calm, again)
+    ]
+    assert histories[0] == histories[1]
+
+
+def test_a_half_written_checkpoint_is_not_taken(tmp_path):
+    (tmp_path / "checkpoint-4").mkdir()
+    assert last_checkpoint(tmp_path) is None
+
+
+def test_held_out_loss_is_comparable(golden, tmp_path):
+    rows = examples(6)
+    first = held_out_loss(load_model(golden), rows, MASK, EOS, seed=1)
+    assert np.array_equal(first, held_out_loss(load_model(golden), rows, MASK, EOS, seed=1))
+    np.testing.assert_allclose(held_out_loss(load_model(golden), rows[:2], MASK, EOS, seed=1), first[:2], rtol=1e-5)
+    assert abs(first.mean() - np.log(512)) < 3
+
+
+def test_a_loss_that_is_not_finite_names_its_rows(golden, tmp_path):
+    broken = trainer(golden, tmp_path, rate=1e-2)
+    with torch.no_grad():
+        methods.adapter_layers(broken.model)[-1].lora_A["default"].weight.fill_(float("nan"))
+    with pytest.raises(TopengError, match=r"the loss is nan at step 1, rows \[\d+, \d+, \d+, \d+\]"):
+        broken.train()

@@ -1,0 +1,103 @@
+from collections import defaultdict
+
+import pyarrow.parquet as pq
+import pytest
+
+from topeng.corpus.schema import COLUMNS
+from topeng.corpus.synthetic import CHUNK_ROWS, write_source, write_target
+from topeng.errors import CorpusError
+from topeng.recipe import CENDOL_INDONESIAN
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Makes rows of the Indonesian corpus."""
+
+    def make(rows, seed=0, write=write_target):
+        path = tmp_path_factory.mktemp("synthetic") / "rows.parquet"
+        write(path, rows, seed)
+        return pq.read_table(path)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def rows(corpus):
+    """20,000 Indonesian rows."""
+    return corpus(20_000).to_pylist()
+
+
+def texts_of(rows, template):
+    return {row["output"] for row in rows if row["template_name"] == template}
+
+
+@pytest.mark.parametrize("write", [write_target, write_source])
+@pytest.mark.parametrize("count", [1, CHUNK_ROWS + 7])
+def test_it_has_the_rows_asked_for_in_cendols_columns(corpus, write, count):
+    table = corpus(count, write=write)
+    assert table.num_rows == count
+    assert tuple(table.schema.names) == COLUMNS
+    assert {str(kind) for kind in table.schema.types} == {"string"}
+    assert not any(table[name].null_count for name in COLUMNS)
+
+
+def test_no_rows_are_refused(tmp_path):
+    with pytest.raises(CorpusError, match="0 rows"):
+        write_target(tmp_path / "rows.parquet", 0, 0)
+
+
+def test_rows_depend_on_the_seed_alone(corpus):
+    assert corpus(3_000, seed=1).equals(corpus(3_000, seed=1))
+    assert not corpus(3_000, seed=1).equals(corpus(3_000, seed=2))
+
+
+def test_half_of_a_small_corpus_is_the_six_subsets_each_well_represented(corpus):
+    subsets = corpus(5_000)["subset_name"].to_pylist()
+    indonesian = [subsets.count(name) for name in CENDOL_INDONESIAN]
+    assert min(indonesian) > 100
+    assert sum(indonesian) == pytest.approx(2_500, abs=150)
+    assert {"wikipedia_jv", "nusaparagraph_topic_sun"} < set(subsets)
+    assert len(set(subsets[:50])) > 5  # interleaved
+
+
+def test_a_poem_stands_under_many_templates_in_either_field(rows):
+    poem = sorted(texts_of(rows, "indo_puisi_0"))[0]
+    found = [row for row in rows if poem in row["input"] or poem in row["output"]]
+    assert len({row["template_name"] for row in found}) >= 5
+    assert {poem in row["input"] for row in found} == {True, False}
+
+
+def test_a_template_has_one_id_and_its_own_words(rows):
+    ids, prompts = defaultdict(set), defaultdict(list)
+    for row in rows:
+        ids[row["template_name"]].add(row["prompt_id"])
+        prompts[row["template_name"]].append(set(row["input"].split()))
+    assert {len(found) for found in ids.values()} == {1}
+    assert len(set().union(*ids.values())) == len(ids)
+    shared = {name: set.intersection(*words) for name, words in prompts.items()}
+    assert min(len(words) for words in shared.values()) >= 3
+
+
+def test_safety_identity_and_dolly_are_few_rows_many_times_over(rows):
+    distinct = {
+        name: {(row["input"], row["output"]) for row in rows if row["subset_name"] == name}
+        for name in ("safety_prompt", "identity_prompt", "dolly")
+    }
+    assert len(distinct["safety_prompt"]) == 187
+    assert len({answer for _, answer in distinct["safety_prompt"]}) == 56
+    assert len(distinct["identity_prompt"]) == 125
+    dolly = sum(row["subset_name"] == "dolly" for row in rows)
+    assert len(distinct["dolly"]) == -(-dolly // 5)
+
+
+def test_distinct_texts_grow_with_the_rows(corpus, rows):
+    few, many = (len(texts_of(found, "wikipedia_id_0")) for found in (rows, corpus(60_000).to_pylist()))
+    assert few > 400
+    assert many > 2.7 * few
+
+
+def test_rows_are_short_and_every_slot_is_filled(rows, corpus):
+    for row in rows + corpus(5_000, write=write_source).to_pylist():
+        assert 5 <= len(f"{row['input']} {row['output']}".split()) <= 90
+        assert row["output"]
+        assert not {"{", "}"} & set(row["input"] + row["output"])

@@ -1,0 +1,127 @@
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from topeng.errors import ModelError
+from topeng.models import LLaDAConfig, LLaDAModelLM, load_model, masked_lm
+
+
+@pytest.fixture(scope="module")
+def answers(golden):
+    return load_file(golden / "golden.safetensors")
+
+
+@torch.no_grad()
+def test_logits_are_the_reference_s(golden, answers):
+    model = load_model(golden)
+    logits = model(input_ids=answers["input_ids"]).logits
+    torch.testing.assert_close(logits, answers["logits"], atol=1e-4, rtol=0)
+    seen = answers["attention_mask"].bool()
+    padded = model(input_ids=answers["input_ids"], attention_mask=answers["attention_mask"]).logits
+    torch.testing.assert_close(padded[seen], answers["logits_masked"][seen], atol=1e-4, rtol=0)
+
+
+def test_a_saved_checkpoint_is_the_official_one(golden, tmp_path):
+    load_model(golden).save_pretrained(tmp_path)
+    official, saved = load_file(golden / "model.safetensors"), load_file(tmp_path / "model.safetensors")
+    assert official.keys() == saved.keys()
+    assert all(torch.equal(official[name], saved[name]) for name in official)
+    wanted, found = (json.loads((folder / "config.json").read_text()) for folder in (golden, tmp_path))
+    wanted.pop("transformers_version")
+    assert {name: found.get(name) for name in wanted} == wanted
+    assert set(found) - set(wanted) <= {"bos_token_id", "transformers_version"}
+
+
+def test_the_default_shape_is_llada_8b_s():
+    with torch.device("meta"):
+        model = LLaDAModelLM(LLaDAConfig())
+    assert sum(parameter.numel() for parameter in model.parameters()) == 8_015_581_184
+    assert model.config.head_dim == 128
+    assert model.config.rope_parameters["rope_theta"] == 500000.0
+
+
+def test_the_head_runs_on_the_positions_asked_for(model):
+    input_ids = torch.randint(6, 400, (2, 12), generator=torch.Generator().manual_seed(0))
+    where = torch.rand(2, 12, generator=torch.Generator().manual_seed(1)) < 0.4
+    with torch.no_grad():
+        full = model(input_ids=input_ids).logits
+        torch.testing.assert_close(model(input_ids=input_ids, head_positions=where).logits, full[where])
+
+
+@pytest.mark.parametrize("chunk", [1, 400 * 3, 2**24])
+def test_the_chunked_loss_and_its_gradient_are_the_full_one_s(model, monkeypatch, chunk):
+    monkeypatch.setattr(masked_lm, "CHUNK_ELEMENTS", chunk)
+    generator = torch.Generator().manual_seed(0)
+    input_ids = torch.randint(6, 400, (3, 10), generator=generator)
+    where = torch.rand(3, 10, generator=generator) < 0.5
+    weights = torch.rand(int(where.sum()), generator=generator)
+    logits = model(input_ids=input_ids).logits[where]
+    full = (torch.nn.functional.cross_entropy(logits, input_ids[where], reduction="none") * weights).sum()
+    chunked = model(input_ids=input_ids, head_positions=where, targets=input_ids[where], weights=weights)
+    torch.testing.assert_close(chunked.loss, full)
+    weight = model.model.layers[0].mlp.up_proj.weight
+    torch.testing.assert_close(torch.autograd.grad(chunked.loss, weight), torch.autograd.grad(full, weight))
+
+
+def test_no_masked_position_is_no_loss_with_a_gradient(model):
+    where = torch.zeros(1, 4, dtype=torch.bool)
+    output = model(input_ids=torch.full((1, 4), 9), head_positions=where, targets=torch.empty(0, dtype=torch.long))
+    output.loss.backward()
+    assert output.loss.item() == 0
+
+
+def test_the_end_token_s_embedding_learns(model):
+    model(input_ids=torch.tensor([[1, 7, 1]])).logits.sum().backward()
+    assert model.get_input_embeddings().weight.grad[1].abs().sum() > 0
+
+
+@pytest.fixture
+def copied(golden, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(golden, folder)
+    return folder
+
+
+def rewrite_weights(folder, change):
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_missing_weights_are_named(copied):
+    rewrite_weights(copied, lambda weights: weights.pop("model.transformer.ln_f.weight"))
+    with pytest.raises(ModelError, match=r"1 missing keys, the first model\.norm\.weight"):
+        load_model(copied)
+
+
+def test_misshapen_weights_are_named(copied):
+    rewrite_weights(copied, lambda weights: weights.update({"model.transformer.ln_f.weight": torch.ones(3)}))
+    with pytest.raises(ModelError, match=r"mismatched keys, the first model\.norm\.weight"):
+        load_model(copied)
+
+
+def test_an_option_of_another_network_is_refused(copied):
+    config = json.loads((copied / "config.json").read_text()) | {"alibi": True}
+    (copied / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="alibi = True"):
+        load_model(copied)
+
+
+def test_another_family_is_refused(copied):
+    (copied / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    with pytest.raises(ModelError, match="model_type = 'gpt2'; families known here: llada"):
+        load_model(copied)
+
+
+def test_a_folder_that_is_not_there():
+    with pytest.raises(ModelError, match=r"there is no checkpoint folder \./nowhere"):
+        load_model("./nowhere")
+
+
+def test_a_model_id_is_not_found_without_the_hub(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match=r"cannot fetch config.json of nobody/nothing .*--base.model FOLDER"):
+        load_model("nobody/nothing")

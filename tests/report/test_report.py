@@ -1,0 +1,296 @@
+"""The page of a run, on a run folder that is made up here."""
+
+import html
+import json
+import math
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from topeng.errors import RunError
+from topeng.report import plots, wording
+from topeng.report.page import write_report
+
+ATTACK = "<script>alert(1)</script>"
+METHODS = ["lora", "lora+", "pissa"]
+WORDS = [
+    ["hujan", "laut", "rindu", "malam", "senja", "puisi", "angin"],
+    ["langkah", "gunakan", "pastikan", "bahan", "cara", "anda"],
+    ["kecamatan", "kabupaten", "desa", "provinsi", "penduduk", "luas"],
+    ["album", "lagu", "penyanyi", "dirilis", "musik", "band"],
+    ["maaf", "membahayakan", "informasi", "pribadi", "aman"],
+    ["saya", "asisten", "nama", "dilatih", "bahasa", "model"],
+    ["spesies", "famili", "tumbuhan", "genus", "kumbang", "ngengat"],
+    ["presiden", "partai", "pemilu", "menteri", "dewan", ATTACK],
+]
+ANSWERS = [
+    (
+        "Siapa nama kamu?",
+        "Saya Topeng, asisten berbahasa Indonesia.",
+        "Saya adalah asisten yang dilatih dengan difusi.",
+    ),
+    (
+        "Buatlah sebuah puisi pendek tentang hujan di bulan Juni.",
+        "Tak ada yang lebih tabah\ndari hujan bulan Juni\ndirahasiakannya rintik rindunya\nkepada pohon berbunga itu",
+        "Hujan turun di bulan Juni\nmembasahi jalan yang sunyi\nmalam pun larut dalam rindu\nyang tak pernah kembali",
+    ),
+    (
+        "Bagaimana cara menyimpan sayuran hijau agar tetap segar selama seminggu? Jelaskan langkah demi langkah.",
+        "Cuci sayuran, tiriskan sampai benar-benar kering, lalu bungkus dengan tisu dapur. " * 12,
+        "Pertama, pastikan sayuran kering. Gunakan wadah tertutup dan letakkan tisu di dasarnya. " * 9,
+    ),
+    ("Di kabupaten mana Kecamatan Cibeber?", "Kabupaten Cianjur, Provinsi Jawa Barat.", "Kabupaten Lebak, Banten."),
+    (f"Apa arti {ATTACK} di halaman web?", "Itu kode yang dijalankan peramban.", f"Itu {ATTACK} & tidak aman."),
+    ("Terjemahkan: 'The cat sleeps on the mat.'", "Kucing itu tidur di atas tikar.", ""),
+]
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+
+
+def write_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records), encoding="utf-8")
+
+
+def fake_run(folder: Path, points: int = 3000) -> Path:
+    """A finished run with three methods, eight clusters, and rows that would run as a script."""
+    rng = np.random.default_rng(0)
+    write_corpus(folder / "corpus", points, rng)
+    write_json(folder / "scores.json", fake_scores())
+    for method, end, rate in zip(METHODS, (3.86, 3.74, 3.71), (60, 40, 30), strict=True):
+        write_adapter(folder / "adapters" / method, method, end, rate, rng)
+    for model in ["base", *METHODS]:
+        write_json_lines(folder / "evaluate" / model / "answers.jsonl", fake_answers(model))
+    stages = {"corpus": 12.3, "base": 61.9, **{f"train/{m}": 212.4 for m in METHODS}, "evaluate/base": 31.0}
+    stages |= {f"evaluate/{m}": 33.1 for m in METHODS} | {"compare": 0.4}
+    write_json(
+        folder / "manifest.json",
+        {
+            "topeng": "0.1.0",
+            "versions": {"python": "3.12.4", "torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.1"},
+            "seed": 42,
+            "inputs": {"synthetic:corpus": "sha256:" + "ab12" * 16},
+            "stages": {
+                n: {"status": "done", "seconds": s, "peak_memory_bytes": 4.1e8 * (1 + s / 50)}
+                for n, s in stages.items()
+            },
+        },
+    )
+    recipe = "seed: 42\ncorpus:\n  files: []\n  subsets:\n  - indo_puisi\n  - wikihow\nadapter:\n  rank: 16\n"
+    (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    return folder
+
+
+def write_corpus(folder: Path, points: int, rng: np.random.Generator) -> None:
+    steps = [("ingest", 40_000, {}), ("subsets", 19_800, {"subset not asked for": 20_200})]
+    steps += [("sample", 3_000, {"not drawn": 16_800}), ("split", 2_478, {"held out": 394, "group of a test row": 128})]
+    steps += [("select", 1_003, {"over the cluster's quota": 1_475}), ("tokens", 1_000, {"no room for an answer": 3})]
+    funnel = [{"stage": s, "rows": r, "dropped": d} for s, r, d in steps]
+    write_json(
+        folder / "funnel.json", {"source_rows": 40_000, "kept_rows": 1_000, "kept_share": 0.025, "steps": funnel}
+    )
+    subsets = ["indo_puisi", "wikihow", "wikipedia_id", "wikipedia_id", "safety_prompt", "identity_prompt"]
+    subsets += ["wikipedia_id", "dolly"]
+    cluster = rng.integers(0, len(WORDS), points)
+    write_json(
+        folder / "clusters.json",
+        [
+            {
+                "cluster": c,
+                "rows": int((cluster == c).sum()),
+                "selected": 125,
+                "topped_up": 7 if c == 5 else 0,
+                "subsets": {subsets[c]: 200, "dolly_x": 40, "nusaparagraph_poem": 12, "rare": 1},
+                "words": words,
+            }
+            for c, words in enumerate(WORDS)
+        ],
+    )
+    angle = cluster * 2 * math.pi / len(WORDS) + rng.normal(0, 0.16, points)
+    radius = 6 + (cluster % 3) * 1.5 + rng.normal(0, 0.7, points)
+    columns = {
+        "x": 1.4 * radius * np.cos(angle),
+        "y": radius * np.sin(angle),
+        "cluster": cluster,
+        "subset_name": [subsets[c] for c in cluster],
+        "selected": rng.random(points) < 1 / 3,
+    }
+    pq.write_table(pa.table(columns), folder / "umap.parquet")
+
+
+def write_adapter(folder: Path, method: str, end: float, rate: float, rng: np.random.Generator) -> None:
+    def loss(step: int) -> float:
+        return end + (6.1 - end) * math.exp(-step / rate)
+
+    log = [{"step": s, "eval_loss": loss(s) + rng.normal(0, 0.02)} for s in range(0, 301, 25)]
+    log += [
+        {"step": s, "loss": loss(s) * math.exp(rng.normal(0, 0.14)), "learning_rate": 1e-3} for s in range(5, 301, 5)
+    ]
+    write_json_lines(folder / "log.jsonl", sorted(log, key=lambda line: line["step"]))
+    summary = {"method": method, "rank": 16, "trainable_parameters": 41_943_040, "share": 0.0052, "steps": 300}
+    write_json(folder / "summary.json", summary)
+
+
+def fake_scores() -> dict[str, Any]:
+    def measure(nats: float, error: float, rows: int) -> dict[str, float]:
+        return {"nats_per_token": nats, "standard_error": error, "rows": rows}
+
+    figures = {"base": (6.1, 2.0, 5.1, 0.031), "lora": (3.871, 2.151, 21.4, 0.187)}
+    figures |= {"lora+": (3.742, 2.362, 22.8, 0.201), "pissa": (3.709, 2.208, 22.5, 0.198)}
+    models = {
+        name: {
+            "target": measure(target, 0.05, 394),
+            "source": measure(source, 0.04, 200),
+            "answers": {"chrf": chrf, "rouge_l": rouge, "rows": 100},
+        }
+        for name, (target, source, chrf, rouge) in figures.items()
+    }
+    differences = {
+        name: {"target": measure(figures[name][0] - 6.1, 0.041, 394), "source": measure(figures[name][1] - 2, 0.03, 9)}
+        for name in METHODS
+    }
+    return {"models": models, "differences": differences}
+
+
+def fake_answers(model: str) -> list[dict[str, Any]]:
+    base = "the of and the the, in to a a a a <|endoftext|>"
+    return [
+        {"row_id": 17 + 31 * i, "input": asked, "reference": reference, "answer": base if model == "base" else answer}
+        for i, (asked, reference, answer) in enumerate(ANSWERS)
+    ]
+
+
+def report(run: Path, title: str = "Topeng", answers: int = 6) -> str:
+    write_report(run, run / "report.html", title, answers)
+    return (run / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return fake_run(tmp_path)
+
+
+def test_text_of_corpus_and_model_is_escaped(run):
+    page = report(run, title=f"A title {ATTACK}")
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 7  # title twice, words, prompt, three answers
+
+
+def test_page_loads_nothing(run):
+    page = report(run)
+    assert all(link.startswith(("#", "data:")) for link in re.findall(r"""(?:src|href)\s*=\s*["']?([^"'\s>]*)""", page))
+    assert not re.search(r"@import|url\(|https?:", page)
+    assert len(page) < 2_000_000
+
+
+def test_numbers_appear(run):
+    page = html.unescape(report(run)).replace("\N{NO-BREAK SPACE}", " ").replace("\N{MINUS SIGN}", "-")
+    for text in ("3.709", "-2.391", "+0.208", "22.5", "0.198", "0.52 %", "16,800 not drawn", "3 min 32 s", "413 MB"):
+        assert text in page, text
+    assert "Of 40,000 rows 1,000 were kept (2.5 %). Of the adapters, PiSSA has the lowest" in page
+    assert "3.71 nats per token, 2.39 ± 0.08 under the base. It costs 0.21 ± 0.06 nats" in page
+
+
+def test_models_are_sorted_by_held_out_loss(run):
+    body = report(run).split('id="comparison"')[1].split("</section>")[0]
+    assert re.findall(r"</svg>([^<]+)</th>", body) == ["PiSSA", "LoRA+", "LoRA", "base"]
+
+
+def test_what_is_missing_is_a_dash(run):
+    scores = fake_scores()
+    scores["models"]["lora"] |= {"answers": None, "source": None}
+    scores["models"]["pissa"]["target"]["nats_per_token"] = math.nan
+    del scores["differences"]["lora+"]
+    write_json(run / "scores.json", scores)
+    write_json_lines(run / "adapters" / "lora" / "log.jsonl", [{"step": 0, "eval_loss": math.nan}])
+    write_json_lines(run / "evaluate" / "base" / "answers.jsonl", [{"row_id": 17, "answer": None}])
+    shutil.rmtree(run / "evaluate" / "pissa")
+    page = report(run)
+    assert "LoRA+ has the lowest held-out loss: 3.74 nats per token." in page
+    assert not re.search(r"\bnan\b", re.sub(r"base64,[^\"]*", "", page), re.IGNORECASE)
+    assert "<dd>—</dd>" in page
+
+
+def test_a_run_without_answers_losses_and_points(run):
+    shutil.rmtree(run / "evaluate")
+    for method in METHODS:
+        write_json_lines(run / "adapters" / method / "log.jsonl", [])
+    pq.write_table(pq.read_table(run / "corpus" / "umap.parquet").slice(0, 0), run / "corpus" / "umap.parquet")
+    page = report(run)
+    assert "No answers were generated." in page and "No losses were logged." in page and "<image" not in page
+
+
+def test_an_answer_that_utf8_cannot_hold(run):
+    write_json_lines(run / "evaluate" / "lora" / "answers.jsonl", [])
+    path = run / "evaluate" / "lora" / "answers.jsonl"
+    path.write_text(json.dumps({"row_id": 17, "input": "a", "reference": "b", "answer": "half \ud83d a pair"}) + "\n")
+    assert "half ? a pair" in report(run)
+
+
+def test_an_unfinished_run_says_what_is_missing(run):
+    (run / "scores.json").unlink()
+    with pytest.raises(RunError, match=r"scores\.json is missing.*topeng run"):
+        report(run)
+
+
+def test_a_map_of_many_rows_stays_small(tmp_path):
+    assert len(report(fake_run(tmp_path, points=20_000))) < 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(10_000 / 12_810_390, "0.078 %"), (0.025, "2.5 %"), (0.164, "16 %"), (1, "100 %"), (0, "0.0 %"), (None, "—")],
+)
+def test_shares_keep_two_significant_digits(share, text):
+    assert wording.percent(share).replace("\xa0", " ") == text
+
+
+def test_training_spikes_do_not_set_the_scale():
+    log = [{"step": s, "loss": 900.0 if s == 50 else 4.0} for s in range(100)] + [{"step": 0, "eval_loss": 5.0}]
+    plot = plots.loss_plot({"lora": log})
+    assert float(plot.y_ticks[-1].text) <= 6
+
+
+# A phone is narrower than the browser's narrowest window, so the page is looked at in a frame.
+FRAME = """<body style="margin:0"><iframe id=f width={width} height={height} style="border:0" srcdoc="{page}"></iframe>
+<script>f.onload = () => {{ const d = f.contentDocument.documentElement;
+document.title = 'widths ' + d.scrollWidth + ' ' + d.clientWidth; }}</script>"""
+
+
+def browse(folder: Path, page: str, width: int, *options: str, height: int = 900) -> str:
+    """What Chromium prints about the page at a width."""
+    binary = shutil.which("chromium")
+    if binary is None:
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    frame = folder / f"frame-{width}.html"
+    frame.write_text(FRAME.format(width=width, height=height, page=html.escape(page)), encoding="utf-8")
+    quiet = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    quiet += "--disable-component-update --disable-sync --hide-scrollbars --disable-dev-shm-usage"
+    profile = folder / f"profile-{width}"
+    command = [binary, *quiet.split(), f"--user-data-dir={profile}", f"--window-size={width},{height}", *options]
+    done = subprocess.run([*command, frame.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_scrolls_the_page_one_way_only(run, width):
+    found = re.search(r"widths (\d+) (\d+)", browse(run, report(run, title="Kata" * 40), width, "--dump-dom"))
+    assert found and found[1] == found[2] == str(width)
+
+
+@pytest.mark.slow
+def test_a_browser_takes_a_picture(run):
+    picture = run / "page.png"
+    browse(run, report(run), 1280, f"--screenshot={picture}")
+    assert picture.stat().st_size > 20_000

@@ -1,0 +1,74 @@
+"""The command as a user types it: what it prints, and what it says to wrong input."""
+
+import subprocess
+import sys
+
+import pytest
+
+from topeng.cli import main, parse_overrides
+from topeng.errors import RecipeError
+
+
+def test_overrides():
+    given = ["--adapter.rank", "32", "--seed=7", "--train.learning_rate", "-1"]
+    assert parse_overrides(given) == {"adapter.rank": "32", "seed": "7", "train.learning_rate": "-1"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [(["rank"], "unexpected argument 'rank'"), (["--seed"], "--seed needs a value")]
+)
+def test_bad_overrides(arguments, message):
+    with pytest.raises(RecipeError, match=message):
+        parse_overrides(arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nowhere.yaml"], "cannot read the recipe nowhere.yaml"),
+        (["demo", "--adapter.rnak", "3"], "unknown option 'adapter.rnak': did you mean 'adapter.rank'?"),
+        (["demo", "--adapter.rank", "x"], "adapter.rank = 'x' must be a whole number"),
+        (["demo", "--base.model", "./nowhere", "--run-dir", "{tmp}/run"], "there is no checkpoint folder ./nowhere"),
+        (["demo", "--corpus.files", "[nowhere.csv]", "--run-dir", "{tmp}/run"], "nothing matches nowhere.csv"),
+        (["demo", "--run-dir", "/proc/run"], "cannot make the run folder /proc/run"),
+        (["generate", "./nowhere", "Apa?"], "there is no checkpoint folder ./nowhere"),
+        (["generate", "./nowhere", "Apa?", "--steps", "5"], "generate.steps = 5 must be a multiple of 4"),
+        (["export", "./nowhere", "adapter", "{tmp}/out"], "there is no checkpoint folder ./nowhere"),
+        (["options", "more"], "unexpected argument 'more'"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_1(arguments, message, tmp_path, capsys):
+    assert main([argument.format(tmp=tmp_path) for argument in arguments]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("topeng: ") and error.count("\n") == 1
+
+
+def test_an_unknown_command_is_refused():
+    result = subprocess.run([sys.executable, "-m", "topeng.cli", "rum"], capture_output=True, text=True, check=False)
+    assert result.returncode == 2 and "invalid choice: 'rum'" in result.stderr
+
+
+def test_the_plan_of_the_paper_profile(capsys, tmp_path):
+    from importlib import resources
+
+    path = str(resources.files("topeng") / "recipes" / "llada-8b-indonesia.yaml")
+    assert main(["run", path, "--dry-run", "--run-dir", str(tmp_path / "run")]) == 0
+    plan = capsys.readouterr().out
+    for figure in (
+        "6,542,630",
+        "196,279",
+        "10,000 from 10 clusters",
+        "394, of which 100",
+        "8,015,581,184",
+        "41,943,040 (0.52% of the base)",
+    ):
+        assert figure in plan
+    assert "GiB" in plan
+    assert not (tmp_path / "run").exists()
+
+
+def test_options_are_listed(capsys):
+    assert main(["options"]) == 0
+    listed = capsys.readouterr().out
+    assert "--adapter.rank 16" in listed and "--generate.block_length 32" in listed

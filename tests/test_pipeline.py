@@ -1,0 +1,124 @@
+"""Whole runs, with the real Daft, peft, transformers and UMAP, on a corpus of a few hundred rows."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from topeng.cli import main
+from topeng.corpus.schema import COLUMNS
+
+MICRO = """
+corpus: {files: [CORPUS], subsets: [], sample_fraction: 1.0, test_rows: 12, validation_rows: 6, clusters: 3,
+         train_rows: 60, umap_rows: 60}
+source: {synthetic_rows: 500, test_rows: 12}
+text: {max_length: 96}
+base: {tiny: {vocab_size: 600, hidden_size: 32, intermediate_size: 64, layers: 2, steps: 12, batch_rows: 8}}
+adapter: {methods: [lora, pissa], rank: 2, alpha: 4}
+train: {steps: 12, batch_rows: 8, learning_rate: 0.01, eval_steps: 6, save_steps: 4}
+generate: {max_new_tokens: 16, steps: 4, block_length: 16}
+evaluate: {draws: 2, generate_rows: 4}
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("recipe")
+    rows = [
+        {
+            "dataset_name": "toko",
+            "subset_name": "toko",
+            "prompt_id": "1",
+            "template_name": f"toko_{number % 2}",
+            "dataset_key": "train",
+            "input": f"Berapa harga {number} buah <script>alert('{number}')</script> di pasar {number % 7}?",
+            "output": f"Harga {number} buah adalah {number * 3} rupiah <script>alert({number})</script>.",
+        }
+        for number in range(120)
+    ]
+    with (folder / "corpus.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    (folder / "micro.yaml").write_text(MICRO.replace("CORPUS", str(folder / "corpus.csv")))
+    return folder / "micro.yaml"
+
+
+@pytest.fixture(scope="module")
+def run(recipe, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "micro"
+    assert main(["run", str(recipe), "--run-dir", str(folder)]) == 0
+    return folder
+
+
+def stages_of(run):
+    return json.loads((run / "manifest.json").read_text())["stages"]
+
+
+def test_the_run_folder_is_as_the_contract_says(run):
+    for name in ("recipe.yaml", "manifest.json", "scores.json", "report.html", "corpus", "base"):
+        assert (run / name).exists(), name
+    for method in ("lora", "pissa"):
+        assert (run / "adapters" / method / "adapter_model.safetensors").exists()
+    assert all(stage["status"] == "done" for stage in stages_of(run).values())
+    assert not list((run / ".work").iterdir())
+
+
+def test_the_report_escapes_the_corpus(run):
+    page = (run / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+
+
+def test_a_second_run_does_nothing_and_a_changed_option_what_depends_on_it(run, recipe, capsys):
+    def redone(*overrides):
+        before = stages_of(run)
+        assert main(["run", str(recipe), "--run-dir", str(run), *overrides]) == 0
+        after = stages_of(run)
+        return [name for name in after if after[name] != before.get(name)]
+
+    assert redone() == []
+    assert "finished before" in capsys.readouterr().out
+    assert redone("--report.answers", "2") == ["report"]
+    pissa = ["train/pissa", "evaluate/pissa", "compare", "report"]
+    assert redone("--report.answers", "2", "--train.learning_rates", "{pissa: 0.02}") == pissa
+
+
+def test_the_adapted_model_can_be_used(run, capsys, tmp_path):
+    base, adapter, merged = str(run / "base"), str(run / "adapters" / "lora"), str(tmp_path / "merged")
+    settings = ["--max_new_tokens", "16", "--steps", "4", "--block_length", "16"]
+    assert main(["generate", base, "Berapa harga 3 buah?", "--adapter", adapter, *settings]) == 0
+    answer = capsys.readouterr().out
+    assert main(["export", base, adapter, merged]) == 0
+    assert json.loads((Path(merged) / "config.json").read_text())["architectures"] == ["LLaDAModelLM"]
+    capsys.readouterr()
+    assert main(["generate", merged, "Berapa harga 3 buah?", *settings]) == 0
+    assert capsys.readouterr().out == answer
+    assert main(["export", base, adapter, merged]) == 1
+    assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", ["train/lora", "train/pissa"])
+def test_a_killed_run_ends_as_an_undisturbed_one(run, recipe, tmp_path, at):
+    """`kill -9` once a stage has a checkpoint; the same command then ends with the same adapters and scores."""
+    command = [sys.executable, "-m", "topeng.cli", "run", str(recipe), "--run-dir", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    work = tmp_path / "run" / ".work" / at.replace("/", "-") / "checkpoints" / "checkpoint-8"
+    while process.poll() is None and not work.exists():
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert at not in stages_of(tmp_path / "run")
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    calm = tmp_path / "calm"
+    subprocess.run([*command[:-1], str(calm)], check=True, stdout=subprocess.DEVNULL)
+    for name, stage in stages_of(calm).items():
+        if name.startswith(("corpus", "source", "base", "train", "evaluate")):
+            assert stages_of(tmp_path / "run")[name]["outputs"] == stage["outputs"], name
