@@ -89,6 +89,15 @@ def test_unequal_micro_batches_are_one_batch(golden, tmp_path):
         torch.testing.assert_close(left, right, atol=1e-5, rtol=0)
 
 
+def test_gradient_checkpointing_changes_nothing(golden, tmp_path):
+    plain, recomputed = trainer(golden, tmp_path / "a", steps=2), trainer(golden, tmp_path / "b", steps=2)
+    recomputed.args.gradient_checkpointing = True
+    for each in (plain, recomputed):
+        each.train()
+    assert losses(plain) == pytest.approx(losses(recomputed), rel=1e-5)
+    assert losses(plain)[0] != losses(plain)[1]
+
+
 @pytest.mark.parametrize("method", ["lora", "pissa"])
 def test_a_killed_training_ends_as_an_undisturbed_one(golden, tmp_path, method):
     calm = trainer(golden, tmp_path / "calm", method)

@@ -155,6 +155,15 @@ def adapter_layers(adapted: Any) -> list[Any]:
     return [module for module in adapted.modules() if isinstance(module, peft.tuners.lora.LoraLayer)]
 
 
+@torch.no_grad()
+def probe_logits(model: Any, input_ids: list[int]) -> torch.Tensor:
+    """Logits [1, T, V] of one row, in fp32: what an adapter must not move before its first step.
+
+    In fp32 a PiSSA moves them by rounding alone (1e-5); in bf16 by some 0.01, its residual being rounded again.
+    """
+    return model(input_ids=torch.tensor([input_ids], device=next(model.parameters()).device)).logits.float()
+
+
 def trainable_share(adapted: Any) -> tuple[int, int]:
     """Trainable parameters, and those of the base."""
     trainable = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)

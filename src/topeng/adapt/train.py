@@ -59,12 +59,16 @@ def train_adapter(recipe: Recipe, method: str, run: Path, work: Path, console: C
     tokenizer = load_tokenizer(base, recipe.base.revision)
     model = load_model(base, recipe.base.dtype, recipe.base.device, recipe.base.revision)
     initial, out = work / "initial", work / "adapters" / method
-    adapted = _adapted(recipe, method, model, initial)
-    trainable, total = methods.trainable_share(adapted)
-    _tell_share(console, method, trainable, total)
     examples, dropped = _examples(recipe, tokenizer, read_rows(run / "corpus" / "train.parquet"))
     _tell_dropped(console, dropped)
     held_out, _ = tokenize_rows(tokenizer, read_rows(run / "corpus" / "validation.parquet"), recipe.text.max_length)
+    before = methods.probe_logits(model, examples[0].input_ids)
+    adapted = _adapted(recipe, method, model, initial)
+    moved = float((methods.probe_logits(adapted, examples[0].input_ids) - before).abs().max())
+    trainable, total = methods.trainable_share(adapted)
+    _tell_share(console, method, trainable, total)
+    if moved:
+        console.print(f"  {method}: at step 0 logits are off the base's by {moved:.1e} at most", highlight=False)
     rate = learning_rate(recipe, method)
     options = recipe.train
     args = _arguments(
@@ -84,6 +88,7 @@ def train_adapter(recipe: Recipe, method: str, run: Path, work: Path, console: C
         "steps": trainer.state.global_step,
         "rows": len(examples),
         "dropped": dict(dropped),
+        "step_0_difference": moved,
     }
     write_atomically(out / "summary.json", json.dumps(summary, indent=1))
 

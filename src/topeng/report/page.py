@@ -49,8 +49,9 @@ def _context(run_dir: Path, answers: int) -> Record:
     """All that the template shows."""
     scores, manifest = _json(run_dir / "scores.json"), _json(run_dir / "manifest.json")
     methods = _methods(scores)
-    models = _comparison(run_dir, scores, methods)
-    funnel = _funnel(_json(run_dir / "corpus" / "funnel.json"))
+    summaries = {method: _json(run_dir / "adapters" / method / "summary.json") for method in methods}
+    funnel = _funnel(_json(run_dir / "corpus" / "funnel.json"), summaries)
+    models = _comparison(scores, summaries)
     logs = {method: _json_lines(run_dir / "adapters" / method / "log.jsonl") for method in methods}
     return {
         "summary": wording.summary(funnel, models),
@@ -74,14 +75,13 @@ def _methods(scores: Record) -> list[str]:
     return sorted(found, key=lambda name: (KNOWN_METHODS + found).index(name))
 
 
-def _comparison(run_dir: Path, scores: Record, methods: list[str]) -> list[Record]:
+def _comparison(scores: Record, summaries: Mapping[str, Record]) -> list[Record]:
     """A row for each model, the lowest held-out loss first, unknown ones last."""
     models = [_model(name, scores) for name in scores["models"]]
     for model in models:
         name = model["name"]
-        model |= _style(name, methods)
-        if name != "base":
-            model["share"] = _json(run_dir / "adapters" / name / "summary.json").get("share")
+        model |= _style(name, list(summaries))
+        model["share"] = summaries.get(name, {}).get("share")
     return sorted(models, key=_loss)
 
 
@@ -113,11 +113,16 @@ def _loss(model: Record) -> float:
     return float("inf") if loss is None else loss
 
 
-def _funnel(funnel: Record) -> Record:
-    """The funnel, each step with its share of the corpus."""
+def _funnel(funnel: Record, summaries: Mapping[str, Record]) -> Record:
+    """The funnel, each step with its share of the corpus; its last is training's, the same for every method."""
     source = wording.finite(funnel.get("source_rows"))
-    steps = [step | {"share": _share(step.get("rows"), source)} for step in funnel["steps"]]
     kept = {"source_rows": source, "kept_rows": funnel.get("kept_rows")}
+    steps = list(funnel["steps"])
+    trained = next((summary for summary in summaries.values() if "rows" in summary), None)
+    if trained:
+        steps.append({"stage": "tokens", "rows": trained["rows"], "dropped": trained["dropped"]})
+        kept["kept_rows"] = trained["rows"]
+    steps = [step | {"share": _share(step.get("rows"), source)} for step in steps]
     return kept | {"kept_share": _share(funnel.get("kept_rows"), source), "steps": steps}
 
 
