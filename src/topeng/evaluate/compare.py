@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from topeng.errors import RunError
@@ -46,7 +45,7 @@ def compare_models(folder: Path, names: Sequence[str]) -> dict[str, Any]:
 def comparison_table(scores: dict[str, Any]) -> Table:
     """The figures for a terminal, the lowest held-out loss first."""
     title = "Nats a token on held-out rows, the less the better (± standard error)"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for column in ("model", "target", "from base", "source", "forgotten", "chrF++", "ROUGE-L"):
         table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
     models = scores["models"]
@@ -90,4 +89,4 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _figure(figure: dict[str, float], sign: str = "") -> str:
-    return f"{figure['nats_per_token']:{sign}.3f} ±{figure['standard_error']:.3f}"
+    return f"{figure['nats_per_token']:{sign}.3f}±{figure['standard_error']:.3f}"
