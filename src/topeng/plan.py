@@ -24,7 +24,7 @@ def print_plan(recipe: Recipe, planned: list[Stage], run: Path, console: Console
     """Prints the stages, the row counts, the trainable parameters and an estimate of memory."""
     done = RunFolder(run).finished if (run / "manifest.json").exists() else lambda stage: False
     names = [f"{stage.name}{' (finished)' if done(stage) else ''}" for stage in planned]
-    console.print(f"Stages, in {run}:\n  {' -> '.join(names)}", highlight=False)
+    console.print(f"Stages, in {run}:\n  {', '.join(names)}", highlight=False)
     _print(console, "Rows", corpus_rows(recipe))
     config = base_config(recipe)
     with torch.device("meta"):
@@ -116,6 +116,8 @@ def _rows_a_step(recipe: Recipe) -> int:
 
 def _print(console: Console, title: str, rows: list[tuple[str, str]]) -> None:
     table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2))
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(name, value)
     console.print(table)

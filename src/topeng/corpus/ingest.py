@@ -102,13 +102,10 @@ def _batches(files: Sequence[str]) -> Iterator[pa.Table]:
 
 
 def _unreadable(name: str, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:200]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     if "://" in name:
-        return (
-            f"cannot reach {name} ({reason.split(' Details')[0][:120]}): download it, and point --corpus.files to the "
-            "local copy"
-        )
-    return f"cannot read {name}: {reason}"
+        return f"cannot reach {name} ({lines[-1][:120]}): download it, and point --corpus.files to the local copy"
+    return f"cannot read {name}: {lines[0][:200]}"
 
 
 def _with_row_ids(batch: pa.Table, first: int) -> pa.Table:
