@@ -70,6 +70,13 @@ def test_the_run_folder_is_as_the_contract_says(run):
     assert not list((run / ".work").iterdir())
 
 
+def test_the_report_names_versions_and_digests(run):
+    page, manifest = (run / "report.html").read_text(), json.loads((run / "manifest.json").read_text())
+    assert f"Made by topeng {manifest['versions']['topeng']} from" in page
+    assert all(known["sha256"] in page for known in manifest["inputs"].values())
+    assert manifest["inputs"]
+
+
 def test_the_report_escapes_the_corpus(run):
     page = (run / "report.html").read_text()
     assert "<script>alert" not in page
@@ -86,6 +93,8 @@ def test_a_second_run_does_nothing_and_a_changed_option_what_depends_on_it(run, 
     assert redone() == []
     assert "finished before" in capsys.readouterr().out
     assert redone("--report.answers", "2") == ["report"]
+    assert redone("--report.answers", "2", "--corpus.umap_rows", "50") == ["corpus", "report"]
+    assert redone("--report.answers", "2") == ["corpus", "report"]
     pissa = ["train/pissa", "evaluate/pissa", "compare", "report"]
     assert redone("--report.answers", "2", "--train.learning_rates", "{pissa: 0.02}") == pissa
 
@@ -122,3 +131,12 @@ def test_a_killed_run_ends_as_an_undisturbed_one(run, recipe, tmp_path, at):
     for name, stage in stages_of(calm).items():
         if name.startswith(("corpus", "source", "base", "train", "evaluate")):
             assert stages_of(tmp_path / "run")[name]["outputs"] == stage["outputs"], name
+
+
+@pytest.mark.slow
+def test_the_demo_adapts_by_more_than_three_standard_errors(tmp_path):
+    assert main(["demo", "--run-dir", str(tmp_path)]) == 0
+    differences = json.loads((tmp_path / "scores.json").read_text())["differences"]
+    assert set(differences) == {"lora", "lora+", "pissa"}
+    for difference in differences.values():
+        assert -difference["target"]["nats_per_token"] > 3 * difference["target"]["standard_error"]

@@ -25,7 +25,7 @@ def stages(calls, first="1", second="x", source=()):
     return [
         Stage("first", ["first"], {"option": first}, write("first", first, calls), inputs=source),
         Stage("second", ["second"], {"option": second}, write("second", second, calls)),
-        Stage("third", ["third"], {}, write("third", first, calls), after=["first"]),
+        Stage("third", ["third"], {}, write("third", first, calls), reads=["first"]),
     ]
 
 

@@ -15,6 +15,7 @@ from topeng.errors import RecipeError, TopengError
 STAGE_COMMANDS = {  # command -> the last stage it does, by the start of its name
     "run": ("report", "all stages of a recipe"),
     "corpus": ("source", "read, sample, split and select the rows"),
+    "base": ("base", "pretrain a tiny base, where the recipe names no model"),
     "train": ("train/", "train an adapter for each method"),
     "evaluate": ("evaluate/", "score the base and each adapter"),
     "compare": ("compare", "compare the scores"),
@@ -93,14 +94,17 @@ def _run(known: argparse.Namespace, rest: list[str]) -> int:
 
     console = Console()
     planned = stages(recipe, folder, console)
-    last = max(index for index, stage in enumerate(planned) if stage.name.startswith(known.last))
-    planned = planned[: last + 1]
+    wanted = [index for index, stage in enumerate(planned) if stage.name.startswith(known.last)]
+    if not wanted:
+        raise RecipeError(f"the recipe has no stage `{known.last}`: it names base.model = {recipe.base.model}")
+    planned = planned[: wanted[-1] + 1]
     if known.dry_run:
         from topeng.plan import print_plan
 
         print_plan(recipe, planned, folder, console)
         return 0
-    check_base(recipe)
+    if known.last != "source":  # rows are read without a model
+        check_base(recipe)
     with RunFolder(folder).locked() as run:
         run.run(planned, recipes.dump(recipe), recipe.seed, console)
     if (folder / "scores.json").exists() and known.last in ("compare", "report"):

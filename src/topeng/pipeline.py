@@ -6,6 +6,7 @@ Each stage says what it leaves, which options it depends on, and what it reads; 
 finished. Heavy imports are the stages' own.
 """
 
+import gc
 import glob
 import json
 from pathlib import Path
@@ -13,8 +14,11 @@ from typing import Any
 
 from rich.console import Console
 
+from topeng.errors import ModelError
 from topeng.recipe import Recipe, as_dict
 from topeng.run import Stage, write_atomically
+
+SOURCE_ROWS = ["source/train.parquet", "source/test.parquet"]
 
 
 def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
@@ -43,15 +47,27 @@ def check_base(recipe: Recipe) -> None:
     """Fails before hours of work, not after them, where the named base cannot be used.
 
     Raises:
-        ModelError: it cannot be reached, is of no known family, or its tokenizer lacks the chat format's tokens.
+        ModelError: it cannot be reached, is of no known family, does not fit its tokenizer or the chat format, or its
+            context is shorter than the recipe's rows.
     """
     if recipe.base.model is None:
         return
     from topeng.models import load_config, load_tokenizer
     from topeng.text.chat import special_tokens
 
-    load_config(recipe.base.model, recipe.base.revision)
-    special_tokens(load_tokenizer(recipe.base.model, recipe.base.revision))
+    config = load_config(recipe.base.model, recipe.base.revision)
+    special = special_tokens(load_tokenizer(recipe.base.model, recipe.base.revision))
+    if (config.mask_token_id, config.eos_token_id) != (special.mask, special.eos):
+        raise ModelError(
+            f"{recipe.base.model}: config.json has mask_token_id = {config.mask_token_id} and eos_token_id = "
+            f"{config.eos_token_id}, its tokenizer {special.mask} and {special.eos}: they belong to two models"
+        )
+    needed = recipe.text.max_length + recipe.generate.max_new_tokens
+    if needed > config.max_position_embeddings:
+        raise ModelError(
+            f"text.max_length and generate.max_new_tokens are {needed} together, beyond the context of "
+            f"{recipe.base.model}, {config.max_position_embeddings}: lower one of them"
+        )
 
 
 def _corpus(recipe: Recipe, options: dict[str, Any], console: Console) -> Stage:
@@ -61,7 +77,9 @@ def _corpus(recipe: Recipe, options: dict[str, Any], console: Console) -> Stage:
         build_corpus(recipe.corpus, recipe.seed, folder, console)
 
     depends = {"seed": recipe.seed, "corpus": options["corpus"]}
-    return Stage("corpus", ["corpus"], depends, work, inputs=_inputs(recipe.corpus.files))
+    files = ("train.parquet", "validation.parquet", "test.parquet", "funnel.json", "clusters.json", "umap.parquet")
+    outputs = [f"corpus/{name}" for name in files]
+    return Stage("corpus", outputs, depends, work, inputs=_inputs([*recipe.corpus.files, recipe.corpus.embedder]))
 
 
 def _source(recipe: Recipe, options: dict[str, Any], console: Console) -> Stage:
@@ -72,7 +90,13 @@ def _source(recipe: Recipe, options: dict[str, Any], console: Console) -> Stage:
 
     held_out = [recipe.source.held_out] if recipe.source.held_out else []
     inputs = [*_inputs(recipe.source.files), *held_out]
-    return Stage("source", ["source"], {"seed": recipe.seed, "source": options["source"]}, work, inputs=inputs)
+    return Stage(
+        "source",
+        [*SOURCE_ROWS, "source/funnel.json"],
+        {"seed": recipe.seed, "source": options["source"]},
+        work,
+        inputs=inputs,
+    )
 
 
 def _base(recipe: Recipe, options: dict[str, Any], run: Path, console: Console) -> Stage:
@@ -82,9 +106,9 @@ def _base(recipe: Recipe, options: dict[str, Any], run: Path, console: Console) 
         pretrain_base(recipe, run, folder, console)
 
     depends = {"seed": recipe.seed, "tiny": options["base"]["tiny"], "device": options["base"]["device"]}
-    depends |= {"text": options["text"], "block_length": recipe.generate.block_length}
+    depends |= {"text": _text_options(recipe, options), "max_new_tokens": recipe.generate.max_new_tokens}
     depends |= {name: options["train"][name] for name in ("warmup_fraction", "max_grad_norm")}
-    return Stage("base", ["base"], depends, work, after=["source"])
+    return Stage("base", ["base"], depends, work, SOURCE_ROWS)
 
 
 def _train(recipe: Recipe, options: dict[str, Any], method: str, run: Path, console: Console) -> Stage:
@@ -92,16 +116,18 @@ def _train(recipe: Recipe, options: dict[str, Any], method: str, run: Path, cons
         from topeng.adapt.train import train_adapter
 
         train_adapter(recipe, method, run, folder, console)
+        _free_memory()
 
     adapter, train = dict(options["adapter"]), dict(options["train"])
-    del adapter["methods"], train["save_steps"]
+    del adapter["methods"], train["save_steps"], train["gradient_checkpointing"]  # these change no result
     if method != "lora+":
         del adapter["loraplus_lr_ratio"]
     train["learning_rate"] = train.pop("learning_rates").get(method, train["learning_rate"])
-    depends = {"seed": recipe.seed, "adapter": adapter, "train": train, "text": options["text"]}
-    depends |= {"base": _model_options(options), "block_length": recipe.generate.block_length}
-    after, inputs = _model_sources(recipe)
-    return Stage(f"train/{method}", [f"adapters/{method}"], depends, work, ["corpus", *after], inputs)
+    depends = {"seed": recipe.seed, "adapter": adapter, "train": train, "text": _text_options(recipe, options)}
+    depends |= {"base": _model_options(options)}
+    base, inputs = _model_sources(recipe)
+    reads = ["corpus/train.parquet", "corpus/validation.parquet", *base]
+    return Stage(f"train/{method}", [f"adapters/{method}"], depends, work, reads, inputs)
 
 
 def _evaluate(recipe: Recipe, options: dict[str, Any], name: str, run: Path, console: Console) -> Stage:
@@ -115,14 +141,15 @@ def _evaluate(recipe: Recipe, options: dict[str, Any], name: str, run: Path, con
             base_path(recipe, run), adapter, recipe.base.dtype, recipe.base.device, recipe.base.revision
         )
         evaluate_model(recipe, name, model, tokenizer, run, folder, console)
+        del model
+        _free_memory()
 
     depends = {"seed": recipe.seed, "evaluate": options["evaluate"], "generate": options["generate"]}
     depends |= {"base": _model_options(options), "max_length": recipe.text.max_length}
-    after, inputs = _model_sources(recipe)
-    trained = [] if name == "base" else [f"train/{name}"]
-    return Stage(
-        f"evaluate/{name}", [f"evaluate/{name}"], depends, work, ["corpus", "source", *after, *trained], inputs
-    )
+    base, inputs = _model_sources(recipe)
+    trained = [] if name == "base" else [f"adapters/{name}"]
+    reads = ["corpus/test.parquet", "source/test.parquet", *base, *trained]
+    return Stage(f"evaluate/{name}", [f"evaluate/{name}"], depends, work, reads, inputs)
 
 
 def _compare(models: list[str], run: Path, console: Console) -> Stage:
@@ -141,12 +168,17 @@ def _report(recipe: Recipe, options: dict[str, Any], models: list[str], run: Pat
 
         write_report(run, folder / "report.html", recipe.report.title, recipe.report.answers)
 
-    after = [
-        "corpus",
-        *(f"train/{method}" for method in recipe.adapter.methods),
-        *(f"evaluate/{name}" for name in models),
-    ]
-    return Stage("report", ["report.html"], options, work, [*after, "compare"])
+    reads = ["corpus/funnel.json", "corpus/clusters.json", "corpus/umap.parquet", "scores.json"]
+    reads += [f"adapters/{method}" for method in recipe.adapter.methods] + [f"evaluate/{name}" for name in models]
+    return Stage("report", ["report.html"], options, work, reads)
+
+
+def _free_memory() -> None:
+    """A trainer and its model hold each other; the next stage loads a base of its own."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def _inputs(files: list[str]) -> list[str]:
@@ -154,10 +186,16 @@ def _inputs(files: list[str]) -> list[str]:
     return [match for name in files for match in sorted(glob.glob(name, recursive=True)) or [name]]
 
 
+def _text_options(recipe: Recipe, options: dict[str, Any]) -> dict[str, Any]:
+    """The decoding block's length is a text option where end tokens fill it."""
+    block = {"block_length": recipe.generate.block_length} if recipe.text.eos == "block" else {}
+    return options["text"] | block
+
+
 def _model_options(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options["base"].items() if name != "tiny"}
 
 
 def _model_sources(recipe: Recipe) -> tuple[list[str], list[str]]:
-    """The stage or the input that the base model comes from."""
+    """The output or the input that the base model comes from."""
     return ([], [recipe.base.model]) if recipe.base.model else (["base"], [])

@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -18,6 +18,9 @@ from topeng.generate.settings import Settings
 from topeng.options import OptionError, Options, option
 
 CENDOL_INDONESIAN = ["indo_puisi", "wikihow", "wikipedia_id", "safety_prompt", "identity_prompt", "dolly"]
+
+Method = Literal["lora", "lora+", "pissa"]
+METHODS: tuple[str, ...] = get_args(Method)
 
 LLADA = "arXiv 2502.09992"
 LORA = "arXiv 2106.09685"
@@ -98,7 +101,7 @@ class BaseOptions(Options):
 class AdapterOptions(Options):
     """Parameter-efficient methods, side by side."""
 
-    methods: list[Literal["lora", "lora+", "pissa"]] = option(lambda: ["lora", "lora+", "pissa"], "one adapter each")
+    methods: list[Method] = option(lambda: list(METHODS), "one adapter each")
     rank: int = option(16, "of the update", source=LORA, ge=1)
     alpha: int = option(32, "the update is scaled by alpha / rank", source=LORA, ge=1)
     dropout: float = option(0.0, "on the adapter's input", ge=0, lt=1)
@@ -145,7 +148,7 @@ class ReportOptions(Options):
 class Recipe(Options):
     """A complete run."""
 
-    seed: int = option(42, "of everything that is drawn", source=PAPER, ge=0)
+    seed: int = option(42, "of everything that is drawn", source=PAPER, ge=0, lt=2**32)
     corpus: CorpusOptions = option(CorpusOptions, "")
     source: SourceOptions = option(SourceOptions, "")
     text: TextOptions = option(TextOptions, "")
@@ -155,6 +158,16 @@ class Recipe(Options):
     generate: Settings = option(Settings, "")
     evaluate: EvaluateOptions = option(EvaluateOptions, "")
     report: ReportOptions = option(ReportOptions, "")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.adapter.methods:
+            raise OptionError("adapter.methods", "= [] must name at least one method")
+        for method, rate in self.train.learning_rates.items():
+            if method not in METHODS:
+                raise OptionError("train.learning_rates", f"has {method!r}, which is none of {', '.join(METHODS)}")
+            if rate <= 0:
+                raise OptionError(f"train.learning_rates.{method}", f"= {rate} must be above 0")
 
 
 def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Recipe:

@@ -20,6 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from topeng.errors import RunError
 
@@ -36,7 +37,7 @@ class Stage:
         outputs: files or folders that it leaves, relative to the run folder.
         options: what of the recipe it depends on, as plain values.
         work: called with the folder to write `outputs` into; called again on the same folder after a kill.
-        after: names of the stages whose outputs it reads.
+        reads: what it reads of earlier stages' outputs.
         inputs: files or folders from outside the run that it reads; a name that is no path stands for itself.
     """
 
@@ -44,7 +45,7 @@ class Stage:
     outputs: Sequence[str]
     options: Mapping[str, Any]
     work: Callable[[Path], None]
-    after: Sequence[str] = ()
+    reads: Sequence[str] = ()
     inputs: Sequence[str] = field(default=())
 
 
@@ -88,8 +89,10 @@ class RunFolder:
             ) from error
         except OSError as error:
             raise RunError(f"cannot write to the run folder {self.path}: {error.strerror}") from error
-        with lock:
+        try:
             yield self
+        finally:
+            lock.release()
 
     def finished(self, stage: Stage) -> bool:
         """Whether the manifest has the stage as done, from the same options and inputs, with its outputs in place."""
@@ -102,10 +105,12 @@ class RunFolder:
 
     def fingerprint(self, stage: Stage) -> str:
         """A digest of all that the stage depends on."""
-        stages = self.manifest["stages"]
+        outputs: dict[str, str] = {}
+        for entry in self.manifest["stages"].values():
+            outputs |= entry["outputs"]
         depends = {
             "options": stage.options,
-            "after": {name: stages.get(name, {}).get("outputs") for name in stage.after},
+            "reads": {output: outputs.get(output) for output in stage.reads},
             "inputs": {name: self._input_digest(name) for name in stage.inputs},
         }
         return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
@@ -149,14 +154,20 @@ class RunFolder:
             "fingerprint": fingerprint,
             "seconds": round(time.monotonic() - started, 2),
             "peak_memory_bytes": _peak_memory(),
+            "versions": self.manifest["versions"],
             "outputs": {output: digest(work / output) for output in stage.outputs},
             "sizes": {output: _sizes(work / output) for output in stage.outputs},
         }
+        self._record(stage.name, None)  # while outputs are replaced, neither the old nor the new ones count
         for output in stage.outputs:
             _move(work / output, self.path / output)
-        self.manifest["stages"][stage.name] = entry
-        write_atomically(self.path / MANIFEST, json.dumps(self.manifest, indent=1))
+        self._record(stage.name, entry)
         shutil.rmtree(work)
+
+    def _record(self, name: str, entry: dict[str, Any] | None) -> None:
+        stages = {other: kept for other, kept in self.manifest["stages"].items() if other != name}
+        self.manifest["stages"] = stages | ({name: entry} if entry else {})
+        write_atomically(self.path / MANIFEST, json.dumps(self.manifest, indent=1))
 
     def _input_digest(self, name: str) -> str:
         """Of a file or folder, remembered while its sizes and times stay the same; a model id stands for itself."""
@@ -179,6 +190,12 @@ def digest(path: Path) -> str:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
         total.update(f"{file.relative_to(path)} {content}\n".encode())
     return total.hexdigest()
+
+
+def progress_bar(console: Console, *more: ProgressColumn) -> Progress:
+    """A progress line with what is left; in a log file, none."""
+    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *more)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def write_atomically(path: Path, text: str) -> None:

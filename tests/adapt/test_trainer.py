@@ -124,6 +124,19 @@ def test_a_killed_training_ends_as_an_undisturbed_one(golden, tmp_path, method):
     assert histories[0] == histories[1]
 
 
+def test_a_training_killed_after_its_last_step_takes_no_more(golden, tmp_path):
+    done = trainer(golden, tmp_path)
+    done.model.save_pretrained(str(tmp_path / "initial"))
+    done.fit(None)
+    again = trainer(golden, tmp_path, restore=tmp_path / "initial")
+    again.fit(last_checkpoint(tmp_path))
+    assert again.state.global_step == 8
+    assert again.state.log_history == done.state.log_history[: len(again.state.log_history)]
+    assert any("eval_loss" in entry and entry["step"] == 8 for entry in again.state.log_history)
+    for left, right in zip(done.model.parameters(), again.model.parameters(), strict=True):
+        torch.testing.assert_close(left, right, atol=1e-7, rtol=0)
+
+
 def test_a_half_written_checkpoint_is_not_taken(tmp_path):
     (tmp_path / "checkpoint-4").mkdir()
     assert last_checkpoint(tmp_path) is None

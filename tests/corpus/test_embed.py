@@ -10,13 +10,13 @@ TEXTS = ["Kucing itu tidur di kursi.", "Kucing itu tidur di kursi kayu.", "What 
 
 def check(vectors):
     assert vectors.dtype == np.float32 and len(vectors) == len(TEXTS)
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(vectors[0], vectors[3], atol=1e-5)
 
 
 def test_tfidf_needs_nothing_and_knows_likeness():
     vectors = embed(TEXTS, "tfidf", 512, None, seed=0)
     check(vectors)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2]
     np.testing.assert_array_equal(vectors, embed(TEXTS, "tfidf", 512, None, seed=0))
 
@@ -43,7 +43,7 @@ def test_a_plain_bert_is_mean_pooled(bert):
     tokens = AutoTokenizer.from_pretrained(bert)(TEXTS[0].lower(), return_tensors="pt")
     with torch.no_grad():
         mean = AutoModel.from_pretrained(bert)(**tokens).last_hidden_state[0].mean(dim=0).numpy()
-    np.testing.assert_allclose(vectors[0], mean / np.linalg.norm(mean), atol=1e-5)
+    np.testing.assert_allclose(vectors[0], mean, atol=1e-5)
 
 
 def test_lower_case_is_ours_to_set(bert):

@@ -76,10 +76,9 @@ def fake_run(folder: Path, points: int = 3000) -> Path:
     write_json(
         folder / "manifest.json",
         {
-            "topeng": "0.1.0",
             "versions": {"python": "3.12.4", "torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.1"},
             "seed": 42,
-            "inputs": {"synthetic:corpus": "sha256:" + "ab12" * 16},
+            "inputs": {"corpus.csv": {"sha256": "ab12" * 16, "state": []}},
             "stages": {
                 n: {"status": "done", "seconds": s, "peak_memory_bytes": 4.1e8 * (1 + s / 50)}
                 for n, s in stages.items()

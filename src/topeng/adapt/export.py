@@ -1,5 +1,6 @@
 """An adapted model as one checkpoint in its family's official layout."""
 
+import shutil
 from pathlib import Path
 
 from topeng import load
@@ -17,6 +18,7 @@ def export_merged(model: str, adapter: str, out: Path) -> None:
         raise RunError(f"{out} exists already: name a folder that does not")
     adapted, tokenizer = load(model, adapter)
     partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
     adapted.merge_and_unload().save_pretrained(str(partial))
     tokenizer.save_pretrained(str(partial))
     partial.replace(out)

@@ -5,6 +5,7 @@ lora+   the same, B learning faster than A by a ratio (arXiv 2402.12354)
 pissa   B A from W's r largest singular triplets, the residual frozen (arXiv 2404.02948)
 """
 
+import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import nn
 
 from topeng.errors import AdapterError
 from topeng.recipe import AdapterOptions
+from topeng.run import write_atomically
 
 LARGE_SHARE = 0.01
 """Trainable parameters above this share of the base are worth a warning: the point was to train few."""
@@ -76,10 +78,20 @@ def restore_adapter(model: Any, method: str, options: AdapterOptions, seed: int,
     return adapted
 
 
-def save_adapter(adapted: Any, method: str, path: Path, initial: Path) -> None:
-    """Writes an adapter that works on the plain base: PiSSA's as its equal, a LoRA of twice the rank."""
+def save_adapter(adapted: Any, method: str, path: Path, initial: Path, base: str | None = None) -> None:
+    """Writes an adapter that works on the plain base: PiSSA's as its equal, a LoRA of twice the rank.
+
+    Args:
+        base: the model id or path that is written down; the same weights give the same files.
+    """
     convert = {"path_initial_model_for_weight_conversion": str(initial)} if METHODS[method].changes_base else {}
     adapted.save_pretrained(str(path), **convert)
+    (path / "README.md").unlink(missing_ok=True)  # peft's empty card, which names this machine's folders
+    file = path / "adapter_config.json"
+    config = json.loads(file.read_text())
+    config["target_modules"] = sorted(config["target_modules"])  # a set: its order differs from run to run
+    config["base_model_name_or_path"] = base
+    write_atomically(file, json.dumps(config, indent=2, sort_keys=True))
 
 
 def load_adapter(model: Any, path: str | Path) -> Any:

@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from rich.progress import TextColumn
 from transformers import TrainingArguments
 
 from topeng.adapt import methods
@@ -18,7 +17,7 @@ from topeng.adapt.trainer import DiffusionTrainer, Progress, last_checkpoint
 from topeng.errors import CorpusError
 from topeng.models import load_model, load_tokenizer
 from topeng.recipe import Recipe
-from topeng.run import write_atomically
+from topeng.run import progress_bar, write_atomically
 from topeng.text.rows import read_rows
 from topeng.text.tokens import Example, tokenize_rows
 
@@ -61,7 +60,11 @@ def train_adapter(recipe: Recipe, method: str, run: Path, work: Path, console: C
     initial, out = work / "initial", work / "adapters" / method
     examples, dropped = _examples(recipe, tokenizer, read_rows(run / "corpus" / "train.parquet"))
     _tell_dropped(console, dropped)
-    held_out, _ = tokenize_rows(tokenizer, read_rows(run / "corpus" / "validation.parquet"), recipe.text.max_length)
+    held_out, dropped_held_out = tokenize_rows(
+        tokenizer, read_rows(run / "corpus" / "validation.parquet"), recipe.text.max_length
+    )
+    if not held_out:
+        raise CorpusError(f"none of the validation rows can be scored: {dict(dropped_held_out)}")
     before = methods.probe_logits(model, examples[0].input_ids)
     adapted = _adapted(recipe, method, model, initial)
     moved = float((methods.probe_logits(adapted, examples[0].input_ids) - before).abs().max())
@@ -76,7 +79,7 @@ def train_adapter(recipe: Recipe, method: str, run: Path, work: Path, console: C
     )
     optimizer = methods.create_optimizer(adapted, method, recipe.adapter, rate, options.weight_decay)
     trainer = _train(adapted, args, examples, held_out, recipe, optimizer, console, method)
-    methods.save_adapter(adapted, method, out, initial)
+    methods.save_adapter(adapted, method, out, initial, recipe.base.model)
     _write_log(out / "log.jsonl", trainer)
     summary = {
         "method": method,
@@ -131,7 +134,7 @@ def _arguments(
     recipe: Recipe, output_dir: Path, steps: int, rate: float, batch_rows: int, accumulation: int
 ) -> TrainingArguments:
     options = recipe.train
-    return TrainingArguments(
+    args = TrainingArguments(
         output_dir=str(output_dir),
         seed=recipe.seed,
         max_steps=steps,
@@ -155,6 +158,8 @@ def _arguments(
         report_to="none",
         disable_tqdm=True,
     )
+    args._n_gpu = min(1, args.n_gpu)  # not DataParallel, which would cut the loss's inputs apart
+    return args
 
 
 def _device(recipe: Recipe) -> str:
@@ -173,10 +178,7 @@ def _train(
 ) -> DiffusionTrainer:
     checkpoint = last_checkpoint(Path(args.output_dir))
     args.eval_on_start = checkpoint is None
-    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(
-        *columns, TextColumn("{task.fields[figures]}"), console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
+    with progress_bar(console, TextColumn("{task.fields[figures]}")) as bar:
         task = bar.add_task(name, total=None, figures="")
         shown: dict[str, str] = {}
 
@@ -188,11 +190,7 @@ def _train(
 
         fill = recipe.text.eos == "fill"
         trainer = DiffusionTrainer(model, args, examples, held_out, fill, optimizer, Progress(tell))
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        if not any(
-            "eval_loss" in entry and entry["step"] == trainer.state.global_step for entry in trainer.state.log_history
-        ):
-            trainer.evaluate()
+        trainer.fit(checkpoint)
     last = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
     console.print(f"  {name}: held-out loss {last[0]:.3f} -> {last[-1]:.3f} nats a token", highlight=False)
     return trainer

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 
 from topeng.diffusion import forward_process, loss_weights, response_nll
 from topeng.errors import TopengError
@@ -53,6 +54,16 @@ class DiffusionTrainer(Trainer):
             callbacks=[progress],
         )
         self.remove_callback(PrinterCallback)
+
+    def fit(self, checkpoint: Path | None) -> None:
+        """Trains to the end, from a whole checkpoint where there is one."""
+        if checkpoint is not None:
+            state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+            if state.global_step >= state.max_steps:  # killed after its last step: `train` would take one more
+                self._load_from_checkpoint(str(checkpoint))
+                self.state = state
+                return
+        self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """The micro-batches of a step, and the rows that they hold, over all ranks."""

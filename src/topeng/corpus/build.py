@@ -55,7 +55,7 @@ def build_corpus(options: CorpusOptions, seed: int, work: Path, console: Console
         funnel.step("sample", {"not drawn": funnel.rows - len(drawn)})
         table = _take(rows_file, np.union1d(drawn, candidates))
         held_out, pool = _split(options, seed, table, drawn, candidates, sample.sizes_of(_strata(rows_file)))
-        funnel.step("split", {"shares source text with a held-out row": funnel.rows - pool.num_rows})
+        funnel.step("split", {"held out, or sharing source text with a held-out row": funnel.rows - pool.num_rows})
 
     with console.status("embedding and clustering"):
         texts = [f"{i}\n{o}" for i, o in zip(pool["input"].to_pylist(), pool["output"].to_pylist(), strict=True)]
@@ -84,25 +84,23 @@ def build_source(options: SourceOptions, seed: int, work: Path, console: Console
     """
     out = work / "source"
     out.mkdir(exist_ok=True)
+    funnel = Funnel(console)
     with console.status("reading the source language's rows"):
         files = options.files or [_synthetic(work / "synthetic.parquet", synthetic.write_source, options, seed)]
-        ingest(files, work / "rows.parquet")
+        read, dropped = ingest(files, work / "rows.parquet")
+        funnel.start(read.total(), dropped)
         table = pq.read_table(work / "rows.parquet")
-        if options.held_out:
-            candidates = _held_out_rows(options.held_out, table)
-            groups = np.arange(table.num_rows)
-        else:
-            groups = _groups(table)
-            candidates = np.arange(table.num_rows)
-        keys = sample.rank_keys(table[ROW_ID].to_numpy(), seed)
+        groups = np.arange(table.num_rows) if options.held_out else _groups(table)
+        candidates = _held_out_rows(options.held_out, table) if options.held_out else np.arange(table.num_rows)
+        keys = sample.rank_keys(table[ROW_ID].to_numpy()[candidates], seed)
         strata = np.full(len(candidates), "source")
-        (test,) = reserve(
-            groups[candidates], strata, keys[candidates], [options.test_rows], {"source": len(candidates)}
-        )
-        test_rows = candidates[test]
-        train = ~np.isin(groups, groups[test_rows] if not options.held_out else groups[candidates])
-    pq.write_table(table.take(test_rows), out / "test.parquet")
-    pq.write_table(table.filter(train), out / "train.parquet")
+        (chosen,) = reserve(groups[candidates], strata, keys, [options.test_rows], {"source": len(candidates)})
+        test = candidates[chosen]
+        held = np.isin(groups, groups[candidates if options.held_out else test])
+    funnel.step("split", {"held out, or sharing source text with a held-out row": int(held.sum())})
+    pq.write_table(table.take(test), out / "test.parquet")
+    pq.write_table(table.filter(~held), out / "train.parquet")
+    write_atomically(out / "funnel.json", json.dumps(funnel.as_dict(), indent=1))
 
 
 class Funnel:
@@ -126,7 +124,7 @@ class Funnel:
         self._steps.append({"stage": stage, "rows": rows, "dropped": dropped})
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in dropped.items())
         self._console.print(
-            f"  {stage:<7}{rows:>12,} rows" + (f"   ({reasons} left)" if reasons else ""), highlight=False
+            f"  {stage:<7}{rows:>12,} rows" + (f"   dropped: {reasons}" if reasons else ""), highlight=False
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ TFIDF_DIMENSIONS = 64
 
 
 def embed(texts: Sequence[str], embedder: str, max_tokens: int, lower_case: bool | None, seed: int) -> np.ndarray:
-    """Vectors of unit length, fp32 [R, D].
+    """Vectors, fp32 [R, D]: of unit length for `tfidf`, a model's as they are.
 
     Args:
         embedder: `tfidf`, or a model by name or path; a plain BERT is mean-pooled.
@@ -24,18 +24,20 @@ def embed(texts: Sequence[str], embedder: str, max_tokens: int, lower_case: bool
     if lower_case:
         texts = [text.lower() for text in texts]
     vectors = _tfidf(texts, max_tokens, seed) if embedder == "tfidf" else _encode(texts, embedder, max_tokens)
-    return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+    return vectors.astype(np.float32)
 
 
 def _tfidf(texts: Sequence[str], max_tokens: int, seed: int) -> np.ndarray:
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
+    from sklearn.preprocessing import normalize
 
     cut = (" ".join(text.split()[:max_tokens]) for text in texts)
     counts = HashingVectorizer(n_features=TFIDF_FEATURES, alternate_sign=False, norm=None).transform(cut)
     weighted = TfidfTransformer(sublinear_tf=True).fit_transform(counts)
     dimensions = min(TFIDF_DIMENSIONS, len(texts) - 1, TFIDF_FEATURES - 1)
-    return TruncatedSVD(max(1, dimensions), random_state=seed).fit_transform(weighted)
+    reduced = TruncatedSVD(max(1, dimensions), random_state=seed).fit_transform(weighted)
+    return normalize(reduced)  # latent semantic analysis compares directions
 
 
 def _encode(texts: Sequence[str], embedder: str, max_tokens: int) -> np.ndarray:

@@ -94,11 +94,16 @@ def _batches(files: Sequence[str]) -> Iterator[pa.Table]:
                     f"{name} lacks the column {', '.join(absent)}; a corpus has Cendol's seven: {', '.join(COLUMNS)}"
                 )
             for batch in frame.select(*(col(column).cast(DataType.string()) for column in COLUMNS)).to_arrow_iter():
-                yield pa.Table.from_batches([batch]).cast(pa.schema([(column, pa.string()) for column in COLUMNS]))
+                yield _without_nulls(pa.Table.from_batches([batch]))
         except CorpusError:
             raise
         except Exception as error:  # Daft's own errors have no common class below Exception
             raise CorpusError(_unreadable(name, error)) from error
+
+
+def _without_nulls(table: pa.Table) -> pa.Table:
+    """Text columns; a null is an empty text, which `_keep` counts where it is an input or an output."""
+    return pa.table({name: pc.fill_null(table[name].cast(pa.string()), "") for name in COLUMNS})
 
 
 def _unreadable(name: str, error: Exception) -> str:
@@ -116,10 +121,7 @@ def _keep(table: pa.Table, subsets: Sequence[str], dropped: Counter[str]) -> pa.
     wanted = pc.is_in(table["subset_name"], pa.array(subsets, pa.string())) if subsets else None
     kept = table if wanted is None else table.filter(wanted)
     dropped.update({"subset not asked for": table.num_rows - kept.num_rows} if kept.num_rows < table.num_rows else {})
-    texts = [
-        pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(pc.fill_null(kept[name], ""))), 0)
-        for name in ("input", "output")
-    ]
+    texts = [pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(kept[name])), 0) for name in ("input", "output")]
     whole = kept.filter(pc.and_(*texts))
     dropped.update({"empty input or output": kept.num_rows - whole.num_rows} if whole.num_rows < kept.num_rows else {})
     return whole

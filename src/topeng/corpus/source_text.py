@@ -39,8 +39,8 @@ def group_rows(templates: Sequence[str], inputs: Sequence[str], outputs: Sequenc
     for row, (given, answer) in enumerate(zip(*fields, strict=True)):
         shared = [piece for piece in given if len(piece) >= SHORTEST]
         shared += [piece for piece in answer if len(piece) >= SHORTEST and piece not in boilerplate]
-        # A row with short texts alone is its input, or all of it.
-        for key in shared or [" ".join(given) or f"{inputs[row]}\n{outputs[row]}"]:
+        # A row with short texts alone is its input; and rows that are the same are one group under any template.
+        for key in [*(shared or [" ".join(given)]), f"{inputs[row]}\n{outputs[row]}".lower()]:
             rows.append(row)
             keys.append(blake2b(key.encode(), digest_size=8).digest())
     _, columns = np.unique(np.frombuffer(b"".join(keys), dtype=np.uint64), return_inverse=True)

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from topeng.diffusion import response_nll
 from topeng.diffusion.noise import Use, row_generator
 from topeng.errors import CorpusError
 from topeng.generate.answer import answer_all
 from topeng.recipe import Recipe
+from topeng.run import progress_bar
 from topeng.text.rows import read_rows
 from topeng.text.tokens import tokenize_rows
 
@@ -32,8 +33,7 @@ def evaluate_model(
     out = work / "evaluate" / name
     out.mkdir(parents=True, exist_ok=True)
     rows = {"target": read_rows(run / "corpus" / "test.parquet"), "source": read_rows(run / "source" / "test.parquet")}
-    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with progress_bar(console) as bar:
         scored = [
             line
             for language, scorable in rows.items()

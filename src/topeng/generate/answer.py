@@ -30,12 +30,11 @@ def answer_all(
     ]
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     answers = [""] * len(prompts)
-    device = next(model.parameters()).device
     while order:
         count = max(1, batch_tokens // (len(prompts[order[0]]) + settings.max_new_tokens))
         now, order = order[:count], order[count:]
         input_ids, attention_mask = pad_left([prompts[index] for index in now], model.config.eos_token_id)
-        canvas = generate_ids(model, input_ids.to(device), attention_mask.to(device), settings)
+        canvas = generate_ids(model, input_ids, attention_mask, settings)
         for index, ids in zip(now, canvas[:, input_ids.shape[1] :].tolist(), strict=True):
             answers[index] = decode_answer(tokenizer, ids)
         progress(len(now))

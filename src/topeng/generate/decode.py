@@ -83,7 +83,7 @@ def generate_ids(model: Any, input_ids: Tensor, attention_mask: Tensor | None, s
         attention_mask: [B, P], 0 on padding; None where there is none.
 
     Returns:
-        [B, P + max_new_tokens]: the prompts and their canvases.
+        [B, P + max_new_tokens]: the prompts and their canvases, on the model's device.
 
     Raises:
         GenerationError: prompt and answer exceed the context, or a prompt holds a mask.
@@ -94,8 +94,9 @@ def generate_ids(model: Any, input_ids: Tensor, attention_mask: Tensor | None, s
             f"a prompt of {input_ids.shape[1]} tokens and max_new_tokens = {settings.max_new_tokens} exceed "
             f"the model's context of {context}: shorten one of them"
         )
+    device = next(model.parameters()).device
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-    canvas = blank_canvas(input_ids, mask, settings.max_new_tokens, model.config.mask_token_id)
+    canvas = blank_canvas(input_ids.to(device), mask.to(device), settings.max_new_tokens, model.config.mask_token_id)
     for _ in denoise(model, canvas, settings):
         pass
     return canvas.tokens

@@ -123,7 +123,7 @@ def _funnel(funnel: Record, summaries: Mapping[str, Record]) -> Record:
         steps.append({"stage": "tokens", "rows": trained["rows"], "dropped": trained["dropped"]})
         kept["kept_rows"] = trained["rows"]
     steps = [step | {"share": _share(step.get("rows"), source)} for step in steps]
-    return kept | {"kept_share": _share(funnel.get("kept_rows"), source), "steps": steps}
+    return kept | {"kept_share": _share(kept["kept_rows"], source), "steps": steps}
 
 
 def _share(rows: Any, source: float | None) -> float | None:
