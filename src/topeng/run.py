@@ -100,7 +100,7 @@ class RunFolder:
         return (
             entry.get("status") == "done"
             and entry["fingerprint"] == self.fingerprint(stage)
-            and all(_sizes(self.path / output) == entry["sizes"][output] for output in stage.outputs)
+            and all(_sizes(self.path / output) == entry["sizes"].get(output) for output in stage.outputs)
         )
 
     def fingerprint(self, stage: Stage) -> str:

@@ -55,7 +55,7 @@ def build_corpus(options: CorpusOptions, seed: int, work: Path, console: Console
         funnel.step("sample", {"not drawn": funnel.rows - len(drawn)})
         table = _take(rows_file, np.union1d(drawn, candidates))
         held_out, pool = _split(options, seed, table, drawn, candidates, sample.sizes_of(_strata(rows_file)))
-        funnel.step("split", {"held out, or sharing source text with a held-out row": funnel.rows - pool.num_rows})
+        funnel.step("split", {"held out, or like a held-out row": funnel.rows - pool.num_rows})
 
     with console.status("embedding and clustering"):
         texts = [f"{i}\n{o}" for i, o in zip(pool["input"].to_pylist(), pool["output"].to_pylist(), strict=True)]
@@ -97,7 +97,7 @@ def build_source(options: SourceOptions, seed: int, work: Path, console: Console
         (chosen,) = reserve(groups[candidates], strata, keys, [options.test_rows], {"source": len(candidates)})
         test = candidates[chosen]
         held = np.isin(groups, groups[candidates if options.held_out else test])
-    funnel.step("split", {"held out, or sharing source text with a held-out row": int(held.sum())})
+    funnel.step("split", {"held out, or like a held-out row": int(held.sum())})
     pq.write_table(table.take(test), out / "test.parquet")
     pq.write_table(table.filter(~held), out / "train.parquet")
     write_atomically(out / "funnel.json", json.dumps(funnel.as_dict(), indent=1))
