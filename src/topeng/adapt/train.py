@@ -56,31 +56,26 @@ def train_adapter(recipe: Recipe, method: str, run: Path, work: Path, console: C
     """
     base = base_path(recipe, run)
     tokenizer = load_tokenizer(base, recipe.base.revision)
-    model = load_model(base, recipe.base.dtype, recipe.base.device, recipe.base.revision)
     initial, out = work / "initial", work / "adapters" / method
     examples, dropped = _examples(recipe, tokenizer, read_rows(run / "corpus" / "train.parquet"))
-    _tell_dropped(console, dropped)
-    held_out, dropped_held_out = tokenize_rows(
+    held_out, unusable = tokenize_rows(
         tokenizer, read_rows(run / "corpus" / "validation.parquet"), recipe.text.max_length
     )
     if not held_out:
-        raise CorpusError(f"none of the validation rows can be scored: {dict(dropped_held_out)}")
+        raise CorpusError(f"none of the validation rows can be scored: {dict(unusable)}")
+    model = load_model(base, recipe.base.dtype, recipe.base.device, recipe.base.revision)
     before = methods.probe_logits(model, examples[0].input_ids)
     adapted = _adapted(recipe, method, model, initial)
     moved = float((methods.probe_logits(adapted, examples[0].input_ids) - before).abs().max())
-    trainable, total = methods.trainable_share(adapted)
-    _tell_share(console, method, trainable, total)
-    if moved:
-        console.print(f"  {method}: at step 0 logits are off the base's by {moved:.1e} at most", highlight=False)
-    rate = learning_rate(recipe, method)
-    options = recipe.train
-    args = _arguments(
-        recipe, work / "checkpoints", options.steps or -1, rate, options.batch_rows, options.gradient_accumulation_steps
-    )
+    _tell(console, method, adapted, moved, dropped)
+    options, rate = recipe.train, learning_rate(recipe, method)
+    accumulation = options.gradient_accumulation_steps
+    args = _arguments(recipe, work / "checkpoints", options.steps or -1, rate, options.batch_rows, accumulation)
     optimizer = methods.create_optimizer(adapted, method, recipe.adapter, rate, options.weight_decay)
     trainer = _train(adapted, args, examples, held_out, recipe, optimizer, console, method)
     methods.save_adapter(adapted, method, out, initial, recipe.base.model)
     _write_log(out / "log.jsonl", trainer)
+    trainable, total = methods.trainable_share(adapted)
     summary = {
         "method": method,
         "rank": recipe.adapter.rank,
@@ -203,7 +198,10 @@ def _write_log(path: Path, trainer: DiffusionTrainer) -> None:
     write_atomically(path, "\n".join(lines) + "\n")
 
 
-def _tell_share(console: Console, method: str, trainable: int, total: int) -> None:
+def _tell(console: Console, method: str, adapted: Any, moved: float, dropped: Counter[str]) -> None:
+    for reason, count in dropped.items():
+        console.print(f"  {count:,} rows dropped: {reason}", highlight=False)
+    trainable, total = methods.trainable_share(adapted)
     console.print(
         f"  {method}: {trainable:,} trainable parameters, {trainable / total:.2%} of the base", highlight=False
     )
@@ -213,8 +211,5 @@ def _tell_share(console: Console, method: str, trainable: int, total: int) -> No
             style="yellow",
             highlight=False,
         )
-
-
-def _tell_dropped(console: Console, dropped: Counter[str]) -> None:
-    for reason, count in dropped.items():
-        console.print(f"  {count:,} rows left: {reason}", highlight=False)
+    if moved:
+        console.print(f"  {method}: at step 0 logits are off the base's by {moved:.1e} at most", highlight=False)
