@@ -62,10 +62,9 @@ def check_base(recipe: Recipe) -> None:
             f"{recipe.base.model}: config.json has mask_token_id = {config.mask_token_id} and eos_token_id = "
             f"{config.eos_token_id}, its tokenizer {special.mask} and {special.eos}: they belong to two models"
         )
-    needed = recipe.text.max_length + recipe.generate.max_new_tokens
-    if needed > config.max_position_embeddings:
+    if recipe.context > config.max_position_embeddings:
         raise ModelError(
-            f"text.max_length and generate.max_new_tokens are {needed} together, beyond the context of "
+            f"text.max_length and generate.max_new_tokens are {recipe.context} together, beyond the context of "
             f"{recipe.base.model}, {config.max_position_embeddings}: lower one of them"
         )
 
@@ -106,7 +105,7 @@ def _base(recipe: Recipe, options: dict[str, Any], run: Path, console: Console) 
         pretrain_base(recipe, run, folder, console)
 
     depends = {"seed": recipe.seed, "tiny": options["base"]["tiny"], "device": options["base"]["device"]}
-    depends |= {"text": _text_options(recipe, options), "max_new_tokens": recipe.generate.max_new_tokens}
+    depends |= {"text": _text_options(recipe, options), "context": recipe.context}
     depends |= {name: options["train"][name] for name in ("warmup_fraction", "max_grad_norm")}
     return Stage("base", ["base"], depends, work, SOURCE_ROWS)
 
@@ -122,7 +121,8 @@ def _train(recipe: Recipe, options: dict[str, Any], method: str, run: Path, cons
     del adapter["methods"], train["save_steps"], train["gradient_checkpointing"]  # these change no result
     if method != "lora+":
         del adapter["loraplus_lr_ratio"]
-    train["learning_rate"] = train.pop("learning_rates").get(method, train["learning_rate"])
+    del train["learning_rates"]
+    train["learning_rate"] = recipe.train.rate(method)
     depends = {"seed": recipe.seed, "adapter": adapter, "train": train, "text": _text_options(recipe, options)}
     depends |= {"base": _model_options(options)}
     base, inputs = _model_sources(recipe)

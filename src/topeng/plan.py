@@ -9,7 +9,6 @@ from rich.table import Table
 
 from topeng.adapt import methods
 from topeng.adapt.tiny import tiny_config
-from topeng.adapt.train import context, learning_rate
 from topeng.errors import ModelError
 from topeng.models import FAMILIES, LLaDAConfig, load_config
 from topeng.models.masked_lm import CHUNK_ELEMENTS
@@ -35,7 +34,7 @@ def print_plan(recipe: Recipe, planned: list[Stage], run: Path, console: Console
     )
     adapted = methods.add_adapter(model, "lora", recipe.adapter, recipe.seed)  # every method has this shape
     trainable, _ = methods.trainable_share(adapted)
-    rates = ", ".join(f"{method} {learning_rate(recipe, method):g}" for method in recipe.adapter.methods)
+    rates = ", ".join(f"{method} {recipe.train.rate(method):g}" for method in recipe.adapter.methods)
     rows = [
         ("methods and learning rates", rates),
         ("trainable parameters", f"{trainable:,} ({trainable / total:.2%} of the base), each"),
@@ -73,7 +72,7 @@ def base_config(recipe: Recipe) -> Any:
     """The shape of the base: of a local checkpoint, of the tiny one, or LLaDA-8B's, known here by its model id."""
     base = recipe.base
     if base.model is None:
-        return tiny_config(base.tiny, context(recipe))
+        return tiny_config(base.tiny, recipe.context)
     if base.model.startswith("GSAI-ML/LLaDA-8B"):
         return LLaDAConfig()
     if Path(base.model).is_dir():

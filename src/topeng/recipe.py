@@ -126,6 +126,10 @@ class TrainOptions(Options):
     eval_steps: int = option(50, "held-out loss is taken every so many steps", ge=1)
     save_steps: int = option(100, "a checkpoint every so many steps", ge=1)
 
+    def rate(self, method: str) -> float:
+        """The learning rate of a method: its own, or the recipe's."""
+        return self.learning_rates.get(method, self.learning_rate)
+
 
 @dataclass(frozen=True)
 class EvaluateOptions(Options):
@@ -168,6 +172,11 @@ class Recipe(Options):
                 raise OptionError("train.learning_rates", f"has {method!r}, which is none of {', '.join(METHODS)}")
             if rate <= 0:
                 raise OptionError(f"train.learning_rates.{method}", f"= {rate} must be above 0")
+
+    @property
+    def context(self) -> int:
+        """The longest sequence that the base meets, a prompt and its answer, in tokens."""
+        return self.text.max_length + self.generate.max_new_tokens
 
 
 def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Recipe:

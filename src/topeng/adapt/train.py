@@ -31,7 +31,7 @@ def pretrain_base(recipe: Recipe, run: Path, work: Path, console: Console) -> No
     tiny, out = recipe.base.tiny, work / "base"
     rows = read_rows(run / "source" / "train.parquet")
     tokenizer = new_tokenizer([text for row in rows for text in (row["input"], row["output"])], tiny.vocab_size)
-    model = new_model(tiny_config(tiny, context(recipe)), recipe.seed)
+    model = new_model(tiny_config(tiny, recipe.context), recipe.seed)
     examples, _ = _examples(recipe, tokenizer, rows)
     held_out, _ = tokenize_rows(tokenizer, read_rows(run / "source" / "test.parquet"), recipe.text.max_length)
     args = _arguments(
@@ -67,15 +67,15 @@ def train_adapter(recipe: Recipe, method: str, run: Path, work: Path, console: C
     before = methods.probe_logits(model, examples[0].input_ids)
     adapted = _adapted(recipe, method, model, initial)
     moved = float((methods.probe_logits(adapted, examples[0].input_ids) - before).abs().max())
-    _tell(console, method, adapted, moved, dropped)
-    options, rate = recipe.train, learning_rate(recipe, method)
+    trainable, total = methods.trainable_share(adapted)
+    _tell(console, method, trainable, total, moved, dropped)
+    options, rate = recipe.train, recipe.train.rate(method)
     accumulation = options.gradient_accumulation_steps
     args = _arguments(recipe, work / "checkpoints", options.steps or -1, rate, options.batch_rows, accumulation)
     optimizer = methods.create_optimizer(adapted, method, recipe.adapter, rate, options.weight_decay)
     trainer = _train(adapted, args, examples, held_out, recipe, optimizer, console, method)
     methods.save_adapter(adapted, method, out, initial, recipe.base.model)
     _write_log(out / "log.jsonl", trainer)
-    trainable, total = methods.trainable_share(adapted)
     summary = {
         "method": method,
         "rank": recipe.adapter.rank,
@@ -91,19 +91,9 @@ def train_adapter(recipe: Recipe, method: str, run: Path, work: Path, console: C
     write_atomically(out / "summary.json", json.dumps(summary, indent=1))
 
 
-def learning_rate(recipe: Recipe, method: str) -> float:
-    """The method's own, or the recipe's."""
-    return recipe.train.learning_rates.get(method, recipe.train.learning_rate)
-
-
 def base_path(recipe: Recipe, run: Path) -> str:
     """The model that is adapted: the recipe's, or the tiny one of this run."""
     return recipe.base.model or str(run / "base")
-
-
-def context(recipe: Recipe) -> int:
-    """The longest sequence that a tiny base meets, in tokens."""
-    return recipe.text.max_length + recipe.generate.max_new_tokens
 
 
 def _adapted(recipe: Recipe, method: str, model: Any, initial: Path) -> Any:
@@ -198,10 +188,9 @@ def _write_log(path: Path, trainer: DiffusionTrainer) -> None:
     write_atomically(path, "\n".join(lines) + "\n")
 
 
-def _tell(console: Console, method: str, adapted: Any, moved: float, dropped: Counter[str]) -> None:
+def _tell(console: Console, method: str, trainable: int, total: int, moved: float, dropped: Counter[str]) -> None:
     for reason, count in dropped.items():
         console.print(f"  {count:,} rows dropped: {reason}", highlight=False)
-    trainable, total = methods.trainable_share(adapted)
     console.print(
         f"  {method}: {trainable:,} trainable parameters, {trainable / total:.2%} of the base", highlight=False
     )

@@ -90,8 +90,10 @@ def build_source(options: SourceOptions, seed: int, work: Path, console: Console
         read, dropped = ingest(files, work / "rows.parquet")
         funnel.start(read.total(), dropped)
         table = pq.read_table(work / "rows.parquet")
-        groups = np.arange(table.num_rows) if options.held_out else _groups(table)
-        candidates = _held_out_rows(options.held_out, table) if options.held_out else np.arange(table.num_rows)
+        if options.held_out:
+            candidates, groups = _held_out_rows(options.held_out, table), np.arange(table.num_rows)
+        else:
+            candidates, groups = np.arange(table.num_rows), _groups(table)
         keys = sample.rank_keys(table[ROW_ID].to_numpy()[candidates], seed)
         strata = np.full(len(candidates), "source")
         (chosen,) = reserve(groups[candidates], strata, keys, [options.test_rows], {"source": len(candidates)})

@@ -11,10 +11,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from topeng.errors import RunError
+from topeng.recipe import METHODS
 from topeng.report import plots, wording
 
 Record = dict[str, Any]
-KNOWN_METHODS = ["lora", "lora+", "pissa"]
 STYLES = 6  # colours of methods in the template
 
 
@@ -72,7 +72,7 @@ def _context(run_dir: Path, answers: int) -> Record:
 def _methods(scores: Record) -> list[str]:
     """The adapters that were scored, those with a place of their own first, so that colours stay."""
     found = [name for name in scores["models"] if name != "base"]
-    return sorted(found, key=lambda name: (KNOWN_METHODS + found).index(name))
+    return sorted(found, key=lambda name: ([*METHODS, *found]).index(name))
 
 
 def _comparison(scores: Record, summaries: Mapping[str, Record]) -> list[Record]:
@@ -103,7 +103,7 @@ def _style(name: str, methods: list[str]) -> Record:
     """The colour and the marker of a model, the same all over the page and, for known methods, on every page."""
     if name == "base":
         return {"style": "base", "marker": plots.MARKERS[0]}
-    order = KNOWN_METHODS + [method for method in methods if method not in KNOWN_METHODS]
+    order = [*METHODS, *(method for method in methods if method not in METHODS)]
     place = order.index(name)
     return {"style": f"m{place % STYLES}", "marker": plots.MARKERS[place % len(plots.MARKERS)]}
 
