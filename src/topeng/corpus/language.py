@@ -1,7 +1,7 @@
 """In which language a row is answered: py3langid's model, run over many rows side by side.
 
 py3langid is a byte automaton that finds features, and naive Bayes over how often each occurs. Its own `classify` takes
-one text at a time; here the automaton walks a whole batch in step, which gives the same answers ten times as fast
+one text at a time; here the automaton walks a whole batch in step, which gives the same answers six times as fast
 (docs/corpus.md).
 """
 
