@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
+
+hypothesis.settings.register_profile("topeng", deadline=None)  # the first call compiles
+hypothesis.settings.load_profile("topeng")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"

@@ -14,7 +14,7 @@ from topeng.errors import RecipeError, TopengError
 
 STAGE_COMMANDS = {  # command -> the last stage it does, by the start of its name
     "run": ("report", "all stages of a recipe"),
-    "corpus": ("source", "read, sample, split and select the rows"),
+    "corpus": ("source", "read, sample, split and select the rows; or `verify DIR`, `diff DIR DIR`"),
     "base": ("base", "pretrain a tiny base, where the recipe names no model"),
     "train": ("train/", "train an adapter for each method"),
     "evaluate": ("evaluate/", "score the base and each adapter"),
@@ -48,8 +48,10 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(recipe=None, last="report")
     _add_run_options(demo)
     for name, (last, text) in STAGE_COMMANDS.items():
-        command = _command(commands, name, text, _run)
+        command = _command(commands, name, text, _corpus if name == "corpus" else _run)
         command.add_argument("recipe", metavar="RECIPE", help="a YAML file")
+        if name == "corpus":
+            command.add_argument("folders", nargs="*", metavar="DIR", help="of `verify` and `diff`: finished corpora")
         command.set_defaults(last=last)
         _add_run_options(command)
 
@@ -113,6 +115,23 @@ def _run(known: argparse.Namespace, rest: list[str]) -> int:
     if known.last == "report":
         console.print(f"The report is {folder / 'report.html'}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _corpus(known: argparse.Namespace, rest: list[str]) -> int:
+    folders = [Path(folder) for folder in known.folders]
+    if (known.recipe, len(folders)) == ("verify", 1):
+        _refuse(rest)
+        from topeng.corpus.audit import print_checks
+
+        return print_checks(folders[0])
+    if (known.recipe, len(folders)) == ("diff", 2):
+        _refuse(rest)
+        from topeng.corpus.audit import print_difference
+
+        return print_difference(*folders)
+    if known.recipe in ("verify", "diff") or folders:
+        raise RecipeError("`topeng corpus` takes RECIPE, `verify DIR`, or `diff DIR DIR`")
+    return _run(known, rest)
 
 
 def _print_comparison(folder: Path, console: Any) -> None:

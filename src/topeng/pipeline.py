@@ -1,6 +1,6 @@
 """A run, from a corpus to a report: the page to read first.
 
-    corpus, source ──> base ──> train/METHOD ──> evaluate/MODEL ──> compare ──> report
+    corpus/*, source ──> base ──> train/METHOD ──> evaluate/MODEL ──> compare ──> report
 
 Each stage says what it leaves, which options it depends on, and what it reads; `run` does those that are not
 finished. Heavy imports are the stages' own.
@@ -19,6 +19,12 @@ from topeng.recipe import Recipe, as_dict
 from topeng.run import Stage, write_atomically
 
 SOURCE_ROWS = ["source/train.parquet", "source/test.parquet"]
+CORPUS_FILES = [
+    *("train.parquet", "validation.parquet", "test.parquet", "decisions.parquet", "umap.parquet"),
+    *("funnel.json", "clusters.json", "overlap.json", "corpus.json", "README.md"),
+]
+SELECT_OPTIONS = {"embedder", "embedding_tokens", "lower_case", "clusters", "train_rows", "umap_rows", "licences"}
+"""Of the corpus, those that the draw does not depend on."""
 
 
 def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
@@ -33,7 +39,7 @@ def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
     models = ["base", *recipe.adapter.methods]
     evaluate = [_evaluate(recipe, options, name, run, console) for name in models]
     return [
-        _corpus(recipe, options, console),
+        *_corpus(recipe, options, run, console),
         _source(recipe, options, console),
         *base,
         *train,
@@ -69,16 +75,48 @@ def check_base(recipe: Recipe) -> None:
         )
 
 
-def _corpus(recipe: Recipe, options: dict[str, Any], console: Console) -> Stage:
-    def work(folder: Path) -> None:
-        from topeng.corpus.build import build_corpus
+def _corpus(recipe: Recipe, options: dict[str, Any], run: Path, console: Console) -> list[Stage]:
+    """Three stages, as reading millions of rows takes minutes and need not be done again for another draw."""
 
-        build_corpus(recipe.corpus, recipe.seed, folder, console)
+    def ingest(folder: Path) -> None:
+        from topeng.corpus.build import ingest_corpus
 
-    depends = {"seed": recipe.seed, "corpus": options["corpus"]}
-    files = ("train.parquet", "validation.parquet", "test.parquet", "funnel.json", "clusters.json", "umap.parquet")
-    outputs = [f"corpus/{name}" for name in files]
-    return Stage("corpus", outputs, depends, work, inputs=_inputs([*recipe.corpus.files, recipe.corpus.embedder]))
+        ingest_corpus(recipe.corpus, recipe.seed, folder, console)
+
+    def draw(folder: Path) -> None:
+        from topeng.corpus.build import draw_corpus
+
+        draw_corpus(recipe.corpus, recipe.seed, run, folder, console)
+
+    def select(folder: Path) -> None:
+        from topeng.corpus.build import select_corpus
+
+        select_corpus(recipe.corpus, recipe.seed, run, folder, console)
+
+    corpus = options["corpus"]
+    source = {name: corpus[name] for name in ("files", "digest", "expected_rows")}
+    if not recipe.corpus.files:
+        source |= {"synthetic_rows": recipe.corpus.synthetic_rows, "seed": recipe.seed}
+    drawing = {name: value for name, value in corpus.items() if name not in SELECT_OPTIONS}
+    return [
+        Stage("corpus/ingest", ["corpus/ingested"], source, ingest, inputs=_inputs(recipe.corpus.files)),
+        Stage(
+            "corpus/draw",
+            ["corpus/drawn"],
+            {"seed": recipe.seed, "corpus": drawing},
+            draw,
+            ["corpus/ingested"],
+            _inputs(recipe.corpus.benchmarks),
+        ),
+        Stage(
+            "corpus/select",
+            [f"corpus/{name}" for name in CORPUS_FILES],
+            {"seed": recipe.seed, "corpus": corpus},
+            select,
+            ["corpus/ingested", "corpus/drawn"],
+            _inputs([recipe.corpus.embedder]),
+        ),
+    ]
 
 
 def _source(recipe: Recipe, options: dict[str, Any], console: Console) -> Stage:
@@ -168,7 +206,7 @@ def _report(recipe: Recipe, options: dict[str, Any], models: list[str], run: Pat
 
         write_report(run, folder / "report.html", recipe.report.title, recipe.report.answers)
 
-    reads = ["corpus/funnel.json", "corpus/clusters.json", "corpus/umap.parquet", "scores.json"]
+    reads = ["corpus/funnel.json", "corpus/clusters.json", "corpus/umap.parquet", "corpus/overlap.json", "scores.json"]
     reads += [f"adapters/{method}" for method in recipe.adapter.methods] + [f"evaluate/{name}" for name in models]
     return Stage("report", ["report.html"], options, work, reads)
 

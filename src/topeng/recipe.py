@@ -32,19 +32,42 @@ PAPER = "the experiment in DESIGN, profile `paper`"
 class CorpusOptions(Options):
     """The rows of the language to adapt to."""
 
-    files: list[str] = option(list, "Parquet, JSON Lines or CSV: paths, globs, hf:// addresses; none: synthetic rows")
+    files: list[str] = option(
+        list, "Parquet, JSON Lines or CSV: paths, globs, hf://datasets/USER/NAME@COMMIT/**; none: synthetic rows"
+    )
     synthetic_rows: int = option(40_000, "size of the synthetic corpus", unit="rows", ge=1_000)
-    subsets: list[str] = option(lambda: list(CENDOL_INDONESIAN), "subset_name to keep; an empty list keeps all")
+    digest: str | None = option(None, "of the source's content, as ingest.json has it; another is an error")
     expected_rows: dict[str, int] = option(dict, "rows of each subset in the pinned source; others are an error")
+    memory_gb: float = option(2.0, "bound of what is held at once; more rows are compared by sketches", unit="GB", ge=1)
+    profile: Literal["clean", "paper"] = option(
+        "clean", "`clean`: hold out first, then draw and filter; `paper`: draw as the corpus is, hold out of the rest"
+    )
+    subsets: list[str] = option(lambda: list(CENDOL_INDONESIAN), "subset_name to keep; an empty list keeps all")
     sample_fraction: float = option(0.03, "share drawn, stratified on template_name", source=PAPER, gt=0, le=1)
     sample_rows: int | None = option(None, "rows drawn, in place of sample_fraction", unit="rows", ge=1)
     test_rows: int = option(394, "rows to test on; they share no group with train", unit="rows", source=PAPER, ge=1)
     validation_rows: int = option(128, "rows for the curves of training; likewise", unit="rows", ge=1)
+    containment: float = option(
+        0.5, "two texts are of one group where the longer holds this share of the shorter's 5-word shingles", gt=0, le=1
+    )
+    near_duplicate: float = option(
+        0.8, "clean: Jaccard similarity of inputs and of outputs at which the later row goes", gt=0, le=1
+    )
+    languages: list[str] = option(
+        lambda: ["id", "ms"], "clean: ISO 639-1 codes of the answers that stay; empty: no check"
+    )
+    language_threshold: float = option(0.5, "clean: least probability of these languages together", ge=0, le=1)
+    mask_pii: bool = option(True, "clean: mask NIK, NPWP, phone numbers and e-mail addresses")
+    benchmarks: list[str] = option(list, "clean: files whose items must not be trained on; rows that hold one go")
+    benchmark_overlap: float = option(
+        0.5, "clean: share of an item's 8-grams that a row holds, at which it goes", gt=0, le=1
+    )
     embedder: str = option("tfidf", "`tfidf` (offline), or a BERT or sentence-transformers model by name or path")
     embedding_tokens: int = option(512, "a row is cut here before it is embedded", unit="tokens", source=PAPER, ge=8)
     lower_case: bool | None = option(None, "lower-case before embedding; null: as the tokenizer says")
     clusters: int = option(10, "K of K-Means", source=PAPER, ge=1)
     train_rows: int = option(10_000, "rows selected, an equal quota from each cluster", unit="rows", source=PAPER, ge=1)
+    licences: dict[str, str] = option(dict, "of each subset, for the data card")
     umap_rows: int = option(20_000, "rows on the UMAP plot, at most", unit="rows", ge=50)
 
     def drawn(self, rows: int) -> int:

@@ -1,11 +1,13 @@
 import json
+import shutil
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from topeng.corpus.ingest import ingest
+from topeng.corpus import ingest as ingesting
+from topeng.corpus.ingest import ingest, take_all, take_rows
 from topeng.corpus.schema import COLUMNS
 from topeng.errors import CorpusError
 
@@ -15,8 +17,8 @@ def table(count, subset="indo_puisi", start=0):
     return pa.table(columns | {"subset_name": [subset] * count})
 
 
-def rows_of(path):
-    return pq.read_table(path).to_pylist()
+def rows_of(folder):
+    return take_all(folder).to_pylist()
 
 
 def test_parquet_json_lines_and_csv_are_one_corpus(tmp_path):
@@ -24,32 +26,94 @@ def test_parquet_json_lines_and_csv_are_one_corpus(tmp_path):
     pq.write_table(one, tmp_path / "a.parquet")
     (tmp_path / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in one.to_pylist()))
     pacsv.write_csv(one, tmp_path / "c.csv")
-    read, dropped = ingest(
-        [str(tmp_path / name) for name in ("a.parquet", "b.jsonl", "c.csv")], tmp_path / "out.parquet"
-    )
-    assert read.total() == 15 and not dropped
-    rows = rows_of(tmp_path / "out.parquet")
+    source = ingest([str(tmp_path / name) for name in ("a.parquet", "b.jsonl", "c.csv")], tmp_path / "out")
+    assert source["rows"] == 15 and not source["dropped"]
+    assert [file["rows"] for file in source["files"]] == [5, 5, 5]
+    rows = rows_of(tmp_path / "out")
     assert [row["row_id"] for row in rows] == list(range(15))
     plain = [{name: row[name] for name in COLUMNS} for row in rows]
     assert plain[:5] == plain[5:10] == plain[10:] == one.to_pylist()
 
 
-def test_a_glob_is_read_in_the_order_of_names_and_ordinals_count_what_is_left_out(tmp_path):
+def test_a_glob_is_read_in_the_order_of_names(tmp_path):
     pq.write_table(table(3, "other"), tmp_path / "part-1.parquet")
     pq.write_table(table(4, "dolly", start=10), tmp_path / "part-2.parquet")
-    read, dropped = ingest([str(tmp_path / "part-*.parquet")], tmp_path / "out.parquet", ["dolly"])
-    assert read == {"other": 3, "dolly": 4}
-    assert dropped == {"subset not asked for": 3}
-    assert [row["row_id"] for row in rows_of(tmp_path / "out.parquet")] == [3, 4, 5, 6]
+    source = ingest([str(tmp_path / "part-*.parquet")], tmp_path / "out")
+    assert source["subsets"] == {"dolly": 4, "other": 3}
+    assert [row["input"] for row in rows_of(tmp_path / "out")][2:4] == ["input 2", "input 10"]
 
 
-def test_rows_without_text_leave_with_the_reason(tmp_path):
-    odd = table(3).to_pylist()
-    odd[0]["input"], odd[1]["output"] = None, " \n"
+def test_rows_without_text_leave_with_the_reason_and_their_ordinals(tmp_path):
+    odd = table(4).to_pylist()
+    odd[0]["input"], odd[2]["output"] = None, " \n"
     pq.write_table(pa.Table.from_pylist(odd), tmp_path / "a.parquet")
-    _, dropped = ingest([str(tmp_path / "a.parquet")], tmp_path / "out.parquet")
-    assert dropped == {"empty input or output": 2}
-    assert len(rows_of(tmp_path / "out.parquet")) == 1
+    source = ingest([str(tmp_path / "a.parquet")], tmp_path / "out")
+    assert source["dropped"] == {"empty input or output": 2}
+    assert [row["row_id"] for row in rows_of(tmp_path / "out")] == [1, 3]
+
+
+@pytest.mark.parametrize("rows", [19_999, 20_000, 40_001])
+def test_row_groups_have_twenty_thousand_rows_whatever_the_source_s(tmp_path, rows):
+    pq.write_table(table(rows), tmp_path / "a.parquet", row_group_size=1_000)
+    ingest([str(tmp_path / "a.parquet")], tmp_path / "out")
+    metadata = pq.read_metadata(tmp_path / "out" / "rows" / "part-00000.parquet")
+    groups = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+    assert groups == [20_000] * (rows // 20_000) + [rows % 20_000] * (rows % 20_000 > 0)
+    assert take_all(tmp_path / "out").drop_columns("row_id").equals(table(rows))
+
+
+def test_rows_are_found_by_their_ids(tmp_path):
+    for part in range(3):
+        pq.write_table(table(30_000, start=30_000 * part), tmp_path / f"{part}.parquet")
+    ingest([str(tmp_path / "*.parquet")], tmp_path / "out")
+    wanted = [5, 29_999, 30_000, 89_999]
+    found = take_rows(tmp_path / "out", pa.array(wanted).to_numpy(), ["input"])
+    assert found.to_pydict() == {"row_id": wanted, "input": [f"input {row}" for row in wanted]}
+
+
+def test_the_digest_depends_on_the_rows_and_not_on_their_shards(tmp_path):
+    digests = []
+    for name, sizes in (("a", [90]), ("b", [30, 60]), ("c", [89, 1])):
+        start = 0
+        (tmp_path / name).mkdir()
+        for number, size in enumerate(sizes):
+            pq.write_table(table(size, start=start), tmp_path / name / f"{number}.parquet", row_group_size=7)
+            start += size
+        digests.append(ingest([str(tmp_path / name / "*.parquet")], tmp_path / name / "out")["digest"])
+    pq.write_table(table(90, start=1), tmp_path / "d.parquet")
+    assert digests[0] == digests[1] == digests[2] != ingest([str(tmp_path / "d.parquet")], tmp_path / "d")["digest"]
+
+
+def test_it_goes_on_after_the_last_whole_part(tmp_path, monkeypatch):
+    for part in range(3):
+        pq.write_table(table(10, start=10 * part), tmp_path / f"{part}.parquet")
+    files = [str(tmp_path / "*.parquet")]
+    whole = ingest(files, tmp_path / "whole")
+    read = ingesting._tables
+    opened = []
+
+    def stops_at_the_last(name):
+        opened.append(name)
+        yield from read(name)
+        if name.endswith("2.parquet"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ingesting, "_tables", stops_at_the_last)
+    with pytest.raises(KeyboardInterrupt):
+        ingest(files, tmp_path / "out")
+    monkeypatch.setattr(ingesting, "_tables", lambda name: opened.append(name) or read(name))
+    assert ingest(files, tmp_path / "out") == whole
+    assert [name[-9:] for name in opened] == ["0.parquet", "1.parquet", "2.parquet", "2.parquet"]
+    assert take_all(tmp_path / "out").equals(take_all(tmp_path / "whole"))
+
+
+def test_a_lost_part_of_the_hashes_is_made_again(tmp_path):
+    pq.write_table(table(10), tmp_path / "a.parquet")
+    whole = ingest([str(tmp_path / "a.parquet")], tmp_path / "out")
+    before = (tmp_path / "out" / "hashes" / "part-00000.parquet").read_bytes()
+    shutil.rmtree(tmp_path / "out" / "hashes")
+    assert ingest([str(tmp_path / "a.parquet")], tmp_path / "out") == whole
+    assert (tmp_path / "out" / "hashes" / "part-00000.parquet").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -63,16 +127,32 @@ def test_rows_without_text_leave_with_the_reason(tmp_path):
 def test_a_file_that_cannot_be_used_is_named(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CorpusError, match=message):
-        ingest([str(tmp_path / name)], tmp_path / "out.parquet")
-    assert not (tmp_path / "out.parquet").exists()
+        ingest([str(tmp_path / name)], tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*/*.parquet"))
 
 
-def test_a_subset_that_does_not_occur_is_named(tmp_path):
-    pq.write_table(table(3), tmp_path / "a.parquet")
-    with pytest.raises(CorpusError, match="names wikihau, which the source does not hold; it holds indo_puisi"):
-        ingest([str(tmp_path / "a.parquet")], tmp_path / "out.parquet", ["wikihau"])
+def test_a_shard_that_is_broken_or_of_another_schema_is_named_and_the_others_stay(tmp_path):
+    for part in range(3):
+        pq.write_table(table(2_000), tmp_path / f"{part}.parquet", row_group_size=500)
+    content = bytearray((tmp_path / "1.parquet").read_bytes())
+    content[2_000:9_000] = bytes(7_000)
+    (tmp_path / "1.parquet").write_bytes(content)
+    with pytest.raises(CorpusError, match=r"cannot read .*1\.parquet"):
+        ingest([str(tmp_path / "*.parquet")], tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out" / "rows").glob("*.parquet")] == ["part-00000.parquet"]
+    pq.write_table(table(5).drop_columns("template_name"), tmp_path / "1.parquet")
+    with pytest.raises(CorpusError, match=r"1\.parquet lacks the column template_name"):
+        ingest([str(tmp_path / "*.parquet")], tmp_path / "out")
+    pq.write_table(table(5).set_column(2, "prompt_id", pa.array(range(5))), tmp_path / "1.parquet")
+    assert ingest([str(tmp_path / "*.parquet")], tmp_path / "out")["rows"] == 4_005
 
 
 def test_a_path_that_matches_nothing_is_named(tmp_path):
     with pytest.raises(CorpusError, match="nothing matches"):
-        ingest([str(tmp_path / "*.parquet")], tmp_path / "out.parquet")
+        ingest([str(tmp_path / "*.parquet")], tmp_path / "out")
+
+
+def test_an_empty_source_is_an_error(tmp_path):
+    pq.write_table(table(0), tmp_path / "a.parquet")
+    with pytest.raises(CorpusError, match=r"no row is left .* the source is empty"):
+        ingest([str(tmp_path / "a.parquet")], tmp_path / "out")

@@ -1,9 +1,14 @@
 """Exact, and the same whatever the partitioning; pyarrow is the oracle."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,32 +46,76 @@ def test_three_percent_of_cendol_s_six_subsets():
     assert sum(rows.values()) == 6_542_630 and sum(shares.values()) == 196_279
 
 
-def write(path, rows, row_group_size):
-    pq.write_table(
-        pa.table({"row_id": rows, "template_name": [f"t{row % 3}" for row in rows]}),
-        path,
-        row_group_size=row_group_size,
-    )
+def write(folder, rows, row_group_size, files=1):
+    folder.mkdir()
+    size = -(-len(rows) // files)
+    for number in range(files):
+        part = rows[number * size : (number + 1) * size]
+        table = pa.table(
+            {"row_id": part, "template_name": [f"t{row % 3}" for row in part], "subset_name": ["a"] * len(part)}
+        )
+        pq.write_table(table, folder / f"{number}.parquet", row_group_size=row_group_size)
 
 
-def test_the_draw_does_not_depend_on_row_groups_or_order(tmp_path):
+def read(folder, seed=3):
+    row_ids, (strata,), keys = sample.read_strata(folder, ["template_name"], seed)
+    return row_ids, strata, keys
+
+
+COUNTS = {"t0": 10, "t1": 20, "t2": 0}
+
+
+def test_the_draw_does_not_depend_on_files_row_groups_or_order(tmp_path):
     rows = list(range(1000))
     drawn = []
-    for name, order, group in (("a", rows, 1000), ("b", rows, 7), ("c", rows[::-1], 100)):
-        write(tmp_path / name, order, group)
-        row_ids, strata, keys = sample.read_strata(tmp_path / name, "template_name", seed=3)
-        drawn.append(sample.draw(row_ids, strata, keys, {"t0": 10, "t1": 20, "t2": 0}).tolist())
+    for name, order, group, files in (("a", rows, 1000, 1), ("b", rows, 7, 3), ("c", rows[::-1], 100, 2)):
+        write(tmp_path / name, order, group, files)
+        drawn.append(sample.draw(*read(tmp_path / name), COUNTS).tolist())
     assert drawn[0] == drawn[1] == drawn[2]
     assert len(drawn[0]) == 30
     assert sum(row % 3 == 0 for row in drawn[0]) == 10
-    write(tmp_path / "d", rows, 1000)
-    other = sample.draw(*sample.read_strata(tmp_path / "d", "template_name", seed=4), {"t0": 10, "t1": 20})
-    assert other.tolist() != drawn[0]
+    assert sample.draw(*read(tmp_path / "a", seed=4), COUNTS).tolist() != drawn[0]
+
+
+def test_one_thread_and_two_draw_the_same(tmp_path):
+    write(tmp_path / "a", list(range(5000)), 100, 4)
+    program = (
+        "import os, sys, pathlib; cores = sorted(os.sched_getaffinity(0))[:int(sys.argv[2])];"
+        "os.sched_setaffinity(0, cores);"
+        "from topeng.corpus import sample;"
+        "ids, (strata,), keys = sample.read_strata(pathlib.Path(sys.argv[1]), ['template_name'], 3);"
+        "print(sample.draw(ids, strata, keys, {'t0': 10, 't1': 20}).tolist())"
+    )
+    drawn = [
+        subprocess.run(
+            [sys.executable, "-c", program, tmp_path / "a", threads], capture_output=True, text=True, check=True
+        ).stdout
+        for threads in ("1", "2")
+    ]
+    assert drawn[0] == drawn[1] and len(json.loads(drawn[0])) == 30
+
+
+def test_pyarrow_and_xxhash_draw_the_same(tmp_path):
+    """The oracle: no Daft, no compiled code, no arrays of strata."""
+    write(tmp_path / "a", list(range(3000)), 100, 4)
+    by_template = {}
+    for row in pq.read_table(tmp_path / "a").to_pylist():
+        key = xxhash.xxh3_64_intdigest(row["row_id"].to_bytes(8, "little"), seed=3)
+        by_template.setdefault(row["template_name"], []).append((key, row["row_id"]))
+    expected = sorted(row for name, rows in by_template.items() for _, row in sorted(rows)[: COUNTS[name]])
+    assert sample.draw(*read(tmp_path / "a"), COUNTS).tolist() == expected
 
 
 def test_keys_in_memory_are_those_of_the_file_and_spread_evenly(tmp_path):
     write(tmp_path / "a", list(range(2000)), 500)
-    row_ids, _, keys = sample.read_strata(tmp_path / "a", "template_name", seed=3)
+    row_ids, _, keys = read(tmp_path / "a")
     assert np.array_equal(sample.rank_keys(row_ids, 3), keys)
     assert len(np.unique(keys)) == 2000
     assert abs((keys < 2**63).mean() - 0.5) < 0.05
+
+
+def test_strata_do_not_depend_on_the_order_in_which_names_are_met():
+    one, other = (sample.Strata.of(pa.array(names)) for names in (["b", "a", "b"], ["a", "b", "b"]))
+    assert one.names == other.names == ["a", "b"]
+    assert one.codes.tolist() == [1, 0, 1] and other.codes.tolist() == [0, 1, 1]
+    assert one.sizes() == {"a": 1, "b": 2} and one.take(one.codes == 1).sizes() == {"a": 0, "b": 2}

@@ -1,79 +1,120 @@
-"""The corpus stage: from millions of rows to those that are trained, validated and tested on.
+"""The corpus stages: from millions of rows to those that are trained, validated and tested on.
 
-    files -> ingest -> reserve test and validation -> sample -> drop their groups -> embed -> cluster -> select
+    ingest ──> draw ──> select
+    clean:  hold out test and validation, draw, filter, refill  ──> embed, cluster, take quotas
+    paper:  draw ──> embed, cluster, take quotas, then hold out of the rest
 
-Each row that leaves is counted with its reason, in `funnel.json`.
+Each row that leaves is counted with its reason, in `funnel.json`; each that was looked at has a line in
+`decisions.parquet`.
 """
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import daft
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from daft import col
 from rich.console import Console
 
 from topeng.corpus import cluster, sample, synthetic
+from topeng.corpus.card import write_card
+from topeng.corpus.draw import HELD_OUT, Corpus
 from topeng.corpus.embed import embed
-from topeng.corpus.ingest import ingest
+from topeng.corpus.funnel import Funnel
+from topeng.corpus.groups import group_table
+from topeng.corpus.ingest import Progress, ingest, take_all
+from topeng.corpus.overlap import overlap
+from topeng.corpus.profiles import draw_clean, draw_paper, hold_out_of_the_rest
+from topeng.corpus.sample import Strata
 from topeng.corpus.schema import ROW_ID
-from topeng.corpus.source_text import group_rows
+from topeng.corpus.source_text import TemplateText
 from topeng.corpus.split import reserve
 from topeng.errors import CorpusError
 from topeng.recipe import CorpusOptions, SourceOptions
-from topeng.run import write_atomically
+from topeng.run import progress_bar, write_atomically
 
-CANDIDATES = 4
-"""Rows looked at for each row that is reserved: some share a group."""
-
-Log = Callable[[str], None]
+INGESTED, DRAWN = Path("corpus/ingested"), Path("corpus/drawn")
 
 
-def build_corpus(options: CorpusOptions, seed: int, work: Path, console: Console) -> None:
-    """Writes `corpus/` in `work`: train, validation and test rows, funnel, clusters, UMAP coordinates.
+def ingest_corpus(options: CorpusOptions, seed: int, work: Path, console: Console) -> None:
+    """Writes `corpus/ingested` in `work`: all rows of the source, numbered and hashed.
 
     Raises:
-        CorpusError: the source cannot be read, or a count cannot be met.
+        CorpusError: the source cannot be read, or is not the one that the recipe pins.
+    """
+    files = options.files or [_synthetic(work / "synthetic.parquet", synthetic.write_target, options, seed)]
+    with _progress(console) as progress:
+        source = ingest(files, work / INGESTED, progress)
+    _check_source(options, source)
+
+
+def draw_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, console: Console) -> None:
+    """Writes `corpus/drawn` in `work`: the pool that train is selected from, and for `clean` what is held out.
+
+    Raises:
+        CorpusError: a subset does not occur, or a count cannot be met.
+    """
+    out = work / DRAWN
+    out.mkdir(parents=True, exist_ok=True)
+    source = json.loads((run / INGESTED / "source.json").read_text())
+    _check_subsets(options, source)
+    funnel = Funnel(console)
+    funnel.start(source["rows"])
+    funnel.count(source["dropped"])
+    funnel.close("ingest")
+    with _progress(console) as progress:
+        progress("grouping rows by source text", 0, None)
+        corpus = Corpus.read(run / INGESTED, options.subsets, seed)
+        funnel.count({"subset not asked for": funnel.rows - len(corpus.row_ids)})
+        funnel.close("subsets")
+        draw = draw_clean if options.profile == "clean" else draw_paper
+        drawn = draw(corpus, options, funnel, progress)
+    for name, table in drawn.tables.items():
+        pq.write_table(table, out / f"{name}.parquet")
+    write_atomically(out / "draw.json", json.dumps(drawn.facts, indent=1))
+    funnel.save(out)
+
+
+def select_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, console: Console) -> None:
+    """Writes `corpus/` in `work`: train, validation and test rows, and what is to be known of them.
+
+    Raises:
+        CorpusError: there are fewer rows than are to be selected.
     """
     out = work / "corpus"
     out.mkdir(exist_ok=True)
     funnel = Funnel(console)
-    rows_file = work / "rows.parquet"
-    with console.status("reading the corpus"):
-        files = options.files or [_synthetic(work / "synthetic.parquet", synthetic.write_target, options, seed)]
-        read, dropped = ingest(files, rows_file, options.subsets)
-    _check_expected(options.expected_rows, read)
-    funnel.start(read.total(), dropped)
-
-    with console.status("drawing rows and grouping them by source text"):
-        drawn, candidates = _draw(options, seed, rows_file)
-        funnel.step("sample", {"not drawn": funnel.rows - len(drawn)})
-        table = _take(rows_file, np.union1d(drawn, candidates))
-        held_out, pool = _split(options, seed, table, drawn, candidates, sample.sizes_of(_strata(rows_file)))
-        funnel.step("split", {"held out, or like a held-out row": funnel.rows - pool.num_rows})
-
+    funnel.resume(run / DRAWN)
+    pool = pq.read_table(run / DRAWN / "pool.parquet")
     with console.status("embedding and clustering"):
         texts = [f"{i}\n{o}" for i, o in zip(pool["input"].to_pylist(), pool["output"].to_pylist(), strict=True)]
         vectors = embed(texts, options.embedder, options.embedding_tokens, options.lower_case, seed)
         labels = cluster.cluster(vectors, options.clusters, seed)
         quotas, shares = cluster.quotas(labels, options.clusters, options.train_rows)
         selected = _select(pool, labels, shares, seed)
-        funnel.step("select", {"over its cluster's quota": funnel.rows - len(selected)})
+    row_ids = pool[ROW_ID].to_numpy()
+    funnel.drop("select", "over its cluster's quota", np.delete(row_ids, selected))
+    funnel.keep("select", "train", row_ids[selected])
+    funnel.close("select")
+    train = pool.take(selected).append_column("cluster", pa.array(labels[selected]))
 
     with console.status("drawing the UMAP plane"):
         _write_plane(out / "umap.parquet", pool, vectors, labels, selected, options.umap_rows, seed)
     words = cluster.telling_words(texts, labels, options.clusters)
     write_atomically(out / "clusters.json", json.dumps(_describe(pool, labels, quotas, shares, words), indent=1))
-    train = pool.take(selected).append_column("cluster", pa.array(labels[selected]))
-    pq.write_table(train, out / "train.parquet")
-    for name, held in held_out.items():
-        pq.write_table(held, out / f"{name}.parquet")
-    write_atomically(out / "funnel.json", json.dumps(funnel.as_dict(), indent=1))
+    with console.status("comparing test and train"):
+        held_out = _held_out(options, seed, run, train, funnel)
+        _check_leaks(train, held_out)
+        facts = overlap(held_out["test"], train, TemplateText.load(run / INGESTED / "templates.parquet"))
+    write_atomically(out / "overlap.json", json.dumps(facts, indent=1, ensure_ascii=False))
+    for name, table in {"train": train, **held_out}.items():
+        pq.write_table(table, out / f"{name}.parquet")
+    funnel.save(out)
+    write_card(options, seed, run, out)
 
 
 def build_source(options: SourceOptions, seed: int, work: Path, console: Console) -> None:
@@ -85,53 +126,27 @@ def build_source(options: SourceOptions, seed: int, work: Path, console: Console
     out = work / "source"
     out.mkdir(exist_ok=True)
     funnel = Funnel(console)
-    with console.status("reading the source language's rows"):
-        files = options.files or [_synthetic(work / "synthetic.parquet", synthetic.write_source, options, seed)]
-        read, dropped = ingest(files, work / "rows.parquet")
-        funnel.start(read.total(), dropped)
-        table = pq.read_table(work / "rows.parquet")
-        if options.held_out:
-            candidates, groups = _held_out_rows(options.held_out, table), np.arange(table.num_rows)
-        else:
-            candidates, groups = np.arange(table.num_rows), _groups(table)
-        keys = sample.rank_keys(table[ROW_ID].to_numpy()[candidates], seed)
-        strata = np.full(len(candidates), "source")
-        (chosen,) = reserve(groups[candidates], strata, keys, [options.test_rows], {"source": len(candidates)})
-        test = candidates[chosen]
-        held = np.isin(groups, groups[candidates if options.held_out else test])
-    funnel.step("split", {"held out, or like a held-out row": int(held.sum())})
+    files = options.files or [_synthetic(work / "synthetic.parquet", synthetic.write_source, options, seed)]
+    with _progress(console) as progress:
+        source = ingest(files, work / "ingested", progress)
+    funnel.start(source["rows"])
+    funnel.count(source["dropped"])
+    funnel.close("ingest")
+    table = take_all(work / "ingested")
+    if options.held_out:
+        candidates, groups = _held_out_rows(options.held_out, table), np.arange(table.num_rows)
+    else:
+        candidates, groups = np.arange(table.num_rows), group_table(table)
+    keys = sample.rank_keys(table[ROW_ID].to_numpy()[candidates], seed)
+    strata = Strata(["source"], np.zeros(len(candidates), np.int32))
+    (chosen,) = reserve(groups[candidates], strata, keys, [options.test_rows], {"source": len(candidates)})
+    test = candidates[chosen]
+    held = np.isin(groups, groups[candidates if options.held_out else test])
+    funnel.count({"held out, or like a held-out row": int(held.sum())})
+    funnel.close("split")
     pq.write_table(table.take(test), out / "test.parquet")
     pq.write_table(table.filter(~held), out / "train.parquet")
-    write_atomically(out / "funnel.json", json.dumps(funnel.as_dict(), indent=1))
-
-
-class Funnel:
-    """Counts rows from the source to the selection, each that leaves with its reason."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._steps: list[dict[str, Any]] = []
-
-    @property
-    def rows(self) -> int:
-        return self._steps[-1]["rows"]
-
-    def start(self, rows: int, dropped: Mapping[str, int]) -> None:
-        self._steps.append({"stage": "source", "rows": rows, "dropped": {}})
-        self.step("ingest", dropped)
-
-    def step(self, stage: str, dropped: Mapping[str, int]) -> None:
-        dropped = {reason: int(count) for reason, count in dropped.items() if count}
-        rows = self.rows - sum(dropped.values())
-        self._steps.append({"stage": stage, "rows": rows, "dropped": dropped})
-        reasons = "; ".join(f"{count:,} {reason}" for reason, count in dropped.items())
-        self._console.print(
-            f"  {stage:<7}{rows:>12,} rows" + (f"   dropped: {reasons}" if reasons else ""), highlight=False
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        total = self._steps[0]["rows"]
-        return {"source_rows": total, "kept_rows": self.rows, "kept_share": self.rows / total, "steps": self._steps}
+    funnel.save(out)
 
 
 def _synthetic(path: Path, write: Callable[[Path, int, int], None], options: Any, seed: int) -> str:
@@ -139,58 +154,63 @@ def _synthetic(path: Path, write: Callable[[Path, int, int], None], options: Any
     return str(path)
 
 
-def _check_expected(expected: Mapping[str, int], read: Counter[str]) -> None:
-    for subset, rows in expected.items():
-        if read[subset] != rows:
+def _check_source(options: CorpusOptions, source: Mapping[str, Any]) -> None:
+    for subset, rows in options.expected_rows.items():
+        found = source["subsets"].get(subset, 0)
+        if found != rows:
             raise CorpusError(
-                f"corpus.expected_rows says {rows:,} rows of {subset}, and the source holds {read[subset]:,}: "
+                f"corpus.expected_rows says {rows:,} rows of {subset}, and the source holds {found:,}: "
                 "it is another revision; pin the right one, or change the expectation"
             )
+    if options.digest and options.digest != source["digest"]:
+        raise CorpusError(
+            f"corpus.digest is {options.digest}, and the source's content has {source['digest']}: it is another "
+            "revision; pin the right one, or change the expectation"
+        )
 
 
-def _strata(rows_file: Path) -> np.ndarray:
-    return pq.read_table(rows_file, columns=["subset_name"])["subset_name"].to_numpy(zero_copy_only=False)
+def _check_subsets(options: CorpusOptions, source: Mapping[str, Any]) -> None:
+    missing = sorted(set(options.subsets) - set(source["subsets"]))
+    if missing:
+        raise CorpusError(
+            f"corpus.subsets names {', '.join(missing)}, which the source does not hold; it holds "
+            f"{', '.join(sorted(source['subsets']))}"
+        )
 
 
-def _draw(options: CorpusOptions, seed: int, rows_file: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of the rows drawn, and of the candidates to hold out, which come first in another order."""
-    row_ids, subsets, keys = sample.read_strata(rows_file, "subset_name", seed + 1)
-    wanted = min(CANDIDATES * (options.test_rows + options.validation_rows), len(row_ids))
-    candidates = sample.draw(row_ids, subsets, keys, sample.allocate(sample.sizes_of(subsets), wanted))
-    row_ids, templates, keys = sample.read_strata(rows_file, "template_name", seed)
-    counts = sample.allocate(sample.sizes_of(templates), options.drawn(len(row_ids)))
-    drawn = sample.draw(row_ids, templates, keys, counts)
-    return drawn, candidates
+def _held_out(options: CorpusOptions, seed: int, run: Path, train: pa.Table, funnel: Funnel) -> dict[str, pa.Table]:
+    """What the draw held out; for `paper`, what is held out now, of the rows that train left."""
+    if options.profile == "clean":
+        return {name: pq.read_table(run / DRAWN / f"{name}.parquet") for name in HELD_OUT}
+    corpus = Corpus.read(run / INGESTED, options.subsets, seed)
+    return hold_out_of_the_rest(corpus, options, train, funnel)
 
 
-def _take(rows_file: Path, row_ids: np.ndarray) -> pa.Table:
-    wanted = daft.from_arrow(pa.table({ROW_ID: row_ids}))
-    return daft.read_parquet(str(rows_file)).join(wanted, on=ROW_ID, how="inner").sort(col(ROW_ID)).to_arrow()
-
-
-def _groups(table: pa.Table) -> np.ndarray:
-    return group_rows(*(table[name].to_pylist() for name in ("template_name", "input", "output")))
-
-
-def _split(
-    options: CorpusOptions, seed: int, table: pa.Table, drawn: np.ndarray, candidates: np.ndarray, sizes: dict[str, int]
-) -> tuple[dict[str, pa.Table], pa.Table]:
-    """Held-out tables by name, and the drawn rows that share no group with them."""
-    row_ids, groups = table[ROW_ID].to_numpy(), _groups(table)
-    among = np.flatnonzero(np.isin(row_ids, candidates))
-    subsets = table["subset_name"].to_numpy(zero_copy_only=False)
-    keys = sample.rank_keys(row_ids, seed + 1)
-    counts = [options.test_rows, options.validation_rows]
-    test, validation = (among[chosen] for chosen in reserve(groups[among], subsets[among], keys[among], counts, sizes))
-    held = np.isin(groups, groups[np.concatenate([test, validation])])
-    pool = table.filter(np.isin(row_ids, drawn) & ~held)
-    return {"test": table.take(test), "validation": table.take(validation)}, pool
+def _check_leaks(train: pa.Table, held_out: Mapping[str, pa.Table]) -> None:
+    """No group and no content stands on two sides; that it does is our bug, not the user's."""
+    sides = {"train": train, **held_out}
+    for column in ("group", "content_hash"):
+        seen = [set(table[column].to_pylist()) for table in sides.values()]
+        assert sum(len(values) for values in seen) == len(set().union(*seen)), f"a {column} stands on two sides"
 
 
 def _select(pool: pa.Table, labels: np.ndarray, shares: Mapping[str, int], seed: int) -> np.ndarray:
     """Indices of the rows taken from each cluster, lowest rank keys first."""
     keys = sample.rank_keys(pool[ROW_ID].to_numpy(), seed)
-    return sample.draw(np.arange(len(labels)), labels.astype(str), keys, shares)
+    strata = Strata.of_codes([str(number) for number in range(len(shares))], labels)
+    return sample.draw(np.arange(len(labels)), strata, keys, shares)
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Progress]:
+    """One line for what is being done, with the rows that are left where their number is known."""
+    with progress_bar(console) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(label: str, done: int, total: int | None) -> None:
+            bar.update(task, description=label, completed=done, total=total)
+
+        yield show
 
 
 def _held_out_rows(path: str, table: pa.Table) -> np.ndarray:

@@ -1,18 +1,35 @@
-"""Reads a corpus once, with Daft: every row gets its ordinal, and what is not asked for is counted and left."""
+"""Reads a corpus once, with Daft, and rewrites it: every row gets its ordinal and the hashes of what it holds.
+
+    rows/part-00000.parquet      a source file's rows, in groups of 20,000
+    hashes/part-00000.parquet    of the same rows, in the same order, content and source text (`source_text.SCHEMA`)
+    templates.parquet            the templates' n-grams
+    source.json                  files, counts of rows, digest
+
+A part is there whole or not at all; after a kill, ingest goes on with the first that is missing.
+"""
 
 import glob
-from collections import Counter
+import json
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import daft
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from daft import DataType, col
+from xxhash import xxh3_128
 
+from topeng.corpus import sample
+from topeng.corpus import source_text as st
 from topeng.corpus.schema import COLUMNS, ROW_ID
 from topeng.errors import CorpusError
+from topeng.run import write_atomically
 
 ROW_GROUP = 20_000
 SCHEMA = pa.schema([(ROW_ID, pa.int64()), *((name, pa.string()) for name in COLUMNS)])
@@ -22,88 +39,241 @@ READERS = {
     ".json": daft.read_json,
     ".csv": daft.read_csv,
 }
+TEMPLATE_SEED = 0
+THREADS = 2
+
+Progress = Callable[[str, int, int | None], None]
+"""Told what is done, how many rows of it, and how many there are where that is known."""
 
 
-def ingest(
-    files: Sequence[str],
-    path: Path,
-    subsets: Sequence[str] = (),
-    progress: Callable[[int], None] = lambda rows: None,
-) -> tuple[Counter[str], Counter[str]]:
-    """Writes the rows of some subsets to one Parquet file, with `row_id`, their ordinal in the source.
+def ingest(files: Sequence[str], folder: Path, progress: Progress = lambda *_: None) -> dict[str, Any]:
+    """Rewrites a source into `folder`, and says what it held: the content of `source.json`.
 
     Args:
         files: Parquet, JSON Lines or CSV in Cendol's seven columns: paths, globs, hf:// addresses.
-        path: written whole or not at all.
-        subsets: to keep; all of them without it.
-        progress: told how many rows were read.
-
-    Returns:
-        Rows read of each subset, and rows left for each reason.
 
     Raises:
-        CorpusError: a file is missing, unreadable or lacks a column, or a subset does not occur.
+        CorpusError: a file is missing, unreadable or lacks a column, or no row is left.
     """
-    read, dropped = Counter[str](), Counter[str]()
-    partial = path.with_suffix(".partial")
-    with pq.ParquetWriter(partial, SCHEMA) as writer:
-        for batch in _batches(files):
-            table = _with_row_ids(batch, first=read.total())
-            read.update(_value_counts(table["subset_name"]))
-            kept = _keep(table, subsets, dropped)
-            if kept.num_rows:
-                writer.write_table(kept)
-            progress(batch.num_rows)
-    missing = sorted(set(subsets) - set(read))
-    if missing:
-        raise CorpusError(
-            f"corpus.subsets names {', '.join(missing)}, which the source does not hold; it holds "
-            f"{', '.join(sorted(read))}"
-        )
-    if read.total() == sum(dropped.values()):
+    for name in ("rows", "hashes"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    names = resolve(files)
+    parts = [_read_part(name, number, names, folder, progress) for number, name in enumerate(names)]
+    subsets, dropped = Counter[str](), Counter[str]()
+    for part in parts:
+        subsets.update(part["subsets"])
+        dropped.update(part["dropped"])
+    rows = subsets.total()
+    if rows == dropped.total():
         raise CorpusError(f"no row is left of {', '.join(files)}: {dict(dropped) or 'the source is empty'}")
-    partial.replace(path)
-    return read, dropped
+    digest = _hash_parts(folder, rows - dropped.total(), progress)
+    source = {
+        "files": [
+            {"name": name, "rows": sum(part["subsets"].values())} for name, part in zip(names, parts, strict=True)
+        ],
+        "rows": rows,
+        "subsets": dict(subsets.most_common()),
+        "dropped": dict(dropped),
+        "digest": digest,
+    }
+    write_atomically(folder / "source.json", json.dumps(source, indent=1))
+    return source
 
 
 def resolve(files: Sequence[str]) -> list[str]:
-    """Local files behind paths and globs, each glob's sorted by name; hf:// addresses as they are.
+    """The files behind paths, globs and addresses, each glob's sorted by name.
 
     Raises:
         CorpusError: one of them matches nothing.
     """
-    found = []
+    found: list[str] = []
     for name in files:
-        matches = [name] if "://" in name else sorted(glob.glob(name, recursive=True))
+        matches = _remote(name) if "://" in name else sorted(glob.glob(name, recursive=True))
         if not matches:
             raise CorpusError(f"corpus.files: nothing matches {name}; give a path, a glob, or an hf:// address")
         found += matches
     return found
 
 
-def _batches(files: Sequence[str]) -> Iterator[pa.Table]:
-    for name in resolve(files):
-        reader = READERS.get(Path(name).suffix.lower(), daft.read_parquet if "://" in name else None)
-        if reader is None:
-            raise CorpusError(f"corpus.files: {name} is none of {', '.join(READERS)}")
-        try:
-            frame = reader(name)
-            absent = [column for column in COLUMNS if column not in frame.column_names]
-            if absent:
-                raise CorpusError(
-                    f"{name} lacks the column {', '.join(absent)}; a corpus has Cendol's seven: {', '.join(COLUMNS)}"
-                )
-            for batch in frame.select(*(col(column).cast(DataType.string()) for column in COLUMNS)).to_arrow_iter():
-                yield _without_nulls(pa.Table.from_batches([batch]))
-        except CorpusError:
-            raise
-        except Exception as error:  # Daft's own errors have no common class below Exception
-            raise CorpusError(_unreadable(name, error)) from error
+def part_files(folder: Path, kind: str) -> list[Path]:
+    """The parts of `rows` or of `hashes`, in order."""
+    return sorted((folder / kind).glob("part-*.parquet"))
 
 
-def _without_nulls(table: pa.Table) -> pa.Table:
-    """Text columns; a null is an empty text, which `_keep` counts where it is an input or an output."""
-    return pa.table({name: pc.fill_null(table[name].cast(pa.string()), "") for name in COLUMNS})
+def take_rows(folder: Path, row_ids: np.ndarray, columns: Sequence[str] = COLUMNS) -> pa.Table:
+    """Rows by their ids, with `row_id` first, in order; row groups that hold none are not read."""
+    wanted, tables = np.sort(row_ids), []
+    for path in part_files(folder, "rows"):
+        with pq.ParquetFile(path) as file:
+            for number in range(file.num_row_groups):
+                ids = file.metadata.row_group(number).column(0).statistics
+                low, high = np.searchsorted(wanted, [ids.min, ids.max + 1])
+                if low < high:
+                    table = file.read_row_group(number, columns=[ROW_ID, *columns], use_threads=True)
+                    tables.append(table.filter(pc.is_in(table[ROW_ID], pa.array(wanted[low:high]))))
+    return pa.concat_tables(tables) if tables else SCHEMA.empty_table().select([ROW_ID, *columns])
+
+
+def read_table(name: str) -> pa.Table:
+    """All of a small file of any of the formats, with the columns that it has.
+
+    Raises:
+        CorpusError: it cannot be read.
+    """
+    try:
+        return _reader(name)(name).to_arrow()
+    except CorpusError:
+        raise
+    except Exception as error:
+        raise CorpusError(_unreadable(name, error)) from error
+
+
+def _reader(name: str) -> Callable[[str], daft.DataFrame]:
+    reader = READERS.get(Path(name).suffix.lower(), daft.read_parquet if "://" in name else None)
+    if reader is None:
+        raise CorpusError(f"{name} is none of {', '.join(READERS)}")
+    return reader
+
+
+def take_all(folder: Path) -> pa.Table:
+    """All rows of a small corpus."""
+    return pa.concat_tables([pq.read_table(path) for path in part_files(folder, "rows")])
+
+
+def _remote(name: str) -> list[str]:
+    if "*" not in name:
+        return [name]
+    try:
+        return sorted(daft.from_glob_path(name).to_pydict()["path"])
+    except Exception as error:  # Daft's own errors have no common class below Exception
+        raise CorpusError(_unreadable(name, error)) from error
+
+
+def _read_part(name: str, number: int, names: Sequence[str], folder: Path, progress: Progress) -> dict[str, Any]:
+    """Writes the rows of one source file, unless that was done before; what is known of them is kept beside them."""
+    path = folder / "rows" / f"part-{number:05}.parquet"
+    known = path.with_suffix(".json")
+    if known.exists():
+        return json.loads(known.read_text())
+    first = _rows_before(folder, number)
+    subsets, dropped, read = Counter[str](), Counter[str](), 0
+    partial = path.with_suffix(".partial")
+    label = f"reading {Path(name).name} ({number + 1} of {len(names)})"
+    with pq.ParquetWriter(partial, SCHEMA, compression="zstd", compression_level=1) as writer:
+        for table in _in_groups(_tables(name), ROW_GROUP):
+            subsets.update(_value_counts(table["subset_name"]))
+            ids = pa.array(np.arange(first + read, first + read + table.num_rows))
+            writer.write_table(_with_text(table.add_column(0, ROW_ID, ids), dropped))
+            read += table.num_rows
+            progress(label, read, _rows_in(name))
+    partial.replace(path)
+    part = {"file": name, "first_row_id": first, "subsets": subsets, "dropped": dropped}
+    write_atomically(known, json.dumps(part))
+    return part
+
+
+def _rows_before(folder: Path, number: int) -> int:
+    if number == 0:
+        return 0
+    before = json.loads((folder / "rows" / f"part-{number - 1:05}.json").read_text())
+    return before["first_row_id"] + sum(before["subsets"].values())
+
+
+def _rows_in(name: str) -> int | None:
+    """What a local Parquet file says of itself."""
+    if "://" in name or not name.endswith(".parquet"):
+        return None
+    return pq.read_metadata(name).num_rows
+
+
+def _tables(name: str) -> Iterator[pa.Table]:
+    """A source file's rows as text columns; a null is an empty text."""
+    try:
+        frame = _reader(name)(name)
+        absent = [column for column in COLUMNS if column not in frame.column_names]
+        if absent:
+            raise CorpusError(
+                f"{name} lacks the column {', '.join(absent)}; a corpus has Cendol's seven: {', '.join(COLUMNS)}"
+            )
+        for batch in frame.select(*(col(column).cast(DataType.string()) for column in COLUMNS)).to_arrow_iter(1):
+            yield pa.table({column: pc.fill_null(batch[column].cast(pa.string()), "") for column in COLUMNS})
+    except CorpusError:
+        raise
+    except Exception as error:
+        raise CorpusError(_unreadable(name, error)) from error
+
+
+def _in_groups(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of exactly `rows`, but for the last."""
+    held: list[pa.Table] = []
+    count = 0
+    for table in tables:
+        held.append(table)
+        count += table.num_rows
+        if count >= rows:
+            whole = pa.concat_tables(held)
+            for start in range(0, count - rows + 1, rows):
+                yield whole.slice(start, rows)
+            held, count = [whole.slice(count - count % rows)], count % rows
+    if count:
+        yield pa.concat_tables(held)
+
+
+def _with_text(table: pa.Table, dropped: Counter[str]) -> pa.Table:
+    texts = [pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(table[name])), 0) for name in st.FIELDS]
+    whole = table.filter(pc.and_(*texts))
+    if whole.num_rows < table.num_rows:
+        dropped["empty input or output"] += table.num_rows - whole.num_rows
+    return whole
+
+
+def _hash_parts(folder: Path, rows: int, progress: Progress) -> str:
+    """Writes the hashes of all rows; returns a digest of the rows' content, in order, however they are sharded."""
+    template_text = _template_text(folder)
+    total, done = xxh3_128(), 0
+    for part in part_files(folder, "rows"):
+        out = folder / "hashes" / part.name
+        if not out.exists():
+            partial, hashed = out.with_suffix(".partial"), 0
+            with pq.ParquetWriter(partial, st.SCHEMA, compression="zstd", compression_level=1) as writer:
+                for hashes in _in_order(lambda table: st.hash_rows(table, template_text), _groups_of(part)):
+                    writer.write_table(hashes)
+                    hashed += hashes.num_rows
+                    progress("hashing source text", done + hashed, rows)
+            partial.replace(out)
+        hashes = pq.read_table(out, columns=["content_hash"])["content_hash"]
+        for chunk in hashes.chunks:
+            total.update(chunk.buffers()[1])
+        done += len(hashes)
+    return total.hexdigest()
+
+
+def _template_text(folder: Path) -> st.TemplateText:
+    """Found in rows of each template that are drawn at random, so that no order of the rows matters."""
+    path = folder / "templates.parquet"
+    if not path.exists():
+        row_ids, (strata,), keys = sample.read_strata(folder / "rows", ["template_name"], TEMPLATE_SEED)
+        counts = {name: min(size, st.TEMPLATE_ROWS) for name, size in strata.sizes().items()}
+        chosen = sample.draw(row_ids, strata, keys, counts)
+        partial = path.with_suffix(".partial")
+        st.TemplateText.discover(take_rows(folder, chosen)).save(partial)
+        partial.replace(path)
+    return st.TemplateText.load(path)
+
+
+def _groups_of(part: Path) -> Iterator[pa.Table]:
+    with pq.ParquetFile(part) as file:
+        for number in range(file.num_row_groups):
+            yield file.read_row_group(number, columns=[ROW_ID, "template_name", *st.FIELDS])
+
+
+def _in_order(function: Callable[[pa.Table], pa.Table], tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """`map` on two threads, with no more tables at hand than they need."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        ahead = deque(pool.submit(function, table) for table in islice(tables, THREADS + 1))
+        while ahead:
+            yield ahead.popleft().result()
+            ahead.extend(pool.submit(function, table) for table in islice(tables, 1))
 
 
 def _unreadable(name: str, error: Exception) -> str:
@@ -111,20 +281,6 @@ def _unreadable(name: str, error: Exception) -> str:
     if "://" in name:
         return f"cannot reach {name} ({lines[-1][:120]}): download it, and point --corpus.files to the local copy"
     return f"cannot read {name}: {lines[0][:200]}"
-
-
-def _with_row_ids(batch: pa.Table, first: int) -> pa.Table:
-    return batch.add_column(0, ROW_ID, pa.array(range(first, first + batch.num_rows), pa.int64()))
-
-
-def _keep(table: pa.Table, subsets: Sequence[str], dropped: Counter[str]) -> pa.Table:
-    wanted = pc.is_in(table["subset_name"], pa.array(subsets, pa.string())) if subsets else None
-    kept = table if wanted is None else table.filter(wanted)
-    dropped.update({"subset not asked for": table.num_rows - kept.num_rows} if kept.num_rows < table.num_rows else {})
-    texts = [pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(kept[name])), 0) for name in ("input", "output")]
-    whole = kept.filter(pc.and_(*texts))
-    dropped.update({"empty input or output": kept.num_rows - whole.num_rows} if whole.num_rows < kept.num_rows else {})
-    return whole
 
 
 def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:

@@ -4,7 +4,8 @@ The rows drawn depend on the rows and the seed alone: not on files, partitions, 
 the row, never from its text: a hash of the text would draw all copies of an upsampled row or none.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import daft
@@ -48,12 +49,68 @@ def fill(quotas: Mapping[str, int], sizes: Mapping[str, int]) -> dict[str, int]:
     return {name: taken[name] + extra[name] for name in taken}
 
 
-def read_strata(path: Path, stratum: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each row in `path`: its id, its stratum, and its rank key, a 64-bit hash of (seed, row_id)."""
-    frame = daft.read_parquet(str(path)).select(ROW_ID, stratum, col(ROW_ID).hash(seed=seed).alias("key"))
-    table = frame.to_arrow()
-    strata = table[stratum].cast(pa.string()).to_numpy(zero_copy_only=False)
-    return table[ROW_ID].to_numpy(), strata, table["key"].to_numpy()
+@dataclass(frozen=True)
+class Strata:
+    """The stratum of each row, as the place of its name: `codes` is [R]."""
+
+    names: list[str]
+    codes: np.ndarray
+
+    @classmethod
+    def of(cls, column: pa.Array | pa.ChunkedArray) -> "Strata":
+        """Of a column of names."""
+        encoded = pa.chunked_array(column).combine_chunks().dictionary_encode()
+        return cls.of_codes(encoded.dictionary.to_pylist(), encoded.indices.to_numpy())
+
+    @classmethod
+    def of_codes(cls, names: Sequence[str], codes: np.ndarray) -> "Strata":
+        """With the names sorted, as numbers depend on the order in which they were met."""
+        order = sorted(range(len(names)), key=lambda place: names[place])
+        return cls([names[place] for place in order], np.argsort(order)[codes].astype(np.int32))
+
+    def sizes(self) -> dict[str, int]:
+        """Rows in each stratum."""
+        counts = np.bincount(self.codes, minlength=len(self.names))
+        return dict(zip(self.names, counts.tolist(), strict=True))
+
+    def take(self, rows: np.ndarray) -> "Strata":
+        """Of some rows, by their places or a mask."""
+        return Strata(self.names, self.codes[rows])
+
+
+def read_strata(
+    folder: Path, columns: Sequence[str], seed: int, subsets: Sequence[str] = ()
+) -> tuple[np.ndarray, list[Strata], np.ndarray]:
+    """Of each row in a folder of Parquet files: its id, its strata, and its rank key, a hash of (seed, row_id).
+
+    Args:
+        columns: of strata, such as `template_name`.
+        subsets: to keep; all of them without it.
+
+    Returns:
+        Row ids [R], ascending; strata of each column; rank keys, uint64 [R].
+    """
+    frame = daft.read_parquet(str(folder / "*.parquet"))
+    if subsets:
+        frame = frame.where(col("subset_name").is_in(list(subsets)))
+    frame = frame.select(ROW_ID, *columns, col(ROW_ID).hash(seed=seed).alias("key"))
+    ids, keys = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
+    codes: list[list[np.ndarray]] = [[np.zeros(0, np.int32)] for _ in columns]
+    places: list[dict[str, int]] = [{} for _ in columns]
+    with daft.execution_config_ctx(scantask_max_parallel=1):
+        for batch in frame.to_arrow_iter(1):
+            ids.append(batch[ROW_ID].to_numpy())
+            keys.append(batch["key"].to_numpy())
+            for column, known, found in zip(columns, places, codes, strict=True):
+                encoded = batch[column].cast(pa.string()).dictionary_encode()
+                numbers = [known.setdefault(name, len(known)) for name in encoded.dictionary.to_pylist()]
+                found.append(np.array(numbers, np.int32)[encoded.indices.to_numpy()])
+    row_ids = np.concatenate(ids)
+    order = np.argsort(row_ids, kind="stable")
+    strata = [
+        Strata.of_codes(list(known), np.concatenate(found)[order]) for known, found in zip(places, codes, strict=True)
+    ]
+    return row_ids[order], strata, np.concatenate(keys)[order]
 
 
 def rank_keys(row_ids: np.ndarray, seed: int) -> np.ndarray:
@@ -62,15 +119,12 @@ def rank_keys(row_ids: np.ndarray, seed: int) -> np.ndarray:
     return frame.to_arrow()[ROW_ID].to_numpy()
 
 
-def draw(row_ids: np.ndarray, strata: np.ndarray, keys: np.ndarray, counts: Mapping[str, int]) -> np.ndarray:
-    """Ids of the `counts[stratum]` rows with the lowest keys in each stratum, ordered by id."""
-    order = np.lexsort((row_ids, keys, strata))
-    names, starts = np.unique(strata[order], return_index=True)
-    chosen = [order[start : start + counts.get(name, 0)] for name, start in zip(names, starts, strict=True)]
-    return np.sort(row_ids[np.concatenate(chosen)]) if chosen else row_ids[:0]
-
-
-def sizes_of(strata: np.ndarray) -> dict[str, int]:
-    """Rows in each stratum."""
-    names, counts = np.unique(strata, return_counts=True)
-    return dict(zip(names.tolist(), counts.tolist(), strict=True))
+def draw(row_ids: np.ndarray, strata: Strata, keys: np.ndarray, counts: Mapping[str, int]) -> np.ndarray:
+    """Ids of the `counts[stratum]` rows with the lowest keys in each stratum, in order; ties go to the lower id."""
+    by_stratum = np.argsort(strata.codes, kind="stable")
+    stops = np.cumsum(np.bincount(strata.codes, minlength=len(strata.names)))
+    chosen = [row_ids[:0]]
+    for name, rows in zip(strata.names, np.split(by_stratum, stops[:-1]), strict=True):
+        lowest = np.lexsort((row_ids[rows], keys[rows]))[: counts.get(name, 0)]
+        chosen.append(row_ids[rows[lowest]])
+    return np.sort(np.concatenate(chosen))

@@ -1,104 +1,145 @@
-"""Groups of rows that share source text: what must not stand on both sides of a split.
+"""Source text: what is left of a row once template text is removed, as hashes of its pieces.
 
-A corpus such as Cendol puts one text under many templates, as the input of one and the output of another. What is
-left of a row once template text and boilerplate answers are removed is its source text; rows that share a piece of
-it, in either field, are one group.
+A corpus such as Cendol puts one text under many templates, as the input of one and the output of another. A template's
+text is found in the data: three words or marks in a row that stand in over half of its rows. What stands between is
+source text, in pieces; a piece of 40 characters or more tells where a row comes from, and a shorter one (a label, a
+name) does not.
 """
 
-import re
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from hashlib import blake2b
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
+import pyarrow as pa
+import pyarrow.parquet as pq
+from xxhash import xxh3_128_digest
 
-NGRAM = 3
+from topeng.corpus import words
+from topeng.corpus.schema import ROW_ID
+
 TEMPLATE_SHARE = 0.5
 """An n-gram that stands in over this share of a template's rows is template text."""
-TEMPLATE_ROWS = 1_000
-"""Distinct rows of a template that are looked at."""
+TEMPLATE_ROWS = 300
+"""Rows of a template that are looked at, drawn at random."""
 FEWEST_ROWS = 5
 """Below this many distinct rows, a template's text cannot be told from its rows'."""
 SHORTEST = 40
-"""Characters below which a piece is no source text (a label, a name)."""
-MOST_SOURCES = 20
-"""An answer under more sources than this is boilerplate."""
+"""Characters below which a piece does not tell where a row comes from."""
+FIELDS = ("input", "output")
 
-TOKEN = re.compile(r"\w+|[^\w\s]|\n+")
-WORD = re.compile(r"\w")
-START, END = ("\x02", "\x02"), ("\x03", "\x03")
-
-
-def group_rows(templates: Sequence[str], inputs: Sequence[str], outputs: Sequence[str]) -> np.ndarray:
-    """A group number for each row, [R]; rows that share exact source text, in either field, have the same one."""
-    fields = [_pieces(templates, texts) for texts in (inputs, outputs)]
-    boilerplate = _boilerplate(*fields)
-    rows, keys = [], []
-    for row, (given, answer) in enumerate(zip(*fields, strict=True)):
-        shared = [piece for piece in given if len(piece) >= SHORTEST]
-        shared += [piece for piece in answer if len(piece) >= SHORTEST and piece not in boilerplate]
-        # A row with short texts alone is its input; and rows that are the same are one group under any template.
-        for key in [*(shared or [" ".join(given)]), f"{inputs[row]}\n{outputs[row]}".lower()]:
-            rows.append(row)
-            keys.append(blake2b(key.encode(), digest_size=8).digest())
-    _, columns = np.unique(np.frombuffer(b"".join(keys), dtype=np.uint64), return_inverse=True)
-    count = len(inputs)
-    edges = coo_matrix(
-        (np.ones(len(rows), dtype=bool), (rows, columns + count)), shape=(count + columns.max() + 1,) * 2
-    )
-    return connected_components(edges, directed=False)[1][:count]
+SCHEMA = pa.schema(
+    [
+        (ROW_ID, pa.int64()),
+        ("content_hash", pa.binary(16)),
+        ("input_hash", pa.uint64()),
+        ("input_pieces", pa.list_(pa.uint64())),
+        ("output_pieces", pa.list_(pa.uint64())),
+    ]
+)
 
 
-def _pieces(templates: Sequence[str], texts: Sequence[str]) -> list[list[str]]:
-    """Of each text, the runs of words that are not template text: lower-case, without punctuation."""
-    known = _template_ngrams(templates, texts)
-    return [_outside(tokenize(text), known[template]) for template, text in zip(templates, texts, strict=True)]
+@dataclass(frozen=True)
+class TemplateText:
+    """The n-grams of each template, of inputs and of outputs.
+
+    Attributes:
+        names: of the templates, sorted.
+        known: by field, sorted hashes of each template's n-grams, end to end, and where each template's start.
+    """
+
+    names: list[str]
+    known: dict[str, tuple[np.ndarray, np.ndarray]]
+
+    @classmethod
+    def discover(cls, table: pa.Table) -> "TemplateText":
+        """From rows of each template, in columns `template_name`, `input`, `output`."""
+        names = sorted(set(table["template_name"].to_pylist()))
+        codes = _codes(names, table["template_name"])
+        return cls(names, {field: _common_ngrams(table[field], codes, len(names)) for field in FIELDS})
+
+    def source(self, table: pa.Table, field: str) -> words.Pieces:
+        """The source text of a field; all of it where the template is unknown."""
+        known, offsets = self.known[field]
+        codes = _codes(self.names, table["template_name"])
+        tokens = words.tokenize(words.normalise(table[field]))
+        return words.outside(tokens, codes, known, np.append(offsets, offsets[-1]))
+
+    def save(self, path: Path) -> None:
+        columns = {field: _lists(*self.known[field]) for field in FIELDS}
+        pq.write_table(pa.table({"template_name": self.names} | columns), path)
+
+    @classmethod
+    def load(cls, path: Path) -> "TemplateText":
+        table = pq.read_table(path)
+        return cls(table["template_name"].to_pylist(), {field: list_arrays(table[field]) for field in FIELDS})
 
 
-def tokenize(text: str) -> list[str]:
-    """Lower-case words, punctuation marks and line breaks."""
-    return TOKEN.findall(re.sub(r"\n\s*", "\n", text.lower()))
+def hash_rows(table: pa.Table, template_text: TemplateText) -> pa.Table:
+    """Of each row, the hash of its content and those of its source text, in the columns of `SCHEMA`."""
+    given, answer = (template_text.source(table, field) for field in FIELDS)
+    columns = [
+        table[ROW_ID],
+        _content_hashes(*(words.normalise(table[field]) for field in FIELDS)),
+        pa.array(given.row_hashes()),
+        _long_pieces(given),
+        _long_pieces(answer),
+    ]
+    return pa.table(columns, schema=SCHEMA)
 
 
-def _template_ngrams(templates: Sequence[str], texts: Sequence[str]) -> dict[str, set[tuple[str, ...]]]:
-    distinct: dict[str, set[str]] = defaultdict(set)
-    for template, text in zip(templates, texts, strict=True):
-        if len(distinct[template]) < TEMPLATE_ROWS:
-            distinct[template].add(text)
-    known = {}
-    for template, rows in distinct.items():
-        counts = Counter(ngram for text in rows for ngram in set(_ngrams(tokenize(text))))
+def list_arrays(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """The values of a column of lists, end to end, and where each list starts, [R + 1]."""
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        return np.zeros(0, np.uint64), np.zeros(1, np.int64)
+    offsets = array.offsets.to_numpy().astype(np.int64)
+    return array.values.to_numpy()[offsets[0] : offsets[-1]], offsets - offsets[0]
+
+
+def _common_ngrams(texts: pa.ChunkedArray, codes: np.ndarray, templates: int) -> tuple[np.ndarray, np.ndarray]:
+    tokens = words.tokenize(words.normalise(texts))
+    distinct = _first_of_each(tokens, codes)
+    hashes, offsets = words.distinct(*words.ngrams(tokens))
+    found: list[np.ndarray] = []
+    for code in range(templates):
+        rows = np.flatnonzero(distinct & (codes == code))
+        parts = [hashes[offsets[row] : offsets[row + 1]] for row in rows]
+        values, counts = np.unique(np.concatenate(parts), return_counts=True) if parts else (hashes[:0], hashes[:0])
         enough = len(rows) >= FEWEST_ROWS
-        known[template] = {ngram for ngram, n in counts.items() if enough and n > TEMPLATE_SHARE * len(rows)}
-    return known
+        found.append(values[(counts > TEMPLATE_SHARE * len(rows)) & enough])
+    return np.concatenate(found), np.concatenate([[0], np.cumsum([len(values) for values in found])])
 
 
-def _ngrams(tokens: Sequence[str]) -> list[tuple[str, ...]]:
-    """With marks at both ends, so that a template's single word there is part of an n-gram."""
-    padded = (*START, *tokens, *END)
-    return list(zip(*(padded[offset:] for offset in range(NGRAM)), strict=False))
+def _first_of_each(tokens: words.Tokens, codes: np.ndarray) -> np.ndarray:
+    """Whether a row is the first of its text under its template, [R]."""
+    texts = words.fold(tokens.hashes, tokens.offsets)
+    _, first = np.unique(np.stack([codes.astype(np.uint64), texts]), axis=1, return_index=True)
+    return np.isin(np.arange(len(codes)), first)
 
 
-def _outside(tokens: list[str], template: set[tuple[str, ...]]) -> list[str]:
-    covered = np.zeros(len(tokens) + 2 * len(START), dtype=bool)
-    for index, ngram in enumerate(_ngrams(tokens)):
-        if ngram in template:
-            covered[index : index + NGRAM] = True
-    pieces: list[list[str]] = [[]]
-    for token, hidden in zip(tokens, covered[len(START) :], strict=False):
-        if hidden:
-            pieces.append([])
-        elif WORD.match(token):
-            pieces[-1].append(token)
-    return [" ".join(piece) for piece in pieces if piece]
+def _codes(names: Sequence[str], column: pa.ChunkedArray) -> np.ndarray:
+    """The place of each row's template in `names`; of an unknown one, their number."""
+    import pyarrow.compute as pc
+
+    found = pc.index_in(column, pa.array(names, pa.string()))
+    return pc.fill_null(found, len(names)).to_numpy().astype(np.int64)
 
 
-def _boilerplate(inputs: list[list[str]], outputs: list[list[str]]) -> set[str]:
-    sources: dict[str, set[str]] = defaultdict(set)
-    for given, answer in zip(inputs, outputs, strict=True):
-        for piece in answer:
-            if len(sources[piece]) <= MOST_SOURCES:
-                sources[piece].add(" ".join(given))
-    return {piece for piece, given in sources.items() if len(given) > MOST_SOURCES}
+def _content_hashes(given: words.Text, answer: words.Text) -> pa.Array:
+    """xxh3-128 of normalised input and output. It names a row's content; it is no protection against forgery."""
+    one, two = given.data.tobytes(), answer.data.tobytes()
+    bounds: Iterable[tuple[int, int, int, int]] = zip(
+        *(part.tolist() for text in (given, answer) for part in (text.offsets[:-1], text.offsets[1:])), strict=True
+    )
+    digests = b"".join(xxh3_128_digest(one[a:b] + b"\x1f" + two[c:d]) for a, b, c, d in bounds)
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(given.offsets) - 1, [None, pa.py_buffer(digests)])
+
+
+def _long_pieces(pieces: words.Pieces) -> pa.Array:
+    kept = pieces.only(pieces.characters >= SHORTEST)
+    return _lists(kept.hashes(), kept.rows)
+
+
+def _lists(values: np.ndarray, offsets: np.ndarray) -> pa.Array:
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(values.astype(np.uint64)))

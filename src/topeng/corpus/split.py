@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from topeng.corpus.sample import allocate, fill
+from topeng.corpus.sample import Strata, allocate, fill
 from topeng.errors import CorpusError
 
 
 def reserve(
-    groups: np.ndarray, strata: np.ndarray, keys: np.ndarray, counts: Sequence[int], sizes: dict[str, int]
+    groups: np.ndarray, strata: Strata, keys: np.ndarray, counts: Sequence[int], sizes: dict[str, int]
 ) -> list[np.ndarray]:
     """Draws disjoint sets of candidate rows, one row a group, stratified, lowest keys first.
 
@@ -27,7 +27,7 @@ def reserve(
     order = np.lexsort((np.arange(len(keys)), keys))
     _, first = np.unique(groups[order], return_index=True)
     order = order[np.sort(first)]  # the first row of each group, by key
-    free = {name: [index for index in order if strata[index] == name] for name in sizes}
+    free = {name: order[strata.codes[order] == code] for code, name in enumerate(strata.names)}
     sets = []
     for count in counts:
         spare = {name: len(rows) for name, rows in free.items()}
@@ -37,6 +37,6 @@ def reserve(
                 "source text are there: ask for fewer (corpus.test_rows, corpus.validation_rows)"
             )
         shares = fill(allocate(sizes, count), spare)
-        sets.append(np.sort(np.array([row for name in free for row in free[name][: shares[name]]], dtype=int)))
+        sets.append(np.sort(np.concatenate([free[name][: shares[name]] for name in free])))
         free = {name: rows[shares[name] :] for name, rows in free.items()}
     return sets

@@ -1,0 +1,165 @@
+"""`topeng corpus verify` and `topeng corpus diff`: a finished corpus against its manifest, and against another."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from topeng.corpus.card import MANIFEST
+from topeng.corpus.draw import HELD_OUT
+from topeng.corpus.schema import ROW_ID
+from topeng.errors import CorpusError
+from topeng.run import digest
+
+SIDES = ("train", *HELD_OUT)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that must hold, and what is wrong where it does not."""
+
+    what: str
+    problems: list[str]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How two selections differ.
+
+    Attributes:
+        options: name to its two values, where they differ.
+        rows: of each side, how many stand in both, in the first alone and in the second alone.
+        why: of the rows of the first one's train that the second lacks, what happened there, and the other way round.
+    """
+
+    options: dict[str, tuple[Any, Any]]
+    rows: dict[str, tuple[int, int, int]]
+    why: tuple[dict[str, int], dict[str, int]]
+
+
+def verify(folder: Path) -> list[Check]:
+    """Checks a corpus folder, or the run folder around it, against its manifest.
+
+    Raises:
+        CorpusError: there is no finished corpus.
+    """
+    folder, manifest = _open(folder)
+    checks = [Check("files have their digests and rows", _changed(folder, manifest))]
+    if checks[0].problems:
+        return checks
+    tables = {side: pq.read_table(folder / f"{side}.parquet") for side in SIDES}
+    options = manifest["options"]
+    counts = [
+        f"{side} has {table.num_rows:,} rows, and corpus.{side}_rows is {options[f'{side}_rows']:,}"
+        for side, table in tables.items()
+        if table.num_rows != options[f"{side}_rows"]
+    ]
+    shared = {
+        column: [
+            f"{one} and {other} share {len(both):,}, such as {min(both)!r}"
+            for one, other in combinations(SIDES, 2)
+            if (both := set(tables[one][column].to_pylist()) & set(tables[other][column].to_pylist()))
+        ]
+        for column in (ROW_ID, "content_hash", "group")
+    }
+    return [
+        *checks,
+        Check("train, validation and test have the rows that were asked for", counts),
+        Check("no row stands on two sides", shared[ROW_ID]),
+        Check("no content stands on two sides", shared["content_hash"]),
+        Check("no group of source text stands on two sides", shared["group"]),
+        Check("every row that was kept has its decision", _undecided(folder, tables)),
+    ]
+
+
+def diff(one: Path, other: Path) -> Difference:
+    """Compares two finished corpora of one source.
+
+    Raises:
+        CorpusError: one of them is not finished, or their sources differ, so that row ids tell nothing.
+    """
+    (first, a), (second, b) = _open(one), _open(other)
+    if a["source"]["digest"] != b["source"]["digest"]:
+        raise CorpusError(
+            f"{one} was drawn from a source of digest {a['source']['digest']}, {other} from {b['source']['digest']}: "
+            "their row ids name different rows"
+        )
+    settings = [{"seed": manifest["seed"]} | manifest["options"] for manifest in (a, b)]
+    changed = {name: (value, settings[1].get(name)) for name, value in settings[0].items()}
+    ids = [{side: _row_ids(folder / f"{side}.parquet") for side in SIDES} for folder in (first, second)]
+    rows = {
+        side: (len(ids[0][side] & ids[1][side]), len(ids[0][side] - ids[1][side]), len(ids[1][side] - ids[0][side]))
+        for side in SIDES
+    }
+    only_first, only_second = ids[0]["train"] - ids[1]["train"], ids[1]["train"] - ids[0]["train"]
+    return Difference(
+        options={name: pair for name, pair in changed.items() if pair[0] != pair[1]},
+        rows=rows,
+        why=(_why(second, only_first), _why(first, only_second)),
+    )
+
+
+def print_checks(folder: Path) -> int:
+    """Prints what was checked; returns 1 where something is wrong."""
+    checks = verify(folder)
+    for check in checks:
+        print(f"{'ok  ' if not check.problems else 'FAIL'}  {check.what}")
+        for problem in check.problems:
+            print(f"      {problem}")
+    return int(any(check.problems for check in checks))
+
+
+def print_difference(one: Path, other: Path) -> int:
+    """Prints how two corpora differ; returns 0."""
+    found = diff(one, other)
+    print(f"A is {one}, B is {other}")
+    for name, (value, changed) in found.options.items():
+        print(f"  {name}: {value!r} in A, {changed!r} in B")
+    for side, (both, first, second) in found.rows.items():
+        print(f"{side}: {both:,} rows in both, {first:,} in A alone, {second:,} in B alone")
+    for name, reasons in zip(("A", "B"), found.why, strict=True):
+        there = "B" if name == "A" else "A"
+        for reason, count in reasons.items():
+            print(f"  train of {name} alone: {count:,} {reason} in {there}")
+    return 0
+
+
+def _open(folder: Path) -> tuple[Path, dict[str, Any]]:
+    for place in (folder, folder / "corpus"):
+        if (place / MANIFEST).exists():
+            return place, json.loads((place / MANIFEST).read_text())
+    raise CorpusError(f"{folder} holds no finished corpus ({MANIFEST} is missing): run `topeng corpus RECIPE` first")
+
+
+def _changed(folder: Path, manifest: dict[str, Any]) -> list[str]:
+    problems = []
+    for name, known in manifest["files"].items():
+        if not (folder / name).exists():
+            problems.append(f"{name} is missing")
+        elif (found := digest(folder / name)) != known["sha256"]:
+            problems.append(f"{name} has the digest {found[:12]}…, and had {known['sha256'][:12]}…")
+    return problems
+
+
+def _undecided(folder: Path, tables: dict[str, Any]) -> list[str]:
+    decisions = pq.read_table(folder / "decisions.parquet")
+    columns = (decisions[name].to_pylist() for name in (ROW_ID, "kept", "reason"))
+    kept = {(row, role) for row, stayed, role in zip(*columns, strict=True) if stayed}
+    found = {(row, side) for side, table in tables.items() for row in table[ROW_ID].to_pylist()}
+    return [f"row {row} is in {role} on one side alone" for row, role in sorted(kept ^ found)[:5]]
+
+
+def _row_ids(path: Path) -> set[int]:
+    return set(pq.read_table(path, columns=[ROW_ID])[ROW_ID].to_pylist())
+
+
+def _why(folder: Path, row_ids: set[int]) -> dict[str, int]:
+    """What became of some rows in a corpus."""
+    decisions = pq.read_table(folder / "decisions.parquet")
+    columns = (decisions[name].to_pylist() for name in (ROW_ID, "kept", "reason"))
+    reasons = {row: f"kept as {reason}" if kept else reason for row, kept, reason in zip(*columns, strict=True)}
+    return dict(Counter(reasons.get(row, "not drawn") for row in row_ids).most_common())

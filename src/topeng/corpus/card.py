@@ -1,0 +1,148 @@
+"""What a finished corpus says of itself: a manifest for programs, and a card for people in the Hub's format."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from topeng.corpus.ingest import part_files
+from topeng.recipe import CorpusOptions
+from topeng.run import digest, write_atomically
+
+MANIFEST = "corpus.json"
+TABLES = ("train", "validation", "test", "decisions")
+NOT_STATED = "not stated: `corpus.licences` of the recipe says nothing"
+
+
+def write_card(options: CorpusOptions, seed: int, run: Path, out: Path) -> None:
+    """Writes `corpus.json` and `README.md` into `out`, from what the stages before left in `run`."""
+    source = json.loads((run / "corpus" / "ingested" / "source.json").read_text())
+    drawn = json.loads((run / "corpus" / "drawn" / "draw.json").read_text())
+    subsets = options.subsets or list(source["subsets"])
+    factors = upsampling(run / "corpus" / "ingested", subsets)
+    manifest = {
+        "seed": seed,
+        "options": asdict(options),
+        "source": source,
+        "subsets": {name: factors[name] | {"licence": options.licences.get(name, NOT_STATED)} for name in subsets},
+        "strata": {name: {"wanted": wanted, "got": drawn["got"][name]} for name, wanted in drawn["wanted"].items()},
+        "masked": drawn.get("masked", {}),
+        "contaminated": drawn.get("contaminated", []),
+        "files": {f"{name}.parquet": _file(out / f"{name}.parquet") for name in TABLES},
+    }
+    write_atomically(out / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
+    overlap = json.loads((out / "overlap.json").read_text())
+    funnel = json.loads((out / "funnel.json").read_text())
+    write_atomically(out / "README.md", _card(manifest, overlap, funnel))
+
+
+def upsampling(ingested: Path, subsets: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Of each subset, its rows, its distinct contents, and how often one stands there on average."""
+    keys, codes = [], []
+    places = {name: place for place, name in enumerate(subsets)}
+    for rows, hashes in zip(part_files(ingested, "rows"), part_files(ingested, "hashes"), strict=True):
+        names = pq.read_table(rows, columns=["subset_name"])["subset_name"].combine_chunks().dictionary_encode()
+        known = np.array([places.get(name, -1) for name in names.dictionary.to_pylist()], np.int16)
+        found = known[names.indices.to_numpy()]
+        column = pq.read_table(hashes, columns=["content_hash"])["content_hash"]
+        content = np.concatenate([np.frombuffer(chunk.buffers()[1], np.uint64)[::2] for chunk in column.chunks])
+        keys.append(content[found >= 0])
+        codes.append(found[found >= 0])
+    content, code = np.concatenate(keys), np.concatenate(codes)
+    counts = {}
+    for name, place in places.items():
+        mine = content[code == place]
+        distinct = len(np.unique(mine))
+        counts[name] = {"rows": len(mine), "distinct": distinct, "upsampling": round(len(mine) / max(1, distinct), 2)}
+    return counts
+
+
+def _file(path: Path) -> dict[str, Any]:
+    return {"rows": pq.read_metadata(path).num_rows, "sha256": digest(path)}
+
+
+def _card(manifest: Mapping[str, Any], overlap: Mapping[str, Any], funnel: Mapping[str, Any]) -> str:
+    options, files = manifest["options"], manifest["files"]
+    front = "\n".join(f"- {code}" for code in options["languages"]) if options["profile"] == "clean" else "- id"
+    return f"""---
+language:
+{front}
+task_categories:
+- text-generation
+tags:
+- topeng
+---
+
+# A corpus drawn by Topeng
+
+{files["train.parquet"]["rows"]:,} rows to train on, {files["validation.parquet"]["rows"]:,} to validate and
+{files["test.parquet"]["rows"]:,} to test on, of {manifest["source"]["rows"]:,} in the source. Profile
+`{options["profile"]}`, seed {manifest["seed"]}. No group of rows that share source text and no content stands on two
+sides. `corpus.json` holds every option and digest; `decisions.parquet` says of each row that was looked at why it
+stayed or left; `topeng corpus verify` checks the folder.
+
+## Sources
+
+{_table(["subset", "rows", "distinct", "upsampled", "licence"], _subset_rows(manifest))}
+
+Content digest of the source: `{manifest["source"]["digest"]}`. Files:
+{_list(f"`{file['name']}`, {file['rows']:,} rows" for file in manifest["source"]["files"])}
+
+## From the source to train
+
+{_table(["step", "rows left", "dropped"], _funnel_rows(funnel))}
+
+## Overlap of test and train that is left
+
+Of {overlap["test_rows"]:,} test rows, by the share of their {overlap["ngram"]}-grams (template text removed) that stand
+anywhere in train; on average {overlap["mean_share"]:.2%}, {overlap["too_short"]:,} rows being too short to have any.
+
+{_table(["share above", "rows"], _overlap_rows(overlap))}
+
+## Personal data
+
+{_masked(manifest)}
+"""
+
+
+def _subset_rows(manifest: Mapping[str, Any]) -> list[list[str]]:
+    return [
+        [f"`{name}`", f"{entry['rows']:,}", f"{entry['distinct']:,}", f"{entry['upsampling']:g} ×", entry["licence"]]
+        for name, entry in manifest["subsets"].items()
+    ]
+
+
+def _funnel_rows(funnel: Mapping[str, Any]) -> list[list[str]]:
+    return [
+        [step["stage"], f"{step['rows']:,}", "; ".join(f"{n:,} {reason}" for reason, n in step["dropped"].items())]
+        for step in funnel["steps"]
+    ]
+
+
+def _overlap_rows(overlap: Mapping[str, Any]) -> list[list[str]]:
+    names = ["none" if entry["above"] is None else f"{entry['above']:.0%}" for entry in overlap["rows_by_share"]]
+    return [[name, f"{entry['rows']:,}"] for name, entry in zip(names, overlap["rows_by_share"], strict=True)]
+
+
+def _masked(manifest: Mapping[str, Any]) -> str:
+    if manifest["options"]["profile"] != "clean" or not manifest["options"]["mask_pii"]:
+        return "Nothing was masked."
+    found = ", ".join(f"{count:,} `[{kind}]`" for kind, count in sorted(manifest["masked"].items()))
+    return f"Masked among the rows drawn and held out: {found or 'nothing was found'}."
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    cells = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in cells)
+
+
+def _list(items: Any) -> str:
+    return "\n".join(f"- {item}" for item in items)
+
+
+def _escaped(cell: str) -> str:
+    return " ".join(str(cell).replace("|", "\\|").replace("<", "&lt;").split())

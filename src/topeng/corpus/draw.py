@@ -1,0 +1,137 @@
+"""Which rows are drawn from the whole corpus, and which are held out of it.
+
+What is known of all rows (strata, keys, hashes, groups) fits in memory, some 60 bytes a row; texts are read of the rows
+that are drawn alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from topeng.corpus import groups as grouping
+from topeng.corpus import sample
+from topeng.corpus.ingest import part_files, take_rows
+from topeng.corpus.sample import Strata
+from topeng.corpus.schema import ROW_ID
+from topeng.corpus.source_text import TemplateText
+from topeng.corpus.split import reserve
+from topeng.recipe import CorpusOptions
+
+CANDIDATES = 4
+"""Rows looked at for each row that is held out: some share a group, or are not in the language."""
+HELD_OUT = ("test", "validation")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All rows of the subsets that are kept, without their texts.
+
+    Attributes:
+        row_ids: ascending, [R].
+        templates, subsets: the strata of train and of what is held out.
+        keys: rank keys of train and of what is held out, each [R].
+        content: content hashes, [R, 2].
+        groups: exact ones, [R].
+        common: hashes of boilerplate pieces.
+    """
+
+    folder: Path
+    row_ids: np.ndarray
+    templates: Strata
+    subsets: Strata
+    keys: tuple[np.ndarray, np.ndarray]
+    content: np.ndarray
+    groups: np.ndarray
+    common: np.ndarray
+    template_text: TemplateText
+
+    @classmethod
+    def read(cls, folder: Path, subsets: Sequence[str], seed: int) -> "Corpus":
+        """Of a folder that ingest left."""
+        row_ids, (templates, names), keys = sample.read_strata(
+            folder / "rows", ["template_name", "subset_name"], seed, subsets
+        )
+        hashes = _read_hashes(folder, row_ids)
+        return cls(
+            folder=folder,
+            row_ids=row_ids,
+            templates=templates,
+            subsets=names,
+            keys=(keys, sample.rank_keys(row_ids, seed + 1)),
+            content=grouping.content_arrays(hashes["content_hash"]),
+            groups=row_ids[grouping.exact_groups(hashes)],
+            common=grouping.boilerplate(hashes),
+            template_text=TemplateText.load(folder / "templates.parquet"),
+        )
+
+    def places(self, row_ids: np.ndarray) -> np.ndarray:
+        """Where rows stand in the arrays."""
+        return np.searchsorted(self.row_ids, row_ids)
+
+    def texts(self, row_ids: np.ndarray) -> pa.Table:
+        """Rows with their texts, content hashes and exact groups, in order."""
+        table = take_rows(self.folder, row_ids)
+        places = self.places(table[ROW_ID].to_numpy())
+        content = np.ascontiguousarray(self.content[places])
+        hashes = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(places), [None, pa.py_buffer(content)])
+        return table.append_column("content_hash", hashes).append_column("group", pa.array(self.groups[places]))
+
+    def distinct(self) -> np.ndarray:
+        """Whether a row is the first of its content, by rank key, [R]."""
+        order = np.lexsort((self.keys[0], self.content[:, 1], self.content[:, 0]))
+        content = self.content[order]
+        first = np.ones(len(order), bool)
+        first[1:] = (content[1:] != content[:-1]).any(axis=1)
+        kept = np.zeros(len(order), bool)
+        kept[order[first]] = True
+        return kept
+
+    def draw(self, counts: dict[str, int], among: np.ndarray | None = None) -> np.ndarray:
+        """Ids of the `counts[template]` rows of the lowest keys, of all rows or of those for which `among` is true."""
+        rows = np.arange(len(self.row_ids)) if among is None else np.flatnonzero(among)
+        return sample.draw(self.row_ids[rows], self.templates.take(rows), self.keys[0][rows], counts)
+
+    def candidates(self, options: CorpusOptions, among: np.ndarray | None = None) -> np.ndarray:
+        """Ids of rows that may be held out: one a group, stratified on `subset_name`, lowest keys first."""
+        rows = np.arange(len(self.row_ids)) if among is None else np.flatnonzero(among)
+        order = rows[np.argsort(self.keys[1][rows], kind="stable")]
+        _, first = np.unique(self.groups[order], return_index=True)
+        rows = np.sort(order[first])
+        sizes, spare = self.subsets.sizes(), self.subsets.take(rows).sizes()
+        wanted = min(CANDIDATES * (options.test_rows + options.validation_rows), len(rows))
+        shares = sample.fill(sample.allocate(sizes, wanted), spare)
+        return sample.draw(self.row_ids[rows], self.subsets.take(rows), self.keys[1][rows], shares)
+
+    def hold_out(self, candidates: np.ndarray, groups: np.ndarray, options: CorpusOptions) -> dict[str, np.ndarray]:
+        """Ids of the test rows and of the validation rows, no two of a group.
+
+        Args:
+            candidates: row ids, and `groups` their groups, near ones included.
+
+        Raises:
+            CorpusError: there are too few groups.
+        """
+        places = self.places(candidates)
+        counts = [options.test_rows, options.validation_rows]
+        strata = self.subsets.take(places)
+        chosen = reserve(groups, strata, self.keys[1][places], counts, self.subsets.sizes())
+        return {name: candidates[rows] for name, rows in zip(HELD_OUT, chosen, strict=True)}
+
+
+def _read_hashes(folder: Path, row_ids: np.ndarray) -> pa.Table:
+    """The hashes of some rows, in order."""
+    tables = []
+    for path in part_files(folder, "hashes"):
+        with pq.ParquetFile(path) as file:
+            for number in range(file.num_row_groups):
+                ids = file.metadata.row_group(number).column(0).statistics
+                low, high = np.searchsorted(row_ids, [ids.min, ids.max + 1])
+                if low < high:
+                    table = file.read_row_group(number).combine_chunks()
+                    places = np.searchsorted(table[ROW_ID].to_numpy(), row_ids[low:high])
+                    tables.append(table if len(places) == table.num_rows else table.take(pa.array(places)))
+    return pa.concat_tables(tables)

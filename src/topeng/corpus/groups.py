@@ -1,0 +1,127 @@
+"""Groups of rows that share source text: what must not stand on both sides of a split.
+
+Exact groups are made over the whole corpus, from hashes; near groups, by containment, among the rows that are at hand.
+A group has the number of its first row.
+"""
+
+import numpy as np
+import pyarrow as pa
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from topeng.corpus import similar, words
+from topeng.corpus.source_text import FIELDS, SHORTEST, TemplateText, hash_rows, list_arrays
+
+MOST_SOURCES = 20
+"""An answer under more inputs than this is boilerplate: it does not tell where a row comes from."""
+SHINGLE = 5
+"""Words in a row of which near groups are made."""
+
+
+def exact_groups(hashes: pa.Table) -> np.ndarray:
+    """A group for each row, [R]: rows are joined by a piece of source text that both hold, in either field.
+
+    A row without such a piece is joined by its whole input, and rows of the same content are joined under any
+    template. Boilerplate answers join nothing.
+
+    Args:
+        hashes: as `source_text.hash_rows` gives them, of the whole corpus.
+    """
+    count = hashes.num_rows
+    given, given_rows = _flat(hashes["input_pieces"])
+    answer, answer_rows = _flat(hashes["output_pieces"])
+    inputs = hashes["input_hash"].to_numpy()
+    telling = ~np.isin(answer, boilerplate(hashes))
+    answer, answer_rows = answer[telling], answer_rows[telling]
+    alone = np.ones(count, bool)
+    alone[given_rows] = alone[answer_rows] = False
+    alone &= inputs != words.NOTHING
+    keys = np.concatenate([given, answer, inputs[alone], _content_keys(hashes["content_hash"])])
+    rows = np.concatenate([given_rows, answer_rows, np.flatnonzero(alone), np.arange(count)])
+    return _components(keys, rows, count)
+
+
+def boilerplate(hashes: pa.Table) -> np.ndarray:
+    """Hashes of the pieces that are answers under over `MOST_SOURCES` different inputs, sorted."""
+    answer, rows = _flat(hashes["output_pieces"])
+    values, counts = np.unique(answer, return_counts=True)
+    often = np.isin(answer, values[counts > MOST_SOURCES])  # few are left to pair with their inputs
+    answer, inputs = answer[often], hashes["input_hash"].to_numpy()[rows[often]]
+    order = np.lexsort((inputs, answer))
+    answer, inputs = answer[order], inputs[order]
+    distinct = np.append(True, (answer[1:] != answer[:-1]) | (inputs[1:] != inputs[:-1]))[: len(answer)]
+    values, counts = np.unique(answer[distinct], return_counts=True)
+    return values[counts > MOST_SOURCES]
+
+
+def near_groups(
+    table: pa.Table, template_text: TemplateText, common: np.ndarray, groups: np.ndarray, containment: float
+) -> tuple[np.ndarray, similar.Pairs]:
+    """Groups of the rows at hand, joined where a text is in large part contained in another's.
+
+    Args:
+        common: hashes of boilerplate pieces.
+        groups: exact ones, [R].
+        containment: the share of the shorter text's shingles that the longer one holds, at which they are joined.
+
+    Returns:
+        Groups, [R], and the pairs of rows that joined them.
+    """
+    sets, rows = _field_sets(table, template_text, common)
+    _, labels = np.unique(groups, return_inverse=True)
+    pairs = similar.contained(sets, labels[rows], containment)
+    pairs = similar.Pairs(rows[pairs.left], rows[pairs.right], pairs.share)
+    edges = np.concatenate([labels[pairs.left], labels]), np.concatenate([labels[pairs.right], labels])
+    size = int(labels.max(initial=0)) + 1
+    joined = connected_components(coo_matrix((np.ones(len(edges[0]), bool), edges), shape=(size, size)))[1][labels]
+    return _named_by_lowest(joined, groups), pairs
+
+
+def group_table(table: pa.Table) -> np.ndarray:
+    """Exact groups of a table of rows that is the whole corpus."""
+    return exact_groups(hash_rows(table, TemplateText.discover(table)))
+
+
+def _field_sets(table: pa.Table, template_text: TemplateText, common: np.ndarray) -> tuple[similar.Sets, np.ndarray]:
+    """Shingles of each field that has source text, and the row of each."""
+    parts = []
+    for field in FIELDS:
+        pieces = template_text.source(table, field)
+        telling = (pieces.characters >= SHORTEST) & ~np.isin(pieces.hashes(), common)
+        sets = similar.Sets(*words.shingles(pieces.only(telling), SHINGLE))
+        full = np.flatnonzero(sets.sizes)
+        parts.append((sets.take(full), full))
+    return similar.join([sets for sets, _ in parts]), np.concatenate([rows for _, rows in parts])
+
+
+def _flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    values, offsets = list_arrays(column)
+    return values, np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+
+
+def _content_keys(column: pa.ChunkedArray) -> np.ndarray:
+    return content_arrays(column)[:, 0]
+
+
+def content_arrays(column: pa.ChunkedArray) -> np.ndarray:
+    """Content hashes as two 64-bit halves, [R, 2]."""
+    array = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], pa.binary(16))
+    data = np.frombuffer(array.buffers()[1], np.uint64) if len(array) else np.zeros(0, np.uint64)
+    return data.reshape(-1, 2)[array.offset : array.offset + len(array)]
+
+
+def _components(keys: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
+    """The lowest row that each row is joined with, by keys that several rows have, [count]."""
+    order = np.argsort(keys, kind="stable")
+    keys, rows = keys[order], rows[order]
+    same = keys[1:] == keys[:-1]  # neighbours of one key: a chain joins as a clique does
+    left, right = rows[:-1][same], rows[1:][same]
+    joined = connected_components(coo_matrix((np.ones(len(left), bool), (left, right)), shape=(count, count)))[1]
+    return _named_by_lowest(joined, np.arange(count))
+
+
+def _named_by_lowest(labels: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """Labels replaced by the lowest of their rows' names, [R]."""
+    lowest = np.full(int(labels.max(initial=-1)) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(lowest, labels, names)
+    return lowest[labels]

@@ -1,0 +1,220 @@
+"""The two ways to draw: `clean`, which holds out first and filters, and `paper`, the experiment as it was done."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from topeng.corpus import language, pii, sample
+from topeng.corpus.clean import contaminated, near_duplicates
+from topeng.corpus.draw import Corpus
+from topeng.corpus.funnel import Funnel
+from topeng.corpus.groups import near_groups
+from topeng.corpus.ingest import Progress
+from topeng.corpus.schema import ROW_ID
+from topeng.corpus.source_text import FIELDS
+from topeng.errors import CorpusError
+from topeng.recipe import CorpusOptions
+
+OVERSAMPLE = 1.25
+"""Rows drawn for each that is wanted, in the first round; short strata draw twice as many in the next."""
+
+LANGUAGE_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Tables by name (`pool`, and what is held out), and what the manifest tells of them."""
+
+    tables: dict[str, pa.Table]
+    facts: dict[str, Any]
+
+
+def draw_paper(corpus: Corpus, options: CorpusOptions, funnel: Funnel, progress: Progress) -> Drawn:
+    """Rows as the corpus has them, duplicates and all, stratified on `template_name`.
+
+    Raises:
+        CorpusError: more rows are asked for than there are.
+    """
+    wanted = sample.allocate(corpus.templates.sizes(), options.drawn(len(corpus.row_ids)))
+    progress("reading the rows drawn", 0, None)
+    pool = corpus.texts(corpus.draw(wanted))
+    funnel.count({"not drawn": len(corpus.row_ids) - pool.num_rows})
+    funnel.close("sample")
+    return Drawn({"pool": pool}, {"wanted": wanted, "got": wanted})
+
+
+def draw_clean(corpus: Corpus, options: CorpusOptions, funnel: Funnel, progress: Progress) -> Drawn:
+    """Test and validation rows of groups that no other row drawn is of, and the rows that pass the filters.
+
+    Quotas follow the corpus as it is, upsampled; each row of the pool has a content of its own. What a template cannot
+    give, or loses to a filter, is taken from its next rows by rank, then from other templates.
+
+    Raises:
+        CorpusError: there are too few rows for `sample_rows`, or too few groups to hold out.
+    """
+    distinct = corpus.distinct()
+    candidates = corpus.candidates(options, distinct)
+    wanted = sample.allocate(corpus.templates.sizes(), options.drawn(len(corpus.row_ids)))
+    spare = corpus.templates.take(distinct).sizes()
+    asked = {name: min(spare[name], math.ceil(OVERSAMPLE * rows)) for name, rows in wanted.items()}
+    while True:
+        rows = _look_at(corpus, options, candidates, corpus.draw(asked, distinct), progress)
+        passed = rows.row_ids[rows.left]
+        strata = corpus.templates.take(corpus.places(passed))
+        short = [name for name, size in strata.sizes().items() if size < wanted[name] and asked[name] < spare[name]]
+        if not short:
+            break
+        asked |= {name: min(spare[name], 2 * asked[name]) for name in short}
+    got = _quotas(options, wanted, strata.sizes())
+    chosen = sample.draw(passed, strata, corpus.keys[0][corpus.places(passed)], got)
+    _tell(funnel, rows, chosen, int((~distinct).sum()))
+    tables = {"pool": rows.take(chosen)} | {name: rows.take(held) for name, held in rows.held_out.items()}
+    masked: dict[str, int] = {}
+    if options.mask_pii:
+        tables, masked = _mask(tables)
+    return Drawn(tables, {"wanted": wanted, "got": got, "masked": masked, "contaminated": rows.matches})
+
+
+def hold_out_of_the_rest(
+    corpus: Corpus, options: CorpusOptions, train: pa.Table, funnel: Funnel
+) -> dict[str, pa.Table]:
+    """Test and validation rows of groups that train has none of, near ones included.
+
+    A subset all of whose groups stand in train gives none; the others give its share.
+
+    Raises:
+        CorpusError: there are too few such groups.
+    """
+    free = ~np.isin(corpus.groups, train["group"].to_numpy())
+    candidates = corpus.texts(corpus.candidates(options, free))
+    count = candidates.num_rows
+    table = pa.concat_tables([candidates, train.select(candidates.column_names)])
+    exact = table["group"].to_numpy()
+    groups, _ = near_groups(table, corpus.template_text, corpus.common, exact, options.containment)
+    clear = ~np.isin(groups[:count], groups[count:])
+    held_out = corpus.hold_out(candidates[ROW_ID].to_numpy()[clear], groups[:count][clear], options)
+    for name, row_ids in held_out.items():
+        funnel.keep("hold out", name, row_ids)
+    return {name: _rows(candidates, row_ids) for name, row_ids in held_out.items()}
+
+
+class _Rows:
+    """The rows at hand with their texts: which are left, what is held out, and why the others left."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+        self.row_ids = table[ROW_ID].to_numpy()
+        self.left = np.ones(table.num_rows, bool)
+        self.held_out: dict[str, np.ndarray] = {}
+        self.drops: list[tuple[str, np.ndarray, np.ndarray | None]] = []
+        self.matches: list[dict[str, Any]] = []
+
+    def drop(self, reason: str, gone: np.ndarray, matched: np.ndarray | None = None) -> None:
+        """Lets those that are left and `gone` [R] leave, with the rows that they were matched with, [R]."""
+        gone = gone & self.left
+        self.left &= ~gone
+        self.drops.append((reason, self.row_ids[gone], None if matched is None else matched[gone]))
+
+    def take(self, row_ids: np.ndarray) -> pa.Table:
+        return _rows(self.table, row_ids)
+
+
+def _look_at(
+    corpus: Corpus, options: CorpusOptions, candidates: np.ndarray, drawn: np.ndarray, progress: Progress
+) -> _Rows:
+    """Filters the rows drawn and the candidates, holds out some of these, and drops what is like them."""
+    progress("reading the rows drawn", 0, None)
+    table = corpus.texts(np.union1d(drawn, candidates))
+    progress("joining texts that hold one another", 0, None)
+    groups, _ = near_groups(table, corpus.template_text, corpus.common, table["group"].to_numpy(), options.containment)
+    rows = _Rows(_with_groups(table, groups))
+    if options.languages:
+        rows.drop("in another language", ~_spoken(options, table, progress))
+    if options.benchmarks:
+        matches = contaminated(table, corpus.template_text, options.benchmarks, options.benchmark_overlap)
+        rows.matches = [vars(match) | {"row": int(rows.row_ids[match.row])} for match in matches]
+        rows.drop("holds a benchmark's text", np.isin(np.arange(table.num_rows), [match.row for match in matches]))
+    _hold_out(corpus, options, rows, groups, candidates)
+    rows.drop("not drawn", ~np.isin(rows.row_ids, drawn))  # candidates that are not held out
+    progress("finding near duplicates", 0, None)
+    pool = np.flatnonzero(rows.left)
+    keys = corpus.keys[0][corpus.places(rows.row_ids[pool])]
+    matched = np.full(len(rows.row_ids), -1)
+    found = near_duplicates(table.take(pool), corpus.template_text, keys, options.near_duplicate)
+    matched[pool] = np.where(found >= 0, rows.row_ids[pool][found], -1)
+    rows.drop("near duplicate", matched >= 0, matched)
+    return rows
+
+
+def _spoken(options: CorpusOptions, table: pa.Table, progress: Progress) -> np.ndarray:
+    """Whether a row is answered in one of the languages, [R]."""
+    told = np.zeros(table.num_rows, bool)
+    for start in range(0, table.num_rows, LANGUAGE_ROWS):
+        inputs, outputs = (table[field].slice(start, LANGUAGE_ROWS).to_pylist() for field in FIELDS)
+        _, probability = language.identify_rows(inputs, outputs, options.languages)
+        told[start : start + LANGUAGE_ROWS] = probability >= options.language_threshold
+        progress("identifying languages", start, table.num_rows)
+    return told
+
+
+def _hold_out(corpus: Corpus, options: CorpusOptions, rows: _Rows, groups: np.ndarray, candidates: np.ndarray) -> None:
+    free = rows.left & np.isin(rows.row_ids, candidates)
+    rows.held_out = corpus.hold_out(rows.row_ids[free], groups[free], options)
+    chosen = np.flatnonzero(np.isin(rows.row_ids, np.concatenate(list(rows.held_out.values()))))
+    owner = dict(zip(groups[chosen].tolist(), rows.row_ids[chosen].tolist(), strict=True))
+    matched = np.array([owner.get(group, -1) for group in groups.tolist()])
+    rows.left[chosen] = False
+    rows.drop("like a held-out row", matched >= 0, matched)
+
+
+def _quotas(options: CorpusOptions, wanted: dict[str, int], passed: dict[str, int]) -> dict[str, int]:
+    """Rows to take of each template; those that a template lacks come from others, as far as there are any."""
+    total, there = sum(wanted.values()), sum(passed.values())
+    if there >= total:
+        return sample.fill(wanted, passed)
+    if options.sample_rows:
+        raise CorpusError(
+            f"corpus.sample_rows = {total:,}, and {there:,} distinct rows pass the filters and share no group with "
+            "held-out rows: ask for fewer, or filter less (corpus.languages, corpus.near_duplicate, corpus.profile)"
+        )
+    return passed
+
+
+def _tell(funnel: Funnel, rows: _Rows, chosen: np.ndarray, copies: int) -> None:
+    """Everything in the order in which it happened; only what was looked at has a line of its own."""
+    funnel.count({"same content as another row": copies})
+    funnel.close("distinct")
+    funnel.count({"not drawn": funnel.rows - len(rows.row_ids)})
+    funnel.close("sample")
+    for reason, row_ids, matched in rows.drops:
+        funnel.drop("filter", reason, row_ids, matched)
+    funnel.drop("filter", "over its template's quota", np.setdiff1d(rows.row_ids[rows.left], chosen))
+    for name, row_ids in rows.held_out.items():
+        funnel.keep("filter", name, row_ids)
+        funnel.count({f"held out: {name}": len(row_ids)})
+    funnel.close("filter")
+
+
+def _mask(tables: dict[str, pa.Table]) -> tuple[dict[str, pa.Table], dict[str, int]]:
+    """Tables with personal numbers and addresses masked, and how many of each kind there were."""
+    masked, counts = {}, Counter[str]()
+    for name, table in tables.items():
+        for field in FIELDS:
+            texts, found = pii.mask(table[field].to_pylist())
+            table = table.set_column(table.column_names.index(field), field, pa.array(texts, pa.string()))
+            counts.update(found)
+        masked[name] = table
+    return masked, dict(counts)
+
+
+def _with_groups(table: pa.Table, groups: np.ndarray) -> pa.Table:
+    return table.set_column(table.column_names.index("group"), "group", pa.array(groups))
+
+
+def _rows(table: pa.Table, row_ids: np.ndarray) -> pa.Table:
+    return table.filter(pc.is_in(table[ROW_ID], pa.array(row_ids)))

@@ -1,0 +1,92 @@
+"""`verify` and `diff`, on corpora that a run left."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pyarrow.parquet as pq
+import pytest
+from test_build import OPTIONS, make
+
+from topeng.cli import main
+from topeng.corpus.audit import diff, verify
+from topeng.errors import CorpusError
+from topeng.run import digest
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return make(OPTIONS, tmp_path_factory.mktemp("audit"))
+
+
+@pytest.fixture
+def corpus(finished, tmp_path):
+    return shutil.copytree(finished / "corpus", tmp_path / "corpus", ignore=shutil.ignore_patterns("ingested"))
+
+
+def problems(folder):
+    return {check.what: check.problems for check in verify(folder) if check.problems}
+
+
+def resign(corpus, name):
+    """As one would who changed a file on purpose."""
+    manifest = json.loads((corpus / "corpus.json").read_text())
+    manifest["files"][name]["sha256"] = digest(corpus / name)
+    (corpus / "corpus.json").write_text(json.dumps(manifest))
+
+
+def test_a_finished_corpus_holds(corpus, capsys):
+    assert not problems(corpus) and not problems(corpus.parent)
+    assert main(["corpus", "verify", str(corpus)]) == 0
+    assert capsys.readouterr().out.count("ok  ") == 6
+
+
+def test_a_changed_file_and_a_missing_one_are_named(corpus, capsys):
+    with (corpus / "train.parquet").open("ab") as stream:
+        stream.write(b" ")
+    (corpus / "test.parquet").unlink()
+    assert main(["corpus", "verify", str(corpus)]) == 1
+    out = capsys.readouterr().out
+    assert "train.parquet has the digest" in out and "test.parquet is missing" in out
+
+
+def test_a_leak_is_named_though_the_digests_hold(corpus):
+    test, train = (pq.read_table(corpus / f"{side}.parquet") for side in ("test", "train"))
+    place = test.column_names.index("group")
+    pq.write_table(test.set_column(place, "group", train["group"].slice(0, test.num_rows)), corpus / "test.parquet")
+    resign(corpus, "test.parquet")
+    assert list(problems(corpus)) == ["no group of source text stands on two sides"]
+
+
+def test_a_lost_row_is_named(corpus):
+    train = pq.read_table(corpus / "train.parquet")
+    pq.write_table(train.slice(1), corpus / "train.parquet")
+    resign(corpus, "train.parquet")
+    found = problems(corpus)
+    assert "train has 399 rows, and corpus.train_rows is 400" in str(found)
+    assert f"row {train['row_id'][0].as_py()} is in train on one side alone" in str(found)
+
+
+def test_two_selections_differ_by_options_rows_and_reasons(finished, tmp_path, capsys):
+    other = make(replace(OPTIONS, near_duplicate=0.5, synthetic_rows=8000), tmp_path / "other")
+    found = diff(finished, other)
+    assert found.options == {"near_duplicate": (0.8, 0.5)}
+    both, first, second = found.rows["train"]
+    assert both + first == both + second == 400 and 0 < first < 400
+    assert sum(found.why[0].values()) == first and "near duplicate" in found.why[0]
+    assert main(["corpus", "diff", str(finished), str(other)]) == 0
+    assert "near_duplicate: 0.8 in A, 0.5 in B" in capsys.readouterr().out
+    assert diff(finished, finished).rows["train"] == (400, 0, 0)
+
+
+def test_corpora_of_two_sources_are_not_compared(finished, tmp_path):
+    other = make(replace(OPTIONS, synthetic_rows=8001), tmp_path / "other")
+    with pytest.raises(CorpusError, match="their row ids name different rows"):
+        diff(finished, other)
+
+
+def test_a_folder_without_a_corpus_and_wrong_words_are_errors(tmp_path, capsys):
+    assert main(["corpus", "verify", str(tmp_path)]) == 1
+    assert "holds no finished corpus" in capsys.readouterr().err
+    assert main(["corpus", "diff", str(tmp_path)]) == 1
+    assert "takes RECIPE, `verify DIR`, or `diff DIR DIR`" in capsys.readouterr().err
