@@ -67,8 +67,9 @@ def test_rows_are_found_by_their_ids(tmp_path):
         pq.write_table(table(30_000, start=30_000 * part), tmp_path / f"{part}.parquet")
     ingest([str(tmp_path / "*.parquet")], tmp_path / "out")
     wanted = [5, 29_999, 30_000, 89_999]
-    found = take_rows(tmp_path / "out", pa.array(wanted).to_numpy(), ["input"])
-    assert found.to_pydict() == {"row_id": wanted, "input": [f"input {row}" for row in wanted]}
+    found = take_rows(tmp_path / "out", "rows", pa.array(wanted).to_numpy())
+    assert found["row_id"].to_pylist() == wanted
+    assert found["input"].to_pylist() == [f"input {row}" for row in wanted]
 
 
 def test_the_digest_depends_on_the_rows_and_not_on_their_shards(tmp_path):

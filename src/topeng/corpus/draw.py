@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from topeng.corpus import groups as grouping
 from topeng.corpus import sample
-from topeng.corpus.ingest import part_files, take_rows
+from topeng.corpus.ingest import take_rows
 from topeng.corpus.sample import Strata
 from topeng.corpus.schema import ROW_ID
 from topeng.corpus.source_text import TemplateText
@@ -55,7 +54,7 @@ class Corpus:
         row_ids, (templates, names), keys = sample.read_strata(
             folder / "rows", ["template_name", "subset_name"], seed, subsets
         )
-        hashes = _read_hashes(folder, row_ids)
+        hashes = take_rows(folder, "hashes", row_ids)
         return cls(
             folder=folder,
             row_ids=row_ids,
@@ -74,7 +73,7 @@ class Corpus:
 
     def texts(self, row_ids: np.ndarray) -> pa.Table:
         """Rows with their texts, content hashes and exact groups, in order."""
-        table = take_rows(self.folder, row_ids)
+        table = take_rows(self.folder, "rows", row_ids)
         places = self.places(table[ROW_ID].to_numpy())
         content = np.ascontiguousarray(self.content[places])
         hashes = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(places), [None, pa.py_buffer(content)])
@@ -82,12 +81,15 @@ class Corpus:
 
     def distinct(self) -> np.ndarray:
         """Whether a row is the first of its content, by rank key, [R]."""
-        order = np.lexsort((self.keys[0], self.content[:, 1], self.content[:, 0]))
+        order = np.argsort(self.content[:, 0])
+        low = self.content[order, 0]
+        same = np.append(False, low[1:] == low[:-1])
+        several = order[same | np.append(same[1:], False)]  # few are left to sort by key
+        order = several[np.lexsort((self.keys[0][several], self.content[several, 1], self.content[several, 0]))]
         content = self.content[order]
-        first = np.ones(len(order), bool)
-        first[1:] = (content[1:] != content[:-1]).any(axis=1)
-        kept = np.zeros(len(order), bool)
-        kept[order[first]] = True
+        later = np.append(False, (content[1:] == content[:-1]).all(axis=1))[: len(order)]
+        kept = np.ones(len(self.row_ids), bool)
+        kept[order[later]] = False
         return kept
 
     def draw(self, counts: dict[str, int], among: np.ndarray | None = None) -> np.ndarray:
@@ -98,7 +100,7 @@ class Corpus:
     def candidates(self, options: CorpusOptions, among: np.ndarray | None = None) -> np.ndarray:
         """Ids of rows that may be held out: one a group, stratified on `subset_name`, lowest keys first."""
         rows = np.arange(len(self.row_ids)) if among is None else np.flatnonzero(among)
-        order = rows[np.argsort(self.keys[1][rows], kind="stable")]
+        order = rows[np.argsort(self.keys[1][rows])]
         _, first = np.unique(self.groups[order], return_index=True)
         rows = np.sort(order[first])
         sizes, spare = self.subsets.sizes(), self.subsets.take(rows).sizes()
@@ -120,18 +122,3 @@ class Corpus:
         strata = self.subsets.take(places)
         chosen = reserve(groups, strata, self.keys[1][places], counts, self.subsets.sizes())
         return {name: candidates[rows] for name, rows in zip(HELD_OUT, chosen, strict=True)}
-
-
-def _read_hashes(folder: Path, row_ids: np.ndarray) -> pa.Table:
-    """The hashes of some rows, in order."""
-    tables = []
-    for path in part_files(folder, "hashes"):
-        with pq.ParquetFile(path) as file:
-            for number in range(file.num_row_groups):
-                ids = file.metadata.row_group(number).column(0).statistics
-                low, high = np.searchsorted(row_ids, [ids.min, ids.max + 1])
-                if low < high:
-                    table = file.read_row_group(number).combine_chunks()
-                    places = np.searchsorted(table[ROW_ID].to_numpy(), row_ids[low:high])
-                    tables.append(table if len(places) == table.num_rows else table.take(pa.array(places)))
-    return pa.concat_tables(tables)

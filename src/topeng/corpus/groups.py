@@ -36,9 +36,14 @@ def exact_groups(hashes: pa.Table) -> np.ndarray:
     alone = np.ones(count, bool)
     alone[given_rows] = alone[answer_rows] = False
     alone &= inputs != words.NOTHING
-    keys = np.concatenate([given, answer, inputs[alone], _content_keys(hashes["content_hash"])])
-    rows = np.concatenate([given_rows, answer_rows, np.flatnonzero(alone), np.arange(count)])
-    return _components(keys, rows, count)
+    edges = [
+        _edges(np.concatenate([given, answer]), np.concatenate([given_rows, answer_rows])),
+        _edges(inputs[alone], np.flatnonzero(alone)),
+        _edges(content_arrays(hashes["content_hash"])[:, 0], np.arange(count)),
+    ]
+    left, right = (np.concatenate(ends) for ends in zip(*edges, strict=True))
+    joined = connected_components(coo_matrix((np.ones(len(left), bool), (left, right)), shape=(count, count)))[1]
+    return _named_by_lowest(joined, np.arange(count))
 
 
 def boilerplate(hashes: pa.Table) -> np.ndarray:
@@ -99,10 +104,6 @@ def _flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     return values, np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
 
 
-def _content_keys(column: pa.ChunkedArray) -> np.ndarray:
-    return content_arrays(column)[:, 0]
-
-
 def content_arrays(column: pa.ChunkedArray) -> np.ndarray:
     """Content hashes as two 64-bit halves, [R, 2]."""
     array = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], pa.binary(16))
@@ -110,14 +111,11 @@ def content_arrays(column: pa.ChunkedArray) -> np.ndarray:
     return data.reshape(-1, 2)[array.offset : array.offset + len(array)]
 
 
-def _components(keys: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
-    """The lowest row that each row is joined with, by keys that several rows have, [count]."""
-    order = np.argsort(keys, kind="stable")
-    keys, rows = keys[order], rows[order]
-    same = keys[1:] == keys[:-1]  # neighbours of one key: a chain joins as a clique does
-    left, right = rows[:-1][same], rows[1:][same]
-    joined = connected_components(coo_matrix((np.ones(len(left), bool), (left, right)), shape=(count, count)))[1]
-    return _named_by_lowest(joined, np.arange(count))
+def _edges(keys: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of rows that have a key in common: neighbours in its order, as a chain joins what a clique does."""
+    order = np.argsort(keys)
+    same = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
+    return rows[order[same]], rows[order[same + 1]]
 
 
 def _named_by_lowest(labels: np.ndarray, names: np.ndarray) -> np.ndarray:

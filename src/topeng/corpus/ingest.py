@@ -13,7 +13,7 @@ import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,11 @@ READERS = {
     ".jsonl": daft.read_json,
     ".json": daft.read_json,
     ".csv": daft.read_csv,
+}
+LAYOUT = {
+    "compression": "lz4",  # read in two thirds of zstd's time, in 1.6 times its space
+    "use_dictionary": ["dataset_name", "subset_name", "prompt_id", "template_name", "dataset_key"],
+    "write_statistics": [ROW_ID],
 }
 TEMPLATE_SEED = 0
 THREADS = 2
@@ -100,18 +105,24 @@ def part_files(folder: Path, kind: str) -> list[Path]:
     return sorted((folder / kind).glob("part-*.parquet"))
 
 
-def take_rows(folder: Path, row_ids: np.ndarray, columns: Sequence[str] = COLUMNS) -> pa.Table:
-    """Rows by their ids, with `row_id` first, in order; row groups that hold none are not read."""
-    wanted, tables = np.sort(row_ids), []
-    for path in part_files(folder, "rows"):
+def take_rows(folder: Path, kind: str, row_ids: np.ndarray) -> pa.Table:
+    """Some `rows` or `hashes` by their row ids, in order; row groups that hold none are not read."""
+    wanted = np.sort(row_ids)
+
+    def take(path: Path) -> list[pa.Table]:
+        tables = []
         with pq.ParquetFile(path) as file:
             for number in range(file.num_row_groups):
                 ids = file.metadata.row_group(number).column(0).statistics
                 low, high = np.searchsorted(wanted, [ids.min, ids.max + 1])
                 if low < high:
-                    table = file.read_row_group(number, columns=[ROW_ID, *columns], use_threads=True)
-                    tables.append(table.filter(pc.is_in(table[ROW_ID], pa.array(wanted[low:high]))))
-    return pa.concat_tables(tables) if tables else SCHEMA.empty_table().select([ROW_ID, *columns])
+                    table = file.read_row_group(number, use_threads=False)
+                    places = np.searchsorted(table[ROW_ID].to_numpy(), wanted[low:high])
+                    tables.append(table.take(pa.array(places)))
+            return tables or [file.schema_arrow.empty_table()]
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return pa.concat_tables(chain.from_iterable(pool.map(take, part_files(folder, kind))))
 
 
 def read_table(name: str) -> pa.Table:
@@ -159,7 +170,7 @@ def _read_part(name: str, number: int, names: Sequence[str], folder: Path, progr
     subsets, dropped, read = Counter[str](), Counter[str](), 0
     partial = path.with_suffix(".partial")
     label = f"reading {Path(name).name} ({number + 1} of {len(names)})"
-    with pq.ParquetWriter(partial, SCHEMA, compression="zstd", compression_level=1) as writer:
+    with pq.ParquetWriter(partial, SCHEMA, **LAYOUT) as writer:
         for table in _in_groups(_tables(name), ROW_GROUP):
             subsets.update(_value_counts(table["subset_name"]))
             ids = pa.array(np.arange(first + read, first + read + table.num_rows))
@@ -235,7 +246,7 @@ def _hash_parts(folder: Path, rows: int, progress: Progress) -> str:
         out = folder / "hashes" / part.name
         if not out.exists():
             partial, hashed = out.with_suffix(".partial"), 0
-            with pq.ParquetWriter(partial, st.SCHEMA, compression="zstd", compression_level=1) as writer:
+            with pq.ParquetWriter(partial, st.SCHEMA, **LAYOUT) as writer:
                 for hashes in _in_order(lambda table: st.hash_rows(table, template_text), _groups_of(part)):
                     writer.write_table(hashes)
                     hashed += hashes.num_rows
@@ -256,7 +267,7 @@ def _template_text(folder: Path) -> st.TemplateText:
         counts = {name: min(size, st.TEMPLATE_ROWS) for name, size in strata.sizes().items()}
         chosen = sample.draw(row_ids, strata, keys, counts)
         partial = path.with_suffix(".partial")
-        st.TemplateText.discover(take_rows(folder, chosen)).save(partial)
+        st.TemplateText.discover(take_rows(folder, "rows", chosen)).save(partial)
         partial.replace(path)
     return st.TemplateText.load(path)
 

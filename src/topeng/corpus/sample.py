@@ -66,7 +66,7 @@ class Strata:
     def of_codes(cls, names: Sequence[str], codes: np.ndarray) -> "Strata":
         """With the names sorted, as numbers depend on the order in which they were met."""
         order = sorted(range(len(names)), key=lambda place: names[place])
-        return cls([names[place] for place in order], np.argsort(order)[codes].astype(np.int32))
+        return cls([names[place] for place in order], np.argsort(order).astype(np.int32)[codes])
 
     def sizes(self) -> dict[str, int]:
         """Rows in each stratum."""
@@ -90,7 +90,7 @@ def read_strata(
     Returns:
         Row ids [R], ascending; strata of each column; rank keys, uint64 [R].
     """
-    frame = daft.read_parquet(str(folder / "*.parquet"))
+    frame = daft.read_parquet([str(path) for path in sorted(folder.glob("*.parquet"))])  # a glob has no order
     if subsets:
         frame = frame.where(col("subset_name").is_in(list(subsets)))
     frame = frame.select(ROW_ID, *columns, col(ROW_ID).hash(seed=seed).alias("key"))
@@ -106,11 +106,9 @@ def read_strata(
                 numbers = [known.setdefault(name, len(known)) for name in encoded.dictionary.to_pylist()]
                 found.append(np.array(numbers, np.int32)[encoded.indices.to_numpy()])
     row_ids = np.concatenate(ids)
-    order = np.argsort(row_ids, kind="stable")
-    strata = [
-        Strata.of_codes(list(known), np.concatenate(found)[order]) for known, found in zip(places, codes, strict=True)
-    ]
-    return row_ids[order], strata, np.concatenate(keys)[order]
+    assert (row_ids[1:] > row_ids[:-1]).all()
+    strata = [Strata.of_codes(list(known), np.concatenate(found)) for known, found in zip(places, codes, strict=True)]
+    return row_ids, strata, np.concatenate(keys)
 
 
 def rank_keys(row_ids: np.ndarray, seed: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from topeng.corpus.words import compiled
 
 MOST_SHARED = 1_000
 """A shingle that more texts hold than this is no reason to compare them."""
+BUCKETS = 2**26
 MOST_SHINGLES = 40_000_000
 """Above this many, sets are sketched."""
 
@@ -59,13 +60,12 @@ def contained(sets: Sets, labels: np.ndarray, threshold: float, most_shingles: i
     Args:
         labels: of each set, 0 and up, [S].
     """
-    sets = _sketched(sets, most_shingles)
-    ids, counts, _ = _by_rarity(sets)
-    rows = np.repeat(np.arange(len(sets.sizes)), sets.sizes)
-    order = np.argsort(ids, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(counts)])
+    shared = _Shared.of(_sketched(sets, most_shingles))
+    rows = np.repeat(np.arange(len(shared.sizes)), np.diff(shared.offsets))
+    holders = rows[np.argsort(shared.ids, kind="stable")]
+    starts = np.concatenate([[0], np.cumsum(shared.counts)])
     left, right, share = _contained(
-        ids, sets.offsets, labels.astype(np.int64), rows[order], starts, threshold, MOST_SHARED
+        shared.ids, shared.offsets, shared.sizes, labels.astype(np.int64), holders, starts, threshold, MOST_SHARED
     )
     return Pairs(left, right, share)
 
@@ -81,9 +81,11 @@ def first_of_alike(sets: Sets, order: np.ndarray, threshold: float, most_shingle
         order: of all texts; the first of those alike stays.
     """
     sets = _sketched(sets, most_shingles)
-    ids, _, values = _by_rarity(sets)
-    fields = (values & np.uint64(1)).astype(np.uint8)
-    return _first_of_alike(ids, fields, sets.offsets, order, threshold)
+    shared = _Shared.of(sets)
+    fields = (shared.values & np.uint64(1)).astype(np.uint8)
+    of_output = np.concatenate([[0], np.cumsum(sets.hashes & np.uint64(1))]).astype(np.int64)[sets.offsets]
+    sizes = np.stack([shared.sizes - np.diff(of_output), np.diff(of_output)], axis=1)
+    return _first_of_alike(shared.ids, fields, shared.offsets, sizes, order, threshold)
 
 
 def found_in(sets: Sets, others: Sets) -> Pairs:
@@ -115,14 +117,45 @@ def _sketched(sets: Sets, most_shingles: int) -> Sets:
     return Sets(sets.hashes[kept], offsets)
 
 
-def _by_rarity(sets: Sets) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Shingles as numbers, the rarest the lowest, sorted within each set; of each number, how many sets hold it, and
-    its hash."""
-    values, ids, counts = np.unique(sets.hashes, return_inverse=True, return_counts=True)
-    order = np.lexsort((values, counts))
-    number = np.empty(len(values), np.int64)
-    number[order] = np.arange(len(values))
-    return _sorted_in_sets(number[ids], sets.offsets), counts[order], values[order]
+@dataclass(frozen=True)
+class _Shared:
+    """The shingles that several sets hold, as numbers, the rarest the lowest, sorted within each set.
+
+    Attributes:
+        ids, offsets: numbers, end to end, and where each set starts.
+        sizes: of the sets with what they alone hold.
+        counts, values: of each number, how many sets hold it, and its hash.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    sizes: np.ndarray
+    counts: np.ndarray
+    values: np.ndarray
+
+    @classmethod
+    def of(cls, sets: Sets) -> "_Shared":
+        maybe = _perhaps_shared(sets.hashes, BUCKETS)
+        offsets = np.concatenate([[0], np.cumsum(maybe)])[sets.offsets]
+        values, ids, counts = np.unique(sets.hashes[maybe], return_inverse=True, return_counts=True)
+        order = np.argsort(counts, kind="stable")
+        number = np.empty(len(values), np.int64)
+        number[order] = np.arange(len(values))
+        return cls(_sorted_in_sets(number[ids], offsets), offsets, sets.sizes, counts[order], values[order])
+
+
+@compiled
+def _perhaps_shared(hashes, buckets):
+    """False for most hashes that occur once, and for none that occurs again: counting in buckets is quicker than
+    sorting."""
+    seen = np.zeros(buckets, np.uint8)
+    mask = np.uint64(buckets - 1)
+    for value in hashes:
+        seen[value >> np.uint64(1) & mask] = min(2, seen[value >> np.uint64(1) & mask] + 1)
+    kept = np.empty(len(hashes), np.bool_)
+    for place, value in enumerate(hashes):
+        kept[place] = seen[value >> np.uint64(1) & mask] > 1
+    return kept
 
 
 @compiled
@@ -163,21 +196,19 @@ def _root(parents, item):
 
 
 @compiled
-def _contained(ids, offsets, labels, holders, starts, threshold, most):
+def _contained(ids, offsets, sizes, labels, holders, starts, threshold, most):
     count = len(offsets) - 1
     parents = np.arange(labels.max() + 1) if count else np.arange(0)
     seen = np.full(count, -1, np.int64)
     left, right, share = [0 for _ in range(0)], [0 for _ in range(0)], [0.0 for _ in range(0)]
     for item in range(count):
-        size = offsets[item + 1] - offsets[item]
-        needed = _needed(threshold, size)
-        for place in range(offsets[item], offsets[item + 1] - needed + (size > 0)):
+        needed = _needed(threshold, sizes[item])
+        for place in range(offsets[item], offsets[item + 1] - needed + (needed > 0)):
             low, high = starts[ids[place]], starts[ids[place] + 1]
             if high - low > most:
                 break
             for other in holders[low:high]:
-                larger = offsets[other + 1] - offsets[other] >= size
-                if other == item or seen[other] == item or not larger:
+                if other == item or seen[other] == item or sizes[other] < sizes[item]:
                     continue
                 seen[other] = item
                 one, two = _root(parents, labels[item]), _root(parents, labels[other])
@@ -188,47 +219,47 @@ def _contained(ids, offsets, labels, holders, starts, threshold, most):
                     parents[max(one, two)] = min(one, two)
                     left.append(item)
                     right.append(other)
-                    share.append(common / size)
+                    share.append(common / sizes[item])
     return np.array(left), np.array(right), np.array(share)
 
 
 @compiled
-def _alike(ids, fields, offsets, one, other, threshold):
+def _alike(ids, fields, offsets, sizes, one, other, threshold):
     """Whether both fields of two sets reach the threshold."""
-    sizes, shared = np.zeros(2), np.zeros(2)
+    shared = np.zeros(2, np.int64)
     i, j, stop_i, stop_j = offsets[one], offsets[other], offsets[one + 1], offsets[other + 1]
-    while i < stop_i or j < stop_j:
-        if j == stop_j or (i < stop_i and ids[i] < ids[j]):
-            sizes[fields[ids[i]]] += 1
-            i += 1
-        elif i == stop_i or ids[j] < ids[i]:
-            sizes[fields[ids[j]]] += 1
-            j += 1
-        else:
-            sizes[fields[ids[i]]] += 1
+    while i < stop_i and j < stop_j:
+        if ids[i] == ids[j]:
             shared[fields[ids[i]]] += 1
             i += 1
             j += 1
-    return shared[0] >= threshold * sizes[0] and shared[1] >= threshold * sizes[1]
+        elif ids[i] < ids[j]:
+            i += 1
+        else:
+            j += 1
+    for field in range(2):
+        if shared[field] < threshold * (sizes[one, field] + sizes[other, field] - shared[field]):
+            return False
+    return True
 
 
 @compiled
-def _first_of_alike(ids, fields, offsets, order, threshold):
+def _first_of_alike(ids, fields, offsets, sizes, order, threshold):
     matched = np.full(len(offsets) - 1, -1, np.int64)
     seen = np.full(len(offsets) - 1, -1, np.int64)
     heads = np.full(len(fields), -1, np.int64)  # of the chain of kept sets that have a number in their prefix
     tails, owners = np.empty(len(ids), np.int64), np.empty(len(ids), np.int64)
     links = 0
     for item in order:
-        size = offsets[item + 1] - offsets[item]
-        prefix = offsets[item + 1] - _needed(threshold, size) + (size > 0)
+        needed = _needed(threshold, sizes[item, 0] + sizes[item, 1])
+        prefix = offsets[item + 1] - needed + (needed > 0)
         for place in range(offsets[item], prefix):
             link = heads[ids[place]]
             while link >= 0 and matched[item] < 0:
                 other = owners[link]
                 if seen[other] != item:
                     seen[other] = item
-                    if _alike(ids, fields, offsets, item, other, threshold):
+                    if _alike(ids, fields, offsets, sizes, item, other, threshold):
                         matched[item] = other
                 link = tails[link]
             if matched[item] >= 0:
