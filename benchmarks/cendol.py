@@ -5,7 +5,7 @@ templates, safety and identity rows 500 times, dolly rows five times, and no two
 stubs: 1 % are copies and 2 % nearly so. The counts of the six Indonesian subsets are Cendol's. The shares of the
 others are guesses, after the articles in each Wikipedia; where no lexicon is there, a language borrows one.
 
-    python benchmarks/cendol.py FOLDER [--scale 0.01]
+    python benchmarks/cendol.py [FOLDER] [--scale 1]
 """
 
 import argparse
@@ -258,8 +258,8 @@ def _one(choices: Sequence[Any], rng: np.random.Generator) -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("/tmp/topeng-cendol/cendol"))
+    parser.add_argument("--scale", type=float, default=0.02)
     options = parser.parse_args()
     started = time.perf_counter()
     rows = sum(write_cendol(options.folder, options.scale).values())

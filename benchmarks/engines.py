@@ -2,10 +2,10 @@
 
 Strata are templates, shares are by largest remainders, ranks are by a 64-bit hash of the row id. Each variant runs
 in a fresh process, in turn, several rounds; medians of seconds and of peak memory (`VmHWM`, the interpreter with it)
-are printed and written to `benchmarks/engines.json`. Daft must draw the rows of the oracle, which is pyarrow with
+are printed and written to `benchmarks/engines.json`. Topeng must draw the rows of the oracle, which is pyarrow with
 the same hash from another library; the others have hashes of their own.
 
-    python benchmarks/engines.py FOLDER [--rounds 3] [--only daft polars]
+    python benchmarks/engines.py [FOLDER] [--rounds 3] [--only topeng polars]
 
 FOLDER holds Parquet files, with a column `row_id` or without: then the id is the ordinal in the files by name.
 """
@@ -23,13 +23,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import daft
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from cendol import INDONESIAN_ROWS
+from machine import machine
 
-from topeng.corpus.sample import allocate, draw
+from topeng.corpus import sample
+from topeng.corpus.ingest import take_rows
+from topeng.corpus.sample import Strata
 from topeng.corpus.schema import ROW_ID
 
 SUBSETS, FRACTION, SEED = list(INDONESIAN_ROWS), 0.03, 0
@@ -37,42 +41,28 @@ THREADS = 2
 LIMIT = 12 << 30  # of address space for pandas, which would fill the machine
 
 
-def with_daft(files: list[str]) -> pa.Table:
-    """Strata by Daft; the drawn rows by row group."""
-    return _fetch(files, _draw(*_strata(_daft_batches(files))))
-
-
-def with_daft_join(files: list[str]) -> pa.Table:
-    """Strata by Daft, and the drawn rows by a semi join."""
-    import daft
-
-    chosen = daft.from_arrow(pa.table({ROW_ID: _draw(*_strata(_daft_batches(files)))}))
-    return daft.read_parquet(files).join(chosen, on=ROW_ID, how="semi").to_arrow().sort_by(ROW_ID)
+def with_topeng(files: list[str]) -> pa.Table:
+    """Daft for the strata, then the row groups of the rows drawn: as `topeng corpus` does."""
+    daft.set_runner_native(num_threads=THREADS)
+    folder = Path(files[0]).parent
+    if ROW_ID not in pq.read_schema(files[0]).names:
+        return _fetch(files, _draw(*_strata(_daft_batches(files))))
+    row_ids, (strata,), keys = sample.read_strata(folder, ["template_name"], SEED, SUBSETS)
+    return take_rows(folder.parent, folder.name, _draw(row_ids, strata, keys))
 
 
 def _daft_batches(files: list[str]) -> Iterator[tuple[np.ndarray, pa.Array, np.ndarray]]:
-    """Of wanted rows: id, template and rank key.
+    """Of wanted rows: ordinal, template and rank key.
 
-    Without a `row_id` nothing may be filtered in Daft: it moves a filter below `monotonically_increasing_id`, and
-    the ids are then those of what is left (0.7.26).
+    Nothing may be filtered in Daft: it moves a filter below `monotonically_increasing_id`, and the ids are then those
+    of what is left (0.7.26).
     """
-    import daft
-    from daft import col
-
-    daft.set_runner_native(num_threads=THREADS)
-    daft.set_execution_config(scantask_max_parallel=1)
-    frame = daft.read_parquet(files)
-    if ROW_ID in frame.column_names:
-        frame = frame.where(col("subset_name").is_in(SUBSETS))
-        for batch in frame.select(ROW_ID, "template_name", col(ROW_ID).hash(seed=SEED).alias("key")).to_arrow_iter():
-            yield batch[ROW_ID].to_numpy(), batch["template_name"], batch["key"].to_numpy()
-        return
     first = 0
-    for batch in frame.select("subset_name", "template_name").to_arrow_iter():
-        kept = np.flatnonzero(pc.is_in(batch["subset_name"], pa.array(SUBSETS, batch["subset_name"].type)))
-        keys = daft.Series.from_numpy(first + kept).hash(seed=daft.Series.from_numpy(np.array([SEED], np.uint64)))
-        yield first + kept, batch["template_name"].take(pa.array(kept)), keys.to_arrow().to_numpy()
-        first += batch.num_rows
+    with daft.execution_config_ctx(scantask_max_parallel=1):
+        for batch in daft.read_parquet(files).select("subset_name", "template_name").to_arrow_iter():
+            kept = np.flatnonzero(pc.is_in(batch["subset_name"], pa.array(SUBSETS, batch["subset_name"].type)))
+            yield first + kept, batch["template_name"].take(pa.array(kept)), sample.rank_keys(first + kept, SEED)
+            first += batch.num_rows
 
 
 def with_pyarrow(files: list[str]) -> pa.Table:
@@ -105,8 +95,8 @@ def with_polars(files: list[str]) -> pa.Table:
         pl.col(ROW_ID).hash(SEED).alias("k"),
     )
     table = strata.collect(engine="streaming")
-    codes = table["template_name"].to_physical().to_numpy()
-    chosen = _draw(table[ROW_ID].to_numpy(), codes, table["k"].to_numpy())
+    strata = Strata.of(table["template_name"].cast(pl.String).to_arrow().cast(pa.string()))
+    chosen = _draw(table[ROW_ID].to_numpy(), strata, table["k"].to_numpy())
     drawn = pl.LazyFrame({ROW_ID: chosen}).with_columns(pl.col(ROW_ID).cast(frame.collect_schema()[ROW_ID]))
     return frame.join(drawn, on=ROW_ID, how="semi").collect(engine="streaming").to_arrow()
 
@@ -121,7 +111,7 @@ def with_duckdb(files: list[str]) -> pa.Table:
     connection.sql(f"create temp table strata as select {ids}, template_name, hash({ids}, {SEED}) as key from {source} "
                    f"where subset_name in {tuple(SUBSETS)}")  # fmt: skip
     sizes = dict(connection.sql("select template_name, count(*) from strata group by all").fetchall())
-    shares = allocate(sizes, round(sum(sizes.values()) * FRACTION))
+    shares = sample.allocate(sizes, round(sum(sizes.values()) * FRACTION))
     quotas = pa.table({"template_name": list(shares), "quota": list(shares.values())})
     connection.register("quotas", quotas)
     connection.sql(f"create temp table drawn as select {ids} from (select *, row_number() over "
@@ -135,26 +125,25 @@ def with_pandas(files: list[str]) -> pa.Table:
 
     resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT))
     frame = pd.concat([pd.read_parquet(name, filters=[("subset_name", "in", SUBSETS)]) for name in files])
-    strata = frame["template_name"].astype("category").cat.codes.to_numpy()
-    ids = np.arange(len(frame))
+    templates = frame["template_name"].astype("category").cat
+    strata, ids = Strata.of_codes(list(templates.categories), templates.codes.to_numpy()), np.arange(len(frame))
     return pa.Table.from_pandas(frame.iloc[_draw(ids, strata, pd.util.hash_array(ids))])
 
 
-def _strata(batches: Iterator[tuple[np.ndarray, pa.Array, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ids, strata and keys of all batches; strata as codes in the order of their first row, so 18 bytes a row."""
+def _strata(batches: Iterator[tuple[np.ndarray, pa.Array, np.ndarray]]) -> tuple[np.ndarray, Strata, np.ndarray]:
+    """Ids, strata and keys of all batches."""
     codes: dict[str, int] = {}
     columns: list[tuple[np.ndarray, ...]] = []
     for ids, names, keys in batches:
         coded = names.dictionary_encode()
-        lookup = np.array([codes.setdefault(name, len(codes)) for name in coded.dictionary.to_pylist()], np.int16)
+        lookup = np.array([codes.setdefault(name, len(codes)) for name in coded.dictionary.to_pylist()], np.int32)
         columns.append((ids, lookup[coded.indices.to_numpy()], keys))
     ids, strata, keys = (np.concatenate(column) for column in zip(*columns, strict=True))
-    return ids, strata, keys
+    return ids, Strata.of_codes(list(codes), strata), keys
 
 
-def _draw(ids: np.ndarray, strata: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    sizes = dict(enumerate(np.bincount(strata).tolist()))
-    return draw(ids, strata, keys, allocate(sizes, round(len(ids) * FRACTION)))
+def _draw(ids: np.ndarray, strata: Strata, keys: np.ndarray) -> np.ndarray:
+    return sample.draw(ids, strata, keys, sample.allocate(strata.sizes(), round(len(ids) * FRACTION)))
 
 
 def _fetch(files: list[str], row_ids: np.ndarray, threads: int = THREADS) -> pa.Table:
@@ -176,8 +165,7 @@ def _fetch(files: list[str], row_ids: np.ndarray, threads: int = THREADS) -> pa.
 
 
 ENGINES = {
-    "daft": with_daft,
-    "daft join": with_daft_join,
+    "topeng": with_topeng,
     "polars": with_polars,
     "duckdb": with_duckdb,
     "pandas": with_pandas,
@@ -187,7 +175,7 @@ ENGINES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("/tmp/topeng-cendol/corpus/ingested/rows"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*", choices=ENGINES, default=list(ENGINES))
     parser.add_argument("--run", choices=ENGINES, help=argparse.SUPPRESS)
@@ -196,8 +184,7 @@ def main() -> None:
     if options.run:
         print(json.dumps(measure(options.run, files)))
         return
-    has_ids = ROW_ID in pq.read_schema(files[0]).names
-    engines = [name for name in options.only if has_ids or name != "daft join"]
+    engines = options.only
     runs: dict[str, list[dict]] = {name: [] for name in engines}
     for _ in range(options.rounds):
         for name in engines:
@@ -206,11 +193,12 @@ def main() -> None:
     for name, result in report.items():
         print(f"{name:<10}", "{seconds:6.1f} s {gigabytes:6.2f} GB {rows:>9,} rows".format_map(result)
               if "rows" in result else result["failed"])  # fmt: skip
-    oracle = report.get("pyarrow", {}).get("digest")
-    assert all(report[name].get("digest") == oracle for name in ("daft", "daft join") if oracle and name in report)
+    digests = {report[name]["digest"] for name in ("topeng", "pyarrow") if "digest" in report.get(name, {})}
+    assert len(digests) <= 1, digests
     path = Path(__file__).parent / "engines.json"
     saved = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(saved | {options.folder.name: report}, indent=1) + "\n")
+    groups = pq.read_metadata(files[0]).row_group(0).num_rows
+    path.write_text(json.dumps(saved | {f"row groups of {groups:,}": machine() | report}, indent=1) + "\n")
 
 
 def measure(engine: str, files: list[str]) -> dict[str, float | int | str]:

@@ -70,6 +70,11 @@ class CorpusOptions(Options):
     licences: dict[str, str] = option(dict, "of each subset, for the data card")
     umap_rows: int = option(20_000, "rows on the UMAP plot, at most", unit="rows", ge=50)
 
+    @property
+    def most_shingles(self) -> int:
+        """How many shingles may be compared at once: half of the memory, at 25 bytes each."""
+        return int(self.memory_gb * 20e6)
+
     def drawn(self, rows: int) -> int:
         """How many of the subsets' `rows` are drawn."""
         return self.sample_rows or round(self.sample_fraction * rows)

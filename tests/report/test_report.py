@@ -115,6 +115,15 @@ def write_corpus(folder: Path, points: int, rng: np.random.Generator) -> None:
             for c, words in enumerate(WORDS)
         ],
     )
+    row = {"row_id": 7, "template_name": "dolly_0", "input": "<script>alert(1)</script>", "output": "ya"}
+    bins = [{"above": above, "rows": rows} for above, rows in ((None, 371), (0.0, 11), (0.5, 2))]
+    write_json(
+        folder / "overlap.json",
+        {
+            **{"ngram": 8, "test_rows": 394, "too_short": 10, "mean_share": 0.0042, "rows_by_share": bins},
+            "most_alike": [{"share": 0.61, "test": row, "train": row}],
+        },
+    )
     angle = cluster * 2 * math.pi / len(WORDS) + rng.normal(0, 0.16, points)
     radius = 6 + (cluster % 3) * 1.5 + rng.normal(0, 0.7, points)
     columns = {
@@ -194,7 +203,19 @@ def test_page_loads_nothing(run):
 
 def test_numbers_appear(run):
     page = html.unescape(report(run)).replace("\N{NO-BREAK SPACE}", " ").replace("\N{MINUS SIGN}", "-")
-    for text in ("3.709", "-2.391", "+0.208", "22.5", "0.198", "0.52 %", "16,800 not drawn", "3 min 32 s", "413 MB"):
+    for text in (
+        "3.709",
+        "-2.391",
+        "+0.208",
+        "22.5",
+        "0.198",
+        "0.52 %",
+        "16,800 not drawn",
+        "over 50 %",
+        "371",
+        "3 min 32 s",
+        "413 MB",
+    ):
         assert text in page, text
     assert "Of 40,000 rows 1,000 were kept (2.5 %). Of the adapters, PiSSA has the lowest" in page
     assert "3.71 nats per token, 2.39 ± 0.08 under the base. It costs 0.21 ± 0.06 nats" in page

@@ -28,7 +28,13 @@ class Match:
     text: str
 
 
-def near_duplicates(table: pa.Table, template_text: TemplateText, keys: np.ndarray, threshold: float) -> np.ndarray:
+def near_duplicates(
+    table: pa.Table,
+    template_text: TemplateText,
+    keys: np.ndarray,
+    threshold: float,
+    most_shingles: int = similar.MOST_SHINGLES,
+) -> np.ndarray:
     """Of each row, the row of a lower key that it nearly repeats, or -1, [R].
 
     The source text of the inputs and the whole of the outputs must each be alike: the same text under another task is
@@ -37,15 +43,18 @@ def near_duplicates(table: pa.Table, template_text: TemplateText, keys: np.ndarr
     Args:
         keys: rank keys, [R].
         threshold: Jaccard similarity of 5-word shingles.
+        most_shingles: above so many, a sketch of them is compared.
     """
-    given = template_text.source(table, "input").whole()
-    answer = words.pieces(words.tokenize(words.normalise(table["output"])))
     tag = np.uint64(1)
-    (one, starts), (two, more) = words.shingles(given, SHINGLE), words.shingles(answer, SHINGLE)
-    fields = similar.join([similar.Sets(one & ~tag, starts), similar.Sets(two | tag, more)])
-    by_row = fields.take(np.arange(2 * table.num_rows).reshape(2, -1).T.ravel())
-    sets = similar.Sets(*words.distinct(by_row.hashes, by_row.offsets[::2]))
-    return similar.first_of_alike(sets, np.argsort(keys, kind="stable"), threshold)
+
+    def tagged(part: pa.Table) -> similar.Sets:
+        given = template_text.source(part, "input").whole()
+        answer = words.pieces(words.tokenize(words.normalise(part["output"])))
+        (one, starts), (two, more) = words.shingles(given, SHINGLE), words.shingles(answer, SHINGLE)
+        return _by_row([similar.Sets(one & ~tag, starts), similar.Sets(two | tag, more)])
+
+    sets = similar.sets_of(table, tagged)
+    return similar.first_of_alike(sets, np.argsort(keys, kind="stable"), threshold, most_shingles)
 
 
 def contaminated(table: pa.Table, template_text: TemplateText, files: Sequence[str], overlap: float) -> list[Match]:
@@ -58,8 +67,7 @@ def contaminated(table: pa.Table, template_text: TemplateText, files: Sequence[s
     for name in files:
         items = _items(name)
         benchmark = pa.table({"template_name": [name] * len(items), "input": items, "output": [""] * len(items)})
-        pieces = TemplateText.discover(benchmark).source(benchmark, "input")
-        sets = similar.Sets(*words.shingles(pieces.only(np.diff(pieces.starts) >= NGRAM), NGRAM))
+        sets = _ngrams(TemplateText.discover(benchmark).source(benchmark, "input"))
         pairs = similar.found_in(sets, rows)
         found += [
             Match(int(row), name, int(item), float(share), items[item])
@@ -71,12 +79,22 @@ def contaminated(table: pa.Table, template_text: TemplateText, files: Sequence[s
 
 def source_ngrams(table: pa.Table, template_text: TemplateText) -> similar.Sets:
     """The distinct 8-grams of each row's source text, of both fields; texts of fewer words have none."""
-    parts = []
-    for field in FIELDS:
-        pieces = template_text.source(table, field)
-        parts.append(similar.Sets(*words.shingles(pieces.only(np.diff(pieces.starts) >= NGRAM), NGRAM)))
-    both = similar.join(parts).take(np.arange(2 * table.num_rows).reshape(2, -1).T.ravel())
-    return similar.Sets(*words.distinct(both.hashes, both.offsets[::2]))
+
+    def ngrams(part: pa.Table) -> similar.Sets:
+        fields = (template_text.source(part, field) for field in FIELDS)
+        return _by_row([_ngrams(pieces) for pieces in fields])
+
+    return similar.sets_of(table, ngrams)
+
+
+def _ngrams(pieces: words.Pieces) -> similar.Sets:
+    return similar.Sets(*words.shingles(pieces.only(np.diff(pieces.starts) >= NGRAM), NGRAM))
+
+
+def _by_row(fields: Sequence[similar.Sets]) -> similar.Sets:
+    """The sets of both fields of each row as one."""
+    both = similar.interleave(fields)
+    return similar.Sets(*words.distinct(both.hashes, both.offsets[:: len(fields)]))
 
 
 def _items(name: str) -> list[str]:

@@ -60,7 +60,12 @@ def boilerplate(hashes: pa.Table) -> np.ndarray:
 
 
 def near_groups(
-    table: pa.Table, template_text: TemplateText, common: np.ndarray, groups: np.ndarray, containment: float
+    table: pa.Table,
+    template_text: TemplateText,
+    common: np.ndarray,
+    groups: np.ndarray,
+    containment: float,
+    most_shingles: int = similar.MOST_SHINGLES,
 ) -> tuple[np.ndarray, similar.Pairs]:
     """Groups of the rows at hand, joined where a text is in large part contained in another's.
 
@@ -68,13 +73,14 @@ def near_groups(
         common: hashes of boilerplate pieces.
         groups: exact ones, [R].
         containment: the share of the shorter text's shingles that the longer one holds, at which they are joined.
+        most_shingles: above so many, a sketch of them is compared.
 
     Returns:
         Groups, [R], and the pairs of rows that joined them.
     """
     sets, rows = _field_sets(table, template_text, common)
     _, labels = np.unique(groups, return_inverse=True)
-    pairs = similar.contained(sets, labels[rows], containment)
+    pairs = similar.contained(sets, labels[rows], containment, most_shingles)
     pairs = similar.Pairs(rows[pairs.left], rows[pairs.right], pairs.share)
     edges = np.concatenate([labels[pairs.left], labels]), np.concatenate([labels[pairs.right], labels])
     size = int(labels.max(initial=0)) + 1
@@ -89,14 +95,18 @@ def group_table(table: pa.Table) -> np.ndarray:
 
 def _field_sets(table: pa.Table, template_text: TemplateText, common: np.ndarray) -> tuple[similar.Sets, np.ndarray]:
     """Shingles of each field that has source text, and the row of each."""
-    parts = []
-    for field in FIELDS:
-        pieces = template_text.source(table, field)
-        telling = (pieces.characters >= SHORTEST) & ~np.isin(pieces.hashes(), common)
-        sets = similar.Sets(*words.shingles(pieces.only(telling), SHINGLE))
-        full = np.flatnonzero(sets.sizes)
-        parts.append((sets.take(full), full))
-    return similar.join([sets for sets, _ in parts]), np.concatenate([rows for _, rows in parts])
+
+    def fields(part: pa.Table) -> similar.Sets:
+        return similar.interleave([_telling_shingles(template_text.source(part, field), common) for field in FIELDS])
+
+    sets = similar.sets_of(table, fields)
+    full = np.flatnonzero(sets.sizes)
+    return sets.take(full), full // len(FIELDS)
+
+
+def _telling_shingles(pieces: words.Pieces, common: np.ndarray) -> similar.Sets:
+    telling = (pieces.characters >= SHORTEST) & ~np.isin(pieces.hashes(), common)
+    return similar.Sets(*words.shingles(pieces.only(telling), SHINGLE))
 
 
 def _flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:

@@ -94,8 +94,7 @@ def hold_out_of_the_rest(
     candidates = corpus.texts(corpus.candidates(options, free))
     count = candidates.num_rows
     table = pa.concat_tables([candidates, train.select(candidates.column_names)])
-    exact = table["group"].to_numpy()
-    groups, _ = near_groups(table, corpus.template_text, corpus.common, exact, options.containment)
+    groups = _near_groups(corpus, options, table)
     clear = ~np.isin(groups[:count], groups[count:])
     held_out = corpus.hold_out(candidates[ROW_ID].to_numpy()[clear], groups[:count][clear], options)
     for name, row_ids in held_out.items():
@@ -131,7 +130,7 @@ def _look_at(
     progress("reading the rows drawn", 0, None)
     table = corpus.texts(np.union1d(drawn, candidates))
     progress("joining texts that hold one another", 0, None)
-    groups, _ = near_groups(table, corpus.template_text, corpus.common, table["group"].to_numpy(), options.containment)
+    groups = _near_groups(corpus, options, table)
     rows = _Rows(_with_groups(table, groups))
     if options.languages:
         rows.drop("in another language", ~_spoken(options, table, progress))
@@ -145,7 +144,7 @@ def _look_at(
     pool = np.flatnonzero(rows.left)
     keys = corpus.keys[0][corpus.places(rows.row_ids[pool])]
     matched = np.full(len(rows.row_ids), -1)
-    found = near_duplicates(table.take(pool), corpus.template_text, keys, options.near_duplicate)
+    found = near_duplicates(table.take(pool), corpus.template_text, keys, options.near_duplicate, options.most_shingles)
     matched[pool] = np.where(found >= 0, rows.row_ids[pool][found], -1)
     rows.drop("near duplicate", matched >= 0, matched)
     return rows
@@ -210,6 +209,11 @@ def _mask(tables: dict[str, pa.Table]) -> tuple[dict[str, pa.Table], dict[str, i
             counts.update(found)
         masked[name] = table
     return masked, dict(counts)
+
+
+def _near_groups(corpus: Corpus, options: CorpusOptions, table: pa.Table) -> np.ndarray:
+    exact = table["group"].to_numpy()
+    return near_groups(table, corpus.template_text, corpus.common, exact, options.containment, options.most_shingles)[0]
 
 
 def _with_groups(table: pa.Table, groups: np.ndarray) -> pa.Table:

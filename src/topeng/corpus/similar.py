@@ -5,18 +5,20 @@ Bayardo et al., WWW 2007), so that few pairs are looked at and none is missed. W
 memory, all sets keep those whose hash is below one bound (FracMinHash, Irber et al., 2022), and shares are estimates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from topeng.corpus.words import compiled
 
 MOST_SHARED = 1_000
 """A shingle that more texts hold than this is no reason to compare them."""
 BUCKETS = 2**26
+CHUNK_ROWS = 20_000
 MOST_SHINGLES = 40_000_000
-"""Above this many, sets are sketched."""
+"""Above this many, sets are sketched: those of 40 M take 1 GB to compare."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,18 @@ class Pairs:
     left: np.ndarray
     right: np.ndarray
     share: np.ndarray
+
+
+def sets_of(table: pa.Table, function: Callable[[pa.Table], Sets]) -> Sets:
+    """The sets of a table's rows, made some rows at a time, as words take more memory than shingles."""
+    starts = range(0, max(1, table.num_rows), CHUNK_ROWS)
+    return join([function(table.slice(start, CHUNK_ROWS)) for start in starts])
+
+
+def interleave(parts: Sequence[Sets]) -> Sets:
+    """Of several sequences of sets, the first of each, the second of each, and so on."""
+    count = len(parts[0].sizes)
+    return join(parts).take(np.arange(len(parts) * count).reshape(-1, count).T.ravel())
 
 
 def join(parts: Sequence[Sets]) -> Sets:

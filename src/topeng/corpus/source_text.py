@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from xxhash import xxh3_128_digest
 
@@ -58,11 +59,15 @@ class TemplateText:
         codes = _codes(names, table["template_name"])
         return cls(names, {field: _common_ngrams(table[field], codes, len(names)) for field in FIELDS})
 
-    def source(self, table: pa.Table, field: str) -> words.Pieces:
-        """The source text of a field; all of it where the template is unknown."""
+    def source(self, table: pa.Table, field: str, text: words.Text | None = None) -> words.Pieces:
+        """The source text of a field; all of it where the template is unknown.
+
+        Args:
+            text: the field, where it was normalised before.
+        """
         known, offsets = self.known[field]
         codes = _codes(self.names, table["template_name"])
-        tokens = words.tokenize(words.normalise(table[field]))
+        tokens = words.tokenize(text or words.normalise(table[field]))
         return words.outside(tokens, codes, known, np.append(offsets, offsets[-1]))
 
     def save(self, path: Path) -> None:
@@ -77,10 +82,11 @@ class TemplateText:
 
 def hash_rows(table: pa.Table, template_text: TemplateText) -> pa.Table:
     """Of each row, the hash of its content and those of its source text, in the columns of `SCHEMA`."""
-    given, answer = (template_text.source(table, field) for field in FIELDS)
+    texts = [words.normalise(table[field]) for field in FIELDS]
+    given, answer = (template_text.source(table, *field) for field in zip(FIELDS, texts, strict=True))
     columns = [
         table[ROW_ID],
-        _content_hashes(*(words.normalise(table[field]) for field in FIELDS)),
+        _content_hashes(*texts),
         pa.array(given.row_hashes()),
         _long_pieces(given),
         _long_pieces(answer),
@@ -120,8 +126,6 @@ def _first_of_each(tokens: words.Tokens, codes: np.ndarray) -> np.ndarray:
 
 def _codes(names: Sequence[str], column: pa.ChunkedArray) -> np.ndarray:
     """The place of each row's template in `names`; of an unknown one, their number."""
-    import pyarrow.compute as pc
-
     found = pc.index_in(column, pa.array(names, pa.string()))
     return pc.fill_null(found, len(names)).to_numpy().astype(np.int64)
 

@@ -182,6 +182,12 @@ def _width_of_mark(data, index, stop):
 
 
 @compiled
+def _in_word(data, index, stop):
+    byte = data[index]
+    return ASCII_MARK[byte] == 0 if byte < 128 else _width_of_mark(data, index, stop) == 0
+
+
+@compiled
 def _tokenize(data, offsets):
     hashes = np.empty(len(data), np.uint64)
     kinds = np.empty(len(data), np.uint8)
@@ -195,13 +201,14 @@ def _tokenize(data, offsets):
                 index += 1
                 continue
             width = _width_of_mark(data, index, stop)
-            kind = WORD if width == 0 else BREAK if data[index] == LINE else MARK
             code, length, end = PRIME, 0, index + width
-            while index < end or (width == 0 and index < stop and _width_of_mark(data, index, stop) == 0):
-                code = (code ^ np.uint64(data[index])) * PRIME
-                length += data[index] & 0xC0 != 0x80  # not the second or third byte of a character
+            while index < end or (width == 0 and index < stop and _in_word(data, index, stop)):
+                byte = data[index]
+                code = (code ^ np.uint64(byte)) * PRIME
+                length += byte & 0xC0 != 0x80  # not the second or third byte of a character
                 index += 1
-            hashes[count], kinds[count], characters[count] = _mixed(code), kind, min(length, 65_535)
+            kinds[count] = WORD if width == 0 else BREAK if data[end - 1] == LINE else MARK
+            hashes[count], characters[count] = _mixed(code), min(length, 65_535)
             count += 1
         starts[row + 1] = count
     return hashes[:count].copy(), kinds[:count].copy(), characters[:count].copy(), starts

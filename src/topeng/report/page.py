@@ -60,6 +60,7 @@ def _context(run_dir: Path, answers: int) -> Record:
         "styles": {model["name"]: model for model in models},
         "loss": plots.loss_plot(logs),
         "funnel": funnel,
+        "overlap": _json(run_dir / "corpus" / "overlap.json"),
         "clusters": [_cluster(cluster) for cluster in _json(run_dir / "corpus" / "clusters.json")],
         "map": plots.cluster_map(_existing(run_dir / "corpus" / "umap.parquet")),
         "answers": _answers(run_dir, ["base", *methods], answers),
