@@ -197,8 +197,9 @@ def main() -> None:
     assert len(digests) <= 1, digests
     path = Path(__file__).parent / "engines.json"
     saved = json.loads(path.read_text()) if path.exists() else {}
-    groups = pq.read_metadata(files[0]).row_group(0).num_rows
-    path.write_text(json.dumps(saved | {f"row groups of {groups:,}": machine() | report}, indent=1) + "\n")
+    groups = f"row groups of {pq.read_metadata(files[0]).row_group(0).num_rows:,}"
+    saved[groups] = saved.get(groups, {}) | machine() | report
+    path.write_text(json.dumps(saved, indent=1) + "\n")
 
 
 def measure(engine: str, files: list[str]) -> dict[str, float | int | str]:

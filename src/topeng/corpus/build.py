@@ -47,6 +47,11 @@ def ingest_corpus(options: CorpusOptions, seed: int, work: Path, console: Consol
         CorpusError: the source cannot be read, or is not the one that the recipe pins.
     """
     files = options.files or [_synthetic(work / "synthetic.parquet", synthetic.write_target, options, seed)]
+    for name in options.files:
+        if "://" in name and "@" not in name and not options.digest:
+            console.print(
+                f"  {name} is not pinned: name a commit (…@COMMIT/**), or corpus.digest", style="yellow", soft_wrap=True
+            )
     with _progress(console) as progress:
         source = ingest(files, work / INGESTED, progress)
     _check_source(options, source)

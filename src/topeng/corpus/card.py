@@ -15,6 +15,7 @@ from topeng.run import digest, write_atomically
 
 MANIFEST = "corpus.json"
 TABLES = ("train", "validation", "test", "decisions")
+MATCHES_SHOWN = 20
 NOT_STATED = "not stated: `corpus.licences` of the recipe says nothing"
 
 
@@ -103,6 +104,10 @@ anywhere in train; on average {overlap["mean_share"]:.2%}, {overlap["too_short"]
 
 {_table(["share above", "rows"], _overlap_rows(overlap))}
 
+## Benchmarks
+
+{_contaminated(manifest)}
+
 ## Personal data
 
 {_masked(manifest)}
@@ -126,6 +131,18 @@ def _funnel_rows(funnel: Mapping[str, Any]) -> list[list[str]]:
 def _overlap_rows(overlap: Mapping[str, Any]) -> list[list[str]]:
     names = ["none" if entry["above"] is None else f"{entry['above']:.0%}" for entry in overlap["rows_by_share"]]
     return [[name, f"{entry['rows']:,}"] for name, entry in zip(names, overlap["rows_by_share"], strict=True)]
+
+
+def _contaminated(manifest: Mapping[str, Any]) -> str:
+    files, matches = manifest["options"]["benchmarks"], manifest["contaminated"]
+    if not files:
+        return "None was looked for."
+    rows = [[match["row"], match["file"], match["item"], f"{match['share']:.0%}", match["text"]] for match in matches]
+    table = _table(["row", "benchmark", "item", "8-grams held", "text"], rows[:MATCHES_SHOWN])
+    return (
+        f"{len({match['row'] for match in matches}):,} rows that hold text of {', '.join(files)} were dropped; all "
+        f"matches are in `corpus.json`.\n\n{table if rows else ''}"
+    )
 
 
 def _masked(manifest: Mapping[str, Any]) -> str:

@@ -73,9 +73,7 @@ def ingest(files: Sequence[str], folder: Path, progress: Progress = lambda *_: N
         raise CorpusError(f"no row is left of {', '.join(files)}: {dict(dropped) or 'the source is empty'}")
     digest = _hash_parts(folder, rows - dropped.total(), progress)
     source = {
-        "files": [
-            {"name": name, "rows": sum(part["subsets"].values())} for name, part in zip(names, parts, strict=True)
-        ],
+        "files": [{"name": part["file"], "rows": sum(part["subsets"].values())} for part in parts],
         "rows": rows,
         "subsets": dict(subsets.most_common()),
         "dropped": dict(dropped),
@@ -178,7 +176,8 @@ def _read_part(name: str, number: int, names: Sequence[str], folder: Path, progr
             read += table.num_rows
             progress(label, read, _rows_in(name))
     partial.replace(path)
-    part = {"file": name, "first_row_id": first, "subsets": subsets, "dropped": dropped}
+    shown = name if "://" in name else Path(name).name  # where it lies on this machine is nobody's business
+    part = {"file": shown, "first_row_id": first, "subsets": subsets, "dropped": dropped}
     write_atomically(known, json.dumps(part))
     return part
 
