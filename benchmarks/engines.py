@@ -46,13 +46,14 @@ def with_topeng(files: list[str]) -> pa.Table:
     daft.set_runner_native(num_threads=THREADS)
     folder = Path(files[0]).parent
     if ROW_ID not in pq.read_schema(files[0]).names:
-        return _fetch(files, _draw(*_strata(_daft_batches(files))))
+        ids, strata = _strata(_daft_batches(files))
+        return _fetch(files, _draw(ids, strata, sample.rank_keys(ids, SEED)))
     row_ids, (strata,), keys = sample.read_strata(folder, ["template_name"], SEED, SUBSETS)
     return take_rows(folder.parent, folder.name, _draw(row_ids, strata, keys))
 
 
-def _daft_batches(files: list[str]) -> Iterator[tuple[np.ndarray, pa.Array, np.ndarray]]:
-    """Of wanted rows: ordinal, template and rank key.
+def _daft_batches(files: list[str]) -> Iterator[tuple[np.ndarray, pa.Array]]:
+    """Of wanted rows: ordinal and template.
 
     Nothing may be filtered in Daft: it moves a filter below `monotonically_increasing_id`, and the ids are then those
     of what is left (0.7.26).
@@ -61,25 +62,25 @@ def _daft_batches(files: list[str]) -> Iterator[tuple[np.ndarray, pa.Array, np.n
     with daft.execution_config_ctx(scantask_max_parallel=1):
         for batch in daft.read_parquet(files).select("subset_name", "template_name").to_arrow_iter():
             kept = np.flatnonzero(pc.is_in(batch["subset_name"], pa.array(SUBSETS, batch["subset_name"].type)))
-            yield first + kept, batch["template_name"].take(pa.array(kept)), sample.rank_keys(first + kept, SEED)
+            yield first + kept, batch["template_name"].take(pa.array(kept))
             first += batch.num_rows
 
 
 def with_pyarrow(files: list[str]) -> pa.Table:
     """The oracle: the hash is xxh3-64 of the id's eight bytes, little endian, from python-xxhash."""
-    return _fetch(files, _draw(*_strata(_pyarrow_batches(files))), threads=1)
-
-
-def _pyarrow_batches(files: list[str]) -> Iterator[tuple[np.ndarray, pa.Array, np.ndarray]]:
     from xxhash import xxh3_64_intdigest
 
+    ids, strata = _strata(_pyarrow_batches(files))
+    keys = [xxh3_64_intdigest(row_id.tobytes(), seed=SEED) for row_id in ids.astype("<i8")]
+    return _fetch(files, _draw(ids, strata, np.array(keys, np.uint64)), threads=1)
+
+
+def _pyarrow_batches(files: list[str]) -> Iterator[tuple[np.ndarray, pa.Array]]:
     first = 0
     for name in files:
         for batch in pq.ParquetFile(name).iter_batches(columns=["subset_name", "template_name"]):
             kept = np.flatnonzero(pc.is_in(batch["subset_name"], pa.array(SUBSETS)))
-            ids = (first + kept).astype("<i8")
-            keys = [xxh3_64_intdigest(row_id.tobytes(), seed=SEED) for row_id in ids]
-            yield ids, batch["template_name"].take(pa.array(kept)), np.array(keys, np.uint64)
+            yield first + kept, batch["template_name"].take(pa.array(kept))
             first += batch.num_rows
 
 
@@ -130,16 +131,16 @@ def with_pandas(files: list[str]) -> pa.Table:
     return pa.Table.from_pandas(frame.iloc[_draw(ids, strata, pd.util.hash_array(ids))])
 
 
-def _strata(batches: Iterator[tuple[np.ndarray, pa.Array, np.ndarray]]) -> tuple[np.ndarray, Strata, np.ndarray]:
-    """Ids, strata and keys of all batches."""
+def _strata(batches: Iterator[tuple[np.ndarray, pa.Array]]) -> tuple[np.ndarray, Strata]:
+    """Ids and strata of all batches."""
     codes: dict[str, int] = {}
     columns: list[tuple[np.ndarray, ...]] = []
-    for ids, names, keys in batches:
+    for ids, names in batches:
         coded = names.dictionary_encode()
         lookup = np.array([codes.setdefault(name, len(codes)) for name in coded.dictionary.to_pylist()], np.int32)
-        columns.append((ids, lookup[coded.indices.to_numpy()], keys))
-    ids, strata, keys = (np.concatenate(column) for column in zip(*columns, strict=True))
-    return ids, Strata.of_codes(list(codes), strata), keys
+        columns.append((ids, lookup[coded.indices.to_numpy()]))
+    ids, strata = (np.concatenate(column) for column in zip(*columns, strict=True))
+    return ids, Strata.of_codes(list(codes), strata)
 
 
 def _draw(ids: np.ndarray, strata: Strata, keys: np.ndarray) -> np.ndarray:

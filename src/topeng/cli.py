@@ -206,6 +206,7 @@ def _quiet() -> None:
     """What libraries say of themselves is not what a user asked for."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
+    os.environ.setdefault("DAFT_SHOW_QUERY_ID", "0")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     warnings.filterwarnings("ignore", module=r"umap|numba|sklearn|peft|transformers|sentence_transformers")
     from transformers.utils import logging

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
+from rich.progress import TaskID
 
 from topeng.corpus import cluster, sample, synthetic
 from topeng.corpus.card import write_card
@@ -210,10 +211,15 @@ def _select(pool: pa.Table, labels: np.ndarray, shares: Mapping[str, int], seed:
 def _progress(console: Console) -> Iterator[Progress]:
     """One line for what is being done, with the rows that are left where their number is known."""
     with progress_bar(console) as bar:
-        task = bar.add_task("", total=None)
+        tasks: dict[str, TaskID] = {}
 
         def show(label: str, done: int, total: int | None) -> None:
-            bar.update(task, description=label, completed=done, total=total)
+            if label not in tasks:
+                for other in tasks.values():
+                    bar.remove_task(other)
+                tasks.clear()
+                tasks[label] = bar.add_task(label, total=total)
+            bar.update(tasks[label], completed=done)
 
         yield show
 

@@ -155,9 +155,9 @@ def _spoken(options: CorpusOptions, table: pa.Table, progress: Progress) -> np.n
     told = np.zeros(table.num_rows, bool)
     for start in range(0, table.num_rows, LANGUAGE_ROWS):
         inputs, outputs = (table[field].slice(start, LANGUAGE_ROWS).to_pylist() for field in FIELDS)
+        progress("identifying languages", start, table.num_rows)
         _, probability = language.identify_rows(inputs, outputs, options.languages)
         told[start : start + LANGUAGE_ROWS] = probability >= options.language_threshold
-        progress("identifying languages", start, table.num_rows)
     return told
 
 
