@@ -32,6 +32,16 @@ def tokenizer():
 
 @pytest.fixture
 def model():
+    return random_model()
+
+
+@pytest.fixture(scope="session")
+def shared_model():
+    """For tests that change nothing about it."""
+    return random_model()
+
+
+def random_model():
     """Random weights large enough that predictions differ."""
     from topeng.adapt.tiny import new_model, tiny_config
     from topeng.recipe import TinyOptions

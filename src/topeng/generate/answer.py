@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from topeng.generate.decode import generate_ids, pad_left
+from topeng.generate.canvas import pad_left
+from topeng.generate.decode import generate_ids
 from topeng.generate.settings import Settings
 from topeng.text.chat import decode_answer, encode_prompt
 
@@ -34,7 +35,7 @@ def answer_all(
         count = max(1, batch_tokens // (len(prompts[order[0]]) + settings.max_new_tokens))
         now, order = order[:count], order[count:]
         input_ids, attention_mask = pad_left([prompts[index] for index in now], model.config.eos_token_id)
-        canvas = generate_ids(model, input_ids, attention_mask, settings)
+        canvas = generate_ids(model, input_ids, attention_mask, settings, now)
         for index, ids in zip(now, canvas[:, input_ids.shape[1] :].tolist(), strict=True):
             answers[index] = decode_answer(tokenizer, ids)
         progress(len(now))
