@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 
 from topeng.errors import GenerationError
 from topeng.generate import Settings, generate_ids
-from topeng.generate.answer import answer_all
 from topeng.generate.canvas import blank_canvas, infilling_canvas, pad_left
 from topeng.generate.decode import denoise
 from topeng.generate.policies import POLICIES
@@ -74,8 +73,9 @@ def test_every_step_commits_in_every_open_row_and_nothing_changes_after(shared_m
 
 
 @hypothesis_settings(max_examples=30, deadline=None, derandomize=True)
-@given(settings=any_settings(), prompts=prompts, temperature=st.sampled_from([0.0, 0.7]))
+@given(settings=any_settings(), prompts=prompts.filter(all), temperature=st.sampled_from([0.0, 0.7]))
 def test_a_row_alone_has_the_tokens_that_it_has_in_a_ragged_batch(shared_model, settings, prompts, temperature):
+    """Not so without a prompt: masks alone have equal logits at all places, and rounding orders them."""
     settings = replace(settings, temperature=temperature)
     together, _ = decoded(shared_model, prompts, settings)
     for row in {0, len(prompts) - 1}:
@@ -229,11 +229,3 @@ def test_wrong_canvases_are_refused(make, message):
 def test_a_prompt_beyond_the_context_is_refused(model):
     with pytest.raises(GenerationError, match="exceed the model's context of 256"):
         generate_ids(model, torch.zeros(1, 200, dtype=torch.long), None, Settings(max_new_tokens=64))
-
-
-def test_answers_come_back_in_order(model, tokenizer):
-    settings = Settings(max_new_tokens=8, steps=4, block_length=8)
-    questions = ["Apa?", "Di mana kucing itu tidur, di kursi kayu atau di lantai?", "Ya?"]
-    together = answer_all(model, tokenizer, questions, settings, max_length=64)
-    alone = [answer_all(model, tokenizer, [question], settings, max_length=64)[0] for question in questions]
-    assert together == alone
