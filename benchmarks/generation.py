@@ -2,7 +2,8 @@
 
     python benchmarks/generation.py                                       # a forward pass, random weights
     python benchmarks/generation.py --presets NAME --model M --rows R     # R: .parquet or .jsonl, `input` and `output`
-    python benchmarks/generation.py --curve NAME --model M --rows R
+    python benchmarks/generation.py --curve NAME --model M --rows R       # thresholds
+    python benchmarks/generation.py --caches NAME --model M --rows R      # how far caches and windows drift
     python benchmarks/generation.py --draw docs/generation-curve.svg      # what --curve has measured
 
 Variants run in one process, in turn, group by group of prompts; figures are medians over groups. Every group is written
@@ -16,7 +17,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,8 @@ SMALL |= {"mask_token_id": 2, "eos_token_id": 1, "pad_token_id": 1}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--presets", metavar="NAME", help="measure the presets; NAME is kept with the figures")
-    parser.add_argument("--curve", metavar="NAME", help="measure thresholds and caches")
+    for kind in VARIANTS:
+        parser.add_argument(f"--{kind}", metavar="NAME", help="NAME is kept with the figures")
     parser.add_argument("--draw", type=Path, metavar="SVG", help="draw what --curve has measured")
     parser.add_argument("--forward", action="store_true", help="measure a forward pass (so without any of these)")
     parser.add_argument("--model", help="a checkpoint folder")
@@ -51,27 +52,44 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--group", type=int, default=16, help="prompts that each variant answers in its turn")
     options = parser.parse_args()
-    if options.presets:
-        variants = {name: Settings(max_new_tokens=options.new_tokens, **changes) for name, changes in PRESETS.items()}
-        measure(f"presets {options.presets}", variants, options)
-        summarise(f"presets {options.presets}", options)
-    elif options.curve:
-        measure(f"curve {options.curve}", curve_variants(options.new_tokens), options)
-        summarise(f"curve {options.curve}", options)
-    elif options.draw:
+    asked = [(kind, name) for kind in VARIANTS if (name := getattr(options, kind))]
+    for kind, name in asked:
+        measure(f"{kind} {name}", VARIANTS[kind](options.new_tokens), options)
+        summarise(f"{kind} {name}", options)
+    if options.draw:
         draw(options.draw)
-    else:
+    elif not asked:
         forward_passes()
 
 
+def preset_variants(new_tokens: int) -> dict[str, Settings]:
+    return {name: Settings(max_new_tokens=new_tokens, **changes) for name, changes in PRESETS.items()}
+
+
 def curve_variants(new_tokens: int) -> dict[str, Settings]:
-    """Thresholds, with no cache and as in the preset `fast`; and the other policies."""
-    variants = {"reference": Settings(max_new_tokens=new_tokens, **PRESETS["reference"])}
-    for name in ("quality", "fast"):
-        for threshold in THRESHOLDS:
-            changes = PRESETS[name] | {"threshold": threshold}
-            variants[f"{name} {threshold}"] = Settings(max_new_tokens=new_tokens, **changes)
-    return variants
+    presets = preset_variants(new_tokens)
+    thresholds = {
+        f"{name} {threshold}": replace(presets[name], threshold=threshold)
+        for name in ("quality", "fast")
+        for threshold in THRESHOLDS
+    }
+    return {"reference": presets["reference"]} | thresholds
+
+
+def cache_variants(new_tokens: int) -> dict[str, Settings]:
+    reference = preset_variants(new_tokens)["reference"]
+    changes: dict[str, dict[str, Any]] = {
+        "prefix": {"cache": "prefix"},
+        "prefix, every 8": {"cache": "prefix", "refresh_interval": 8},
+        "dual": {"cache": "dual"},
+        "dual, every 8": {"cache": "dual", "refresh_interval": 8},
+        "window 32": {"window": 32},
+        "window 0": {"window": 0},
+    }
+    return {"reference": reference} | {name: replace(reference, **change) for name, change in changes.items()}
+
+
+VARIANTS = {"presets": preset_variants, "curve": curve_variants, "caches": cache_variants}
 
 
 def measure(name: str, variants: dict[str, Settings], options: argparse.Namespace) -> None:

@@ -41,7 +41,7 @@ class Chat:
         while True:
             try:
                 line = self.console.input("[bold]> [/bold]" if self.console.is_terminal else "").strip()
-            except EOFError:
+            except (EOFError, KeyboardInterrupt):
                 return
             if line == "/exit":
                 return

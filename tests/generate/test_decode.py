@@ -226,6 +226,12 @@ def test_wrong_canvases_are_refused(make, message):
         make()
 
 
+@pytest.mark.parametrize("token", [-1, 400])
+def test_only_tokens_can_be_suppressed(model, token):
+    with pytest.raises(GenerationError, match=f"suppressed_tokens has {token}, which is no token"):
+        generate_ids(model, torch.tensor([[0]]), None, Settings(suppressed_tokens=[token]))
+
+
 def test_a_prompt_beyond_the_context_is_refused(model):
     with pytest.raises(GenerationError, match="exceed the model's context of 256"):
         generate_ids(model, torch.zeros(1, 200, dtype=torch.long), None, Settings(max_new_tokens=64))

@@ -18,7 +18,8 @@ def test_answers_are_written_whole_with_a_page(checkpoint, adapters, tmp_path, c
     (tmp_path / "prompts.txt").write_text("Apa?\nSiapa <b>kamu</b>?\n")
     out, page = tmp_path / "out" / "answers.jsonl", tmp_path / "page.html"
     command = ["generate", str(checkpoint), "Di mana?", "--file", str(tmp_path / "prompts.txt"), *OPTIONS]
-    assert main([*command, "--out", str(out), "--html", str(page), "--adapter", str(adapters / "one")]) == 0
+    command += ["--preset", "fast", "--adapter", str(adapters / "one")]
+    assert main([*command, "--out", str(out), "--html", str(page)]) == 0
     records = lines(out)
     assert [record["prompt"] for record in records] == ["Di mana?", "Apa?", "Siapa <b>kamu</b>?"]
     assert {"answer", "token_ids", "forward_passes", "tokens_per_forward_pass", "seconds"} <= records[0].keys()

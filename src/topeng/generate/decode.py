@@ -30,14 +30,10 @@ def denoise(model: Any, canvas: Canvas, settings: Settings, row_ids: Sequence[in
         row_ids: an identity of each row, from which its noise is made; its place in the batch without it.
 
     Raises:
-        GenerationError: the canvas exceeds the model's context.
+        GenerationError: the canvas exceeds the model's context, or a suppressed token its vocabulary.
     """
-    length, context = canvas.tokens.shape[1], model.config.max_position_embeddings
-    if length > context:
-        raise GenerationError(
-            f"a prompt of {canvas.prompt_length} tokens and {length - canvas.prompt_length} new ones exceed the "
-            f"model's context of {context}: shorten one of them"
-        )
+    _check(model, canvas, settings)
+    length = canvas.tokens.shape[1]
     ids = list(range(len(canvas.tokens)) if row_ids is None else row_ids)
     for start in range(canvas.prompt_length, length, settings.block_length):
         yield from _denoise_block(
@@ -72,6 +68,20 @@ def generate_ids(
     for _ in denoise(model, canvas, settings, row_ids):
         pass
     return _end_tokens_only_after_the_end(model, canvas) if settings.stop_at_end else canvas.tokens
+
+
+def _check(model: Any, canvas: Canvas, settings: Settings) -> None:
+    length, context = canvas.tokens.shape[1], model.config.max_position_embeddings
+    if length > context:
+        raise GenerationError(
+            f"a prompt of {canvas.prompt_length} tokens and {length - canvas.prompt_length} new ones exceed the "
+            f"model's context of {context}: shorten one of them"
+        )
+    for token in settings.suppressed_tokens:
+        if not 0 <= token < model.config.vocab_size:
+            raise GenerationError(
+                f"suppressed_tokens has {token}, which is no token: they go from 0 to {model.config.vocab_size - 1}"
+            )
 
 
 def _denoise_block(

@@ -24,8 +24,12 @@ class Settings(Options):
     )
     block_length: int = option(32, "blocks are decoded from left to right", unit="tokens", source=SAMPLER, ge=1)
     temperature: float = option(0.0, "of the Gumbel noise on the logits; 0 is greedy", source=SAMPLER, ge=0)
-    top_p: float = option(1.0, "noise chooses among the likeliest tokens of this mass", source="1904.09751", gt=0, le=1)
-    repetition_penalty: float = option(1.0, "on what the answer has already; 1 is none", source="1909.05858", ge=1)
+    top_p: float = option(
+        1.0, "noise chooses among the likeliest tokens of this mass", source="arXiv 1904.09751", gt=0, le=1
+    )
+    repetition_penalty: float = option(
+        1.0, "on what the answer has already; 1 is none", source="arXiv 1909.05858", ge=1
+    )
     suppressed_tokens: list[int] = option(list, "ids that are never committed")
     min_new_tokens: int = option(0, "no end token before", unit="tokens", ge=0)
     cfg_scale: float = option(0.0, "classifier-free guidance; 0 is none", source=SAMPLER, ge=0)
