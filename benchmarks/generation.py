@@ -34,7 +34,7 @@ from topeng.models import LLaDAConfig, LLaDAModelLM
 
 HERE = Path(__file__).parent
 KEPT = HERE / "generation.jsonl"
-THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.9)
+THRESHOLDS = (0.05, 0.1, 0.12, 0.15, 0.2, 0.3, 0.9)
 SMALL = {"d_model": 256, "mlp_hidden_size": 704, "n_layers": 4, "n_heads": 4, "vocab_size": 8192}
 SMALL |= {"mask_token_id": 2, "eos_token_id": 1, "pad_token_id": 1}
 
