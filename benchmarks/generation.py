@@ -35,6 +35,7 @@ from topeng.models import LLaDAConfig, LLaDAModelLM
 HERE = Path(__file__).parent
 KEPT = HERE / "generation.jsonl"
 THRESHOLDS = (0.05, 0.1, 0.12, 0.15, 0.2, 0.3, 0.9)
+SPEEDUPS = (1, 2, 4, 8, 16)
 SMALL = {"d_model": 256, "mlp_hidden_size": 704, "n_layers": 4, "n_heads": 4, "vocab_size": 8192}
 SMALL |= {"mask_token_id": 2, "eos_token_id": 1, "pad_token_id": 1}
 
@@ -192,6 +193,7 @@ def draw(path: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
+    matplotlib.rcParams["svg.fonttype"], matplotlib.rcParams["svg.hashsalt"] = "none", "topeng"
     from matplotlib import pyplot
 
     measured = json.loads((HERE / "generation.json").read_text())
@@ -206,6 +208,9 @@ def draw(path: Path) -> None:
             axis.errorbar(x, y, errors, marker=marker, markersize=4, linewidth=1, capsize=2, label=preset)
             for name, place in zip(points, zip(x, y, strict=True), strict=True):
                 axis.annotate(name.split()[1], place, textcoords="offset points", xytext=(3, 4), fontsize=7)
+        axis.set_xscale("log")
+        axis.set_xticks(SPEEDUPS, SPEEDUPS)
+        axis.minorticks_off()
         axis.axhline(0, color="grey", linewidth=0.6)
         axis.set(
             title=key.removeprefix("curve "), xlabel="tokens a second, reference = 1", ylabel="chrF++ less reference"
