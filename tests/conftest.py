@@ -36,6 +36,44 @@ def tokenizer():
 
 @pytest.fixture
 def model():
+    return random_model()
+
+
+@pytest.fixture(scope="session")
+def shared_model():
+    """For tests that change nothing about it."""
+    return random_model()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory, tokenizer) -> Path:
+    """The tiny model in a folder, with its tokenizer."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    random_model().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def adapters(tmp_path_factory, shared_model) -> Path:
+    """Adapters `one` and `two` of that checkpoint, and `other` of a wider one."""
+    import copy
+
+    import peft
+
+    from topeng.adapt.tiny import new_model, tiny_config
+    from topeng.recipe import TinyOptions
+
+    folder = tmp_path_factory.mktemp("adapters")
+    wider = new_model(tiny_config(TinyOptions(hidden_size=48), context=64), seed=0)
+    for seed, (name, model) in enumerate({"one": shared_model, "two": shared_model, "other": wider}.items()):
+        config = peft.LoraConfig(r=2, lora_alpha=64, target_modules=["q_proj", "up_proj"], init_lora_weights=False)
+        torch.manual_seed(seed)
+        peft.get_peft_model(copy.deepcopy(model), config).save_pretrained(str(folder / name))
+    return folder
+
+
+def random_model():
     """Random weights large enough that predictions differ."""
     from topeng.adapt.tiny import new_model, tiny_config
     from topeng.recipe import TinyOptions

@@ -7,10 +7,13 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from topeng import __version__
-from topeng.errors import RecipeError, TopengError
+from topeng.errors import GenerationError, RecipeError, TopengError
+
+if TYPE_CHECKING:
+    from topeng.generate import Settings
 
 STAGE_COMMANDS = {  # command -> the last stage it does, by the start of its name
     "run": ("report", "all stages of a recipe"),
@@ -57,8 +60,18 @@ def _parser() -> argparse.ArgumentParser:
 
     generate = _command(commands, "generate", "answer prompts", _generate)
     generate.add_argument("model", help="a checkpoint folder or a model id")
-    generate.add_argument("prompt", nargs="+", help="one or more prompts")
-    generate.add_argument("--adapter", help="an adapter folder")
+    generate.add_argument("prompt", nargs="*", help="prompts")
+    generate.add_argument(
+        "--file", type=Path, metavar="F", help="prompts: lines of text, or .jsonl or .parquet with `input`"
+    )
+    generate.add_argument("--out", type=Path, metavar="F", help="write JSON Lines; a stopped command goes on there")
+    generate.add_argument("--html", type=Path, metavar="F", help="write a page that shows how the answers came to be")
+    generate.add_argument("--template", help="of every answer, with gaps: 'Namanya {4}.' has one of four tokens")
+    _add_decoding_options(generate)
+
+    chat = _command(commands, "chat", "talk with a model and watch it answer", _chat)
+    chat.add_argument("model", help="a checkpoint folder or a model id")
+    _add_decoding_options(chat)
 
     export = _command(commands, "export", "merge an adapter into its base, in the official layout", _export)
     export.add_argument("model", help="the base: a checkpoint folder or a model id")
@@ -79,6 +92,12 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--run-dir", metavar="DIR", help="the run folder (runs/NAME of the recipe without it)")
     command.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     command.epilog = "Any option can be overridden: --adapter.rank 32. `topeng options` lists them."
+
+
+def _add_decoding_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--adapter", help="an adapter folder")
+    command.add_argument("--preset", default="quality", help="reference, quality or fast (%(default)s)")
+    command.epilog = "Any setting can be overridden: --max_new_tokens 64. `topeng options` lists them (generate.…)."
 
 
 def _run(known: argparse.Namespace, rest: list[str]) -> int:
@@ -143,20 +162,55 @@ def _print_comparison(folder: Path, console: Any) -> None:
 
 
 def _generate(known: argparse.Namespace, rest: list[str]) -> int:
-    from topeng import load
-    from topeng import recipe as recipes
-    from topeng.generate.answer import answer_all
+    settings = decoding_settings(known.preset, parse_overrides(rest))
+    from topeng.text.rows import read_prompts
 
-    values: dict = {}
-    for name, value in parse_overrides(rest).items():
-        recipes.set_option(values, f"generate.{name}", value)
-    settings = recipes.parse(values).generate
+    prompts = [*known.prompt, *(read_prompts(known.file) if known.file else [])]
+    if not prompts:
+        raise GenerationError("there is no prompt: give one, or a file of them (--file F)")
     _quiet()
-    model, tokenizer = load(known.model, known.adapter)
-    room = model.config.max_position_embeddings - settings.max_new_tokens
-    for answer in answer_all(model, tokenizer, known.prompt, settings, max_length=room):
-        print(answer)
+    from rich.console import Console
+
+    from topeng.generate.job import answer_prompts
+
+    source = {"model": known.model, "adapter": known.adapter, "template": known.template}
+    records, tokenizer = answer_prompts(prompts, settings, source, known.out, Console(stderr=True))
+    if known.html:
+        from topeng.generate.animation import write_animation
+
+        write_animation(known.html, records, tokenizer, f"Answers of {Path(known.model).name}")
+    if not known.out:
+        for record in records:
+            print(record["answer"])
+    for path in filter(None, (known.out, known.html)):
+        print(f"written: {path}")
     return 0
+
+
+def _chat(known: argparse.Namespace, rest: list[str]) -> int:
+    settings = decoding_settings(known.preset, parse_overrides(rest))
+    _quiet()
+    from topeng.chat import Chat
+
+    Chat(known.model, known.adapter, settings).talk()
+    return 0
+
+
+def decoding_settings(preset: str, overrides: dict[str, str]) -> "Settings":
+    """A preset with overrides.
+
+    Raises:
+        RecipeError: the preset or a setting is unknown, or a value breaks a rule.
+    """
+    from topeng import recipe as recipes
+    from topeng.generate.settings import PRESETS
+
+    if preset not in PRESETS:
+        raise RecipeError(f"--preset = {preset!r} must be one of {', '.join(PRESETS)}")
+    values: dict[str, Any] = {"generate": dict(PRESETS[preset])}
+    for name, value in overrides.items():
+        recipes.set_option(values, f"generate.{name}", value)
+    return recipes.parse(values).generate
 
 
 def _export(known: argparse.Namespace, rest: list[str]) -> int:

@@ -15,6 +15,7 @@ class Use(IntEnum):
     TRAINING = 0
     LIKELIHOOD = 1
     DECODING = 2
+    COMMITTING = 3
 
 
 def row_generator(use: Use, seed: int, step: int, row: int) -> np.random.Generator:

@@ -1,11 +1,47 @@
 """Questions in, answers out: the chat format and the decoding loop put together."""
 
-from collections.abc import Callable, Sequence
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from topeng.generate.decode import generate_ids, pad_left
+import torch
+
+from topeng.errors import GenerationError
+from topeng.generate.canvas import Canvas, blank_canvas, infilling_canvas, pad_left
+from topeng.generate.decode import denoise, end_tokens
 from topeng.generate.settings import Settings
-from topeng.text.chat import decode_answer, encode_prompt
+from topeng.text.chat import decode_answer, encode_prompt, encode_text, special_tokens
+
+GAP = re.compile(r"\{(\d+)\}")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer, and how it came to be.
+
+    Attributes:
+        index: place of its prompt among those that were asked.
+        token_ids: up to its first end token.
+        committed_at: the forward pass, from 1, that committed each token; 0 where a template gave it.
+        confidence: the probability of each token then.
+        forward_passes: that it took part in.
+        seconds: until it was done, its batch being decoded together.
+    """
+
+    index: int
+    prompt: str
+    answer: str
+    token_ids: list[int]
+    committed_at: list[int]
+    confidence: list[float]
+    forward_passes: int
+    seconds: float
+
+    @property
+    def tokens_per_forward_pass(self) -> float:
+        return len(self.token_ids) / max(1, self.forward_passes)
 
 
 def answer_all(
@@ -13,29 +49,118 @@ def answer_all(
     tokenizer: Any,
     questions: Sequence[str],
     settings: Settings,
-    max_length: int,
+    max_length: int | None = None,
     batch_tokens: int = 8192,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[str]:
-    """The answer to each question, in order.
+    """The text of the answer to each question, in order; `answers` says how each came to be."""
+    texts = [""] * len(questions)
+    for answer in answers(model, tokenizer, questions, settings, max_length, batch_tokens):
+        texts[answer.index] = answer.answer
+        progress(1)
+    return texts
+
+
+def answers(
+    model: Any,
+    tokenizer: Any,
+    questions: Sequence[str],
+    settings: Settings,
+    max_length: int | None = None,
+    batch_tokens: int = 8192,
+    template: str | None = None,
+    skip: Sequence[int] = (),
+) -> Iterator[Answer]:
+    """The answer to each question, batch by batch, the longest questions first.
+
+    An answer depends on its question's place, not on its batch: the place seeds its noise.
 
     Args:
-        max_length: of a prompt; longer questions are cut at their end.
+        max_length: of a prompt; longer questions are cut at their end. None: too long a prompt is an error.
         batch_tokens: of one forward pass; questions of like length share it.
-        progress: told how many questions were answered.
+        template: of every answer, with gaps such as `{5}` for five tokens; without it an answer is all gap.
+        skip: places of questions that are not asked.
+
+    Raises:
+        GenerationError: a prompt and its answer exceed the model's context, or the template has no gap.
     """
+    given = None if template is None else encode_template(tokenizer, template, model.config.mask_token_id)
+    if given is not None:
+        ends = [*settings.suppressed_tokens, *end_tokens(model).tolist()]
+        settings = replace(settings, suppressed_tokens=ends, stop_at_end=False)
     prompts = [
         encode_prompt(tokenizer, [{"role": "user", "content": question}], max_tokens=max_length)
         for question in questions
     ]
-    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-    answers = [""] * len(prompts)
+    order = sorted(set(range(len(prompts))) - set(skip), key=lambda index: -len(prompts[index]))
+    new_tokens = settings.max_new_tokens if given is None else len(given)
     while order:
-        count = max(1, batch_tokens // (len(prompts[order[0]]) + settings.max_new_tokens))
+        count = max(1, batch_tokens // (len(prompts[order[0]]) + new_tokens))
         now, order = order[:count], order[count:]
-        input_ids, attention_mask = pad_left([prompts[index] for index in now], model.config.eos_token_id)
-        canvas = generate_ids(model, input_ids, attention_mask, settings)
-        for index, ids in zip(now, canvas[:, input_ids.shape[1] :].tolist(), strict=True):
-            answers[index] = decode_answer(tokenizer, ids)
-        progress(len(now))
-    return answers
+        canvas = prompt_canvas(model, [prompts[index] for index in now], settings, given)
+        seconds = _decode(model, canvas, settings, now)
+        for row, index in enumerate(now):
+            yield _answer(model, tokenizer, canvas, row, index, questions[index], seconds[row])
+
+
+def encode_template(tokenizer: Any, template: str, mask_token_id: int) -> list[int]:
+    """An answer with gaps as tokens: `{5}` stands for five masks; the end of turn follows.
+
+    Raises:
+        GenerationError: it has no gap.
+    """
+    pieces = GAP.split(template)
+    if len(pieces) == 1:
+        raise GenerationError(f"the template {template!r} has no gap: write {{5}} for a gap of five tokens")
+    text = [encode_text(tokenizer, piece) for piece in pieces[::2]]
+    gaps = [[mask_token_id] * int(length) for length in pieces[1::2]]
+    ids = [token for pair in zip(text, [*gaps, []], strict=True) for piece in pair for token in piece]
+    return [*ids, special_tokens(tokenizer).eot]
+
+
+def prompt_canvas(
+    model: Any, prompts: Sequence[Sequence[int]], settings: Settings, given: list[int] | None = None
+) -> Canvas:
+    """A canvas on the model's device.
+
+    Args:
+        prompts: token ids, of any length.
+        given: an answer with gaps; all gap without it.
+    """
+    device, mask_token_id = next(model.parameters()).device, model.config.mask_token_id
+    input_ids, attention_mask = (tensor.to(device) for tensor in pad_left(prompts, model.config.eos_token_id))
+    if given is None:
+        return blank_canvas(input_ids, attention_mask, settings.max_new_tokens, mask_token_id)
+    answer = torch.tensor([given] * len(prompts), device=device)
+    return infilling_canvas(
+        torch.cat([input_ids, answer], dim=1),
+        torch.cat([attention_mask, torch.ones_like(answer)], dim=1),
+        input_ids.shape[1],
+        mask_token_id,
+    )
+
+
+def _decode(model: Any, canvas: Canvas, settings: Settings, row_ids: list[int]) -> list[float]:
+    """Fills a canvas; the seconds after which each row was done."""
+    started, seconds = time.perf_counter(), torch.zeros(len(canvas.tokens), dtype=torch.float64)
+    open_rows = canvas.masked.any(dim=1).cpu()
+    for _ in denoise(model, canvas, settings, row_ids):
+        seconds[open_rows] = time.perf_counter() - started
+        open_rows = canvas.masked.any(dim=1).cpu()
+    return seconds.tolist()
+
+
+def _answer(model: Any, tokenizer: Any, canvas: Canvas, row: int, index: int, question: str, seconds: float) -> Answer:
+    start = canvas.prompt_length
+    ids, ends = canvas.tokens[row, start:].tolist(), set(end_tokens(model).tolist())
+    length = next((place for place, token in enumerate(ids) if token in ends), len(ids))
+    return Answer(
+        index=index,
+        prompt=question,
+        answer=decode_answer(tokenizer, ids),
+        token_ids=ids[:length],
+        committed_at=canvas.committed_at[row, start:][:length].tolist(),
+        confidence=[round(value, 4) for value in canvas.confidence[row, start:][:length].tolist()],
+        forward_passes=int(canvas.passes[row]),
+        seconds=round(seconds, 4),
+    )

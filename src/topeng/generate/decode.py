@@ -1,170 +1,165 @@
-"""The one decoding loop: a canvas of masks after the prompt, committed block by block.
+"""The one decoding loop: a canvas, committed block by block, from left to right.
 
-Shapes: B rows, P prompt positions, T = P + max_new_tokens, S positions of a block, V vocabulary.
+Shapes: B rows, of which R are still open; P prompt positions, T positions, S positions of a block, V vocabulary.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from topeng.diffusion.noise import Use, row_generator
 from topeng.errors import GenerationError
+from topeng.generate.cache import BlockCache
+from topeng.generate.canvas import Canvas, blank_canvas
+from topeng.generate.policies import Prediction, choose
+from topeng.generate.sampling import draw, guide, penalise_repetition
 from topeng.generate.settings import Settings
 
 
-@dataclass
-class Canvas:
-    """What a generation has so far.
+@torch.no_grad()
+def denoise(model: Any, canvas: Canvas, settings: Settings, row_ids: Sequence[int] | None = None) -> Iterator[Canvas]:
+    """Fills a canvas in place, and yields it after each forward pass.
 
-    Attributes:
-        tokens: [B, T], the prompt (padded on the left) and its answer; masks where nothing is committed.
-        attention_mask: [B, T].
-        prompt_length: P.
-        forward_passes: of the model, so far.
-    """
+    A step predicts the masked positions of the current block and commits those that the policy chooses. What is
+    committed stays. A row whose block is full sits out until the next; one that is done leaves.
 
-    tokens: Tensor
-    attention_mask: Tensor
-    prompt_length: int
-    forward_passes: int = 0
-
-
-def blank_canvas(input_ids: Tensor, attention_mask: Tensor, new_tokens: int, mask_token_id: int) -> Canvas:
-    """A canvas of `new_tokens` masks after each prompt.
+    Args:
+        model: `logits` aligned with the input; `config.mask_token_id` is its mask.
+        row_ids: an identity of each row, from which its noise is made; its place in the batch without it.
 
     Raises:
-        GenerationError: a mask token stands in a prompt.
+        GenerationError: the canvas exceeds the model's context, or a suppressed token its vocabulary.
     """
-    if (input_ids == mask_token_id).any():
-        raise GenerationError(f"the prompt holds the mask token ({mask_token_id}): only the answer may be masked")
-    answer = torch.full((len(input_ids), new_tokens), mask_token_id, device=input_ids.device)
-    return Canvas(
-        torch.cat([input_ids, answer], dim=1),
-        torch.cat([attention_mask, torch.ones_like(answer)], dim=1).to(attention_mask.dtype),
-        input_ids.shape[1],
-    )
+    _check(model, canvas, settings)
+    length = canvas.tokens.shape[1]
+    ids = list(range(len(canvas.tokens)) if row_ids is None else row_ids)
+    for start in range(canvas.prompt_length, length, settings.block_length):
+        yield from _denoise_block(
+            model, canvas, slice(start, min(start + settings.block_length, length)), settings, ids
+        )
 
 
-@torch.no_grad()
-def denoise(model: Any, canvas: Canvas, settings: Settings) -> Iterator[Canvas]:
-    """Fills a canvas in place, and yields it after each step.
-
-    A step predicts every masked position of the current block and commits the k most confident predictions, k being
-    the block's masks over its steps, the remainder going to the first steps (LLaDA, arXiv 2502.09992, algorithm 5).
-    """
-    mask_token_id, end_tokens = model.config.mask_token_id, _end_tokens(model)
-    generators = _row_generators(canvas.tokens, settings)
-    for start in range(canvas.prompt_length, canvas.tokens.shape[1], settings.block_length):
-        block = slice(start, start + settings.block_length)
-        for count in _commits(canvas.tokens[:, block] == mask_token_id, settings.steps_per_block):
-            logits = _block_logits(model, canvas, block, settings.cfg_scale)
-            logits[..., mask_token_id] = -torch.inf  # a mask is no answer
-            noisy = _add_gumbel_noise(logits, settings.temperature, generators)
-            tokens = noisy.argmax(dim=-1)  # [B, S]
-            confidence = logits.softmax(dim=-1).gather(2, tokens[..., None]).squeeze(2)
-            masked = canvas.tokens[:, block] == mask_token_id
-            chosen = _top_k(confidence.masked_fill(~masked, -torch.inf), count) & masked
-            canvas.tokens[:, block] = torch.where(chosen, tokens, canvas.tokens[:, block])
-            yield canvas
-        if settings.stop_at_end and _all_ended(canvas.tokens[:, canvas.prompt_length : block.stop], end_tokens):
-            canvas.tokens[:, block.stop :] = model.config.eos_token_id
-            return
-
-
-def generate_ids(model: Any, input_ids: Tensor, attention_mask: Tensor | None, settings: Settings) -> Tensor:
+def generate_ids(
+    model: Any,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    settings: Settings,
+    row_ids: Sequence[int] | None = None,
+) -> Tensor:
     """Answers to a batch of prompts.
 
     Args:
         model: `logits` aligned with the input; `config.mask_token_id` is its mask.
         input_ids: [B, P], padded on the left.
         attention_mask: [B, P], 0 on padding; None where there is none.
+        row_ids: as in `denoise`.
 
     Returns:
-        [B, P + max_new_tokens]: the prompts and their canvases, on the model's device.
+        [B, P + max_new_tokens]: the prompts and their answers, on the model's device.
 
     Raises:
         GenerationError: prompt and answer exceed the context, or a prompt holds a mask.
     """
-    context = model.config.max_position_embeddings
-    if input_ids.shape[1] + settings.max_new_tokens > context:
-        raise GenerationError(
-            f"a prompt of {input_ids.shape[1]} tokens and max_new_tokens = {settings.max_new_tokens} exceed "
-            f"the model's context of {context}: shorten one of them"
-        )
     device = next(model.parameters()).device
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
     canvas = blank_canvas(input_ids.to(device), mask.to(device), settings.max_new_tokens, model.config.mask_token_id)
-    for _ in denoise(model, canvas, settings):
+    for _ in denoise(model, canvas, settings, row_ids):
         pass
-    return canvas.tokens
+    return _end_tokens_only_after_the_end(model, canvas) if settings.stop_at_end else canvas.tokens
 
 
-def pad_left(prompts: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Tensor, Tensor]:
-    """Prompts of unequal length as `input_ids` and `attention_mask`, both [B, P]."""
-    longest = max(len(prompt) for prompt in prompts)
-    input_ids = [[pad_token_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
-    attention_mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    return torch.tensor(input_ids), torch.tensor(attention_mask)
+def _check(model: Any, canvas: Canvas, settings: Settings) -> None:
+    length, context = canvas.tokens.shape[1], model.config.max_position_embeddings
+    if length > context:
+        raise GenerationError(
+            f"a prompt of {canvas.prompt_length} tokens and {length - canvas.prompt_length} new ones exceed the "
+            f"model's context of {context}: shorten one of them"
+        )
+    for token in settings.suppressed_tokens:
+        if not 0 <= token < model.config.vocab_size:
+            raise GenerationError(
+                f"suppressed_tokens has {token}, which is no token: they go from 0 to {model.config.vocab_size - 1}"
+            )
 
 
-def _commits(masked: Tensor, steps: int) -> Iterator[Tensor]:
-    """[B] tokens to commit at each step."""
-    total = masked.sum(dim=1)
-    for step in range(steps):
-        yield total // steps + (step < total % steps)
+def _denoise_block(
+    model: Any, canvas: Canvas, block: slice, settings: Settings, row_ids: list[int]
+) -> Iterator[Canvas]:
+    rows = canvas.masked[:, block].any(dim=1).nonzero().squeeze(1)
+    total = canvas.masked[:, block].sum(dim=1)
+    visible = _visible(canvas, block, settings.window)
+    cache = BlockCache(settings.cache, settings.refresh_interval, block, visible.shape[1], visible.device)
+    ends = end_tokens(model)
+    for step in count():
+        open_rows = canvas.masked[rows, block].any(dim=1)
+        if not open_rows.all():
+            cache.keep_rows(open_rows.repeat(2) if settings.cfg_scale else open_rows)
+            rows = rows[open_rows]
+        if len(rows) == 0:
+            return
+        logits = _logits(model, canvas, rows, block, visible[rows], cache, settings)
+        ids, at = [row_ids[row] for row in rows.tolist()], block.start - canvas.prompt_length + step
+        tokens = draw(logits, settings.temperature, settings.top_p, settings.seed, at, ids)
+        probabilities = logits.softmax(dim=-1)
+        confidence = probabilities.gather(2, tokens[..., None]).squeeze(2)
+        share = total[rows] // settings.steps_per_block + (step < total[rows] % settings.steps_per_block)
+        prediction = Prediction(probabilities, confidence, canvas.masked[rows, block], share, at, ids)
+        canvas.commit(rows, block, choose(prediction, settings), tokens, confidence)
+        if settings.stop_at_end:
+            canvas.close_ended(ends, model.config.eos_token_id)
+        yield canvas
 
 
-def _block_logits(model: Any, canvas: Canvas, block: slice, cfg_scale: float) -> Tensor:
-    """[B, S, V]; with guidance u + (s + 1)(c - u), the prompt being masked in u."""
-    tokens, attention_mask = canvas.tokens, canvas.attention_mask
-    if cfg_scale > 0:
-        unconditional = tokens.clone()
-        unconditional[:, : canvas.prompt_length] = model.config.mask_token_id
-        tokens, attention_mask = torch.cat([tokens, unconditional]), torch.cat([attention_mask, attention_mask])
-    where = torch.zeros_like(tokens, dtype=torch.bool)
-    where[:, block] = True
-    logits = model(input_ids=tokens, attention_mask=attention_mask, head_positions=where).logits
-    canvas.forward_passes += 1
-    logits = logits.view(len(tokens), -1, logits.shape[-1])
-    if cfg_scale > 0:
-        conditional, unconditional = logits.chunk(2)
-        logits = unconditional + (cfg_scale + 1) * (conditional - unconditional)
-    return logits.float()
+def _visible(canvas: Canvas, block: slice, window: int | None) -> Tensor:
+    """bool [B, width]: all but padding and, with a window, the masks that stand further than it behind the block."""
+    if window is None:
+        return canvas.attention_mask
+    far = torch.arange(canvas.tokens.shape[1], device=canvas.tokens.device) >= block.stop + window
+    visible = canvas.attention_mask & ~(canvas.masked & far)
+    return visible[:, : int(visible.any(dim=0).nonzero().max()) + 1]
 
 
-def _add_gumbel_noise(logits: Tensor, temperature: float, generators: list[torch.Generator]) -> Tensor:
-    """exp(logits) / (-log u)^T in float64: low precision lifts likelihood and harms quality (arXiv 2409.02908)."""
-    if temperature == 0:
-        return logits
-    noise = [
-        torch.rand(row.shape, dtype=torch.float64, device=row.device, generator=generator)
-        for row, generator in zip(logits, generators, strict=True)
-    ]
-    return logits.double() - temperature * torch.log(-torch.log(torch.stack(noise)))
+def _logits(
+    model: Any, canvas: Canvas, rows: Tensor, block: slice, visible: Tensor, cache: BlockCache, settings: Settings
+) -> Tensor:
+    """[R, S, V] in fp32, -inf where a token may not be committed."""
+    tokens, mask_token_id = canvas.tokens[rows, : visible.shape[1]], model.config.mask_token_id
+    if settings.cfg_scale:
+        prompt = torch.arange(tokens.shape[1], device=tokens.device) < canvas.prompt_length
+        tokens, visible = torch.cat([tokens, tokens.masked_fill(prompt, mask_token_id)]), visible.repeat(2, 1)
+    logits = cache.block_logits(model, tokens, visible)
+    if settings.cfg_scale:
+        logits = guide(logits, settings.cfg_scale)
+    logits = logits.float()
+    if settings.repetition_penalty != 1:
+        logits = penalise_repetition(logits, _seen(model, canvas, rows, logits.shape[-1]), settings.repetition_penalty)
+    logits[..., [mask_token_id, *settings.suppressed_tokens]] = -torch.inf
+    too_early = max(0, canvas.prompt_length + settings.min_new_tokens - block.start)
+    logits[:, :too_early, end_tokens(model)] = -torch.inf
+    return logits
 
 
-def _top_k(confidence: Tensor, count: Tensor) -> Tensor:
-    """bool [B, S]: the `count` [B] most confident of each row, ties to the lowest index."""
-    order = confidence.sort(dim=1, descending=True, stable=True).indices
-    rank = torch.empty_like(order).scatter_(
-        1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
+def _seen(model: Any, canvas: Canvas, rows: Tensor, vocabulary: int) -> Tensor:
+    """bool [R, V]: what the answers have already, end tokens apart: those may stand side by side."""
+    answer = canvas.tokens[rows, canvas.prompt_length :].masked_fill(
+        canvas.masked[rows, canvas.prompt_length :], model.config.mask_token_id
     )
-    return rank < count[:, None]
+    seen = torch.zeros(len(rows), vocabulary, dtype=torch.bool, device=answer.device).scatter_(1, answer, True)
+    seen[:, end_tokens(model)] = False
+    return seen
 
 
-def _row_generators(tokens: Tensor, settings: Settings) -> list[torch.Generator]:
-    seeds = [row_generator(Use.DECODING, settings.seed, 0, row).integers(2**32) for row in range(len(tokens))]
-    return [torch.Generator(tokens.device).manual_seed(int(seed)) for seed in seeds]
-
-
-def _end_tokens(model: Any) -> Tensor:
+def end_tokens(model: Any) -> Tensor:
     """Those of the model's generation config, where `topeng.load` puts the end of turn beside the end of text."""
     ends = model.generation_config.eos_token_id
-    return torch.tensor(ends if isinstance(ends, list) else [ends])
+    return torch.tensor(ends if isinstance(ends, list) else [ends], device=next(model.parameters()).device)
 
 
-def _all_ended(answers: Tensor, end_tokens: Tensor) -> bool:
-    return bool(torch.isin(answers, end_tokens.to(answers.device)).any(dim=1).all())
+def _end_tokens_only_after_the_end(model: Any, canvas: Canvas) -> Tensor:
+    """[B, T]: what a block has committed behind a row's first end token becomes EOS."""
+    is_end = torch.isin(canvas.tokens, end_tokens(model))
+    is_end[:, : canvas.prompt_length] = False
+    after = (is_end.cumsum(dim=1) - is_end.long()) > 0
+    return canvas.tokens.masked_fill(after, model.config.eos_token_id)

@@ -1,25 +1,52 @@
 """Decoding settings, declared once: the Python call, the recipe and the command line share them."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from topeng.options import OptionError, Options, option
 
 SAMPLER = "LLaDA's reference sampler, arXiv 2502.09992"
+FAST_DLLM = "Fast-dLLM, arXiv 2505.22618"
+EB_SAMPLER = "EB-Sampler, arXiv 2505.24857"
+
+Policy = Literal["top_k", "random", "margin", "entropy", "threshold", "factor", "entropy_bound"]
 
 
 @dataclass(frozen=True)
 class Settings(Options):
-    """How an answer is decoded. The defaults follow the reference sampler, greedy."""
+    """How an answer is decoded. The defaults follow the reference sampler, greedy, one token a step."""
 
     max_new_tokens: int = option(128, "length of the canvas after the prompt", unit="tokens", source=SAMPLER, ge=1)
-    steps: int = option(128, "forward passes over the whole canvas, shared evenly by its blocks", source=SAMPLER, ge=1)
+    steps: int | None = option(
+        None,
+        "forward passes of top_k, random, margin and entropy, shared evenly by the blocks; null: one a token",
+        ge=1,
+    )
     block_length: int = option(32, "blocks are decoded from left to right", unit="tokens", source=SAMPLER, ge=1)
     temperature: float = option(0.0, "of the Gumbel noise on the logits; 0 is greedy", source=SAMPLER, ge=0)
+    top_p: float = option(
+        1.0, "noise chooses among the likeliest tokens of this mass", source="arXiv 1904.09751", gt=0, le=1
+    )
+    repetition_penalty: float = option(
+        1.0, "on what the answer has already; 1 is none", source="arXiv 1909.05858", ge=1
+    )
+    suppressed_tokens: list[int] = option(list, "ids that are never committed")
+    min_new_tokens: int = option(0, "no end token before", unit="tokens", ge=0)
     cfg_scale: float = option(0.0, "classifier-free guidance; 0 is none", source=SAMPLER, ge=0)
-    policy: Literal["top_k"] = option("top_k", "which predictions a step commits", source=SAMPLER)
-    cache: Literal["none"] = option("none", "keys and values that are kept between steps")
-    stop_at_end: bool = option(False, "stop after the block in which every row has its end token")
+    policy: Policy = option("top_k", "which predictions a step commits; it commits one at least", source=SAMPLER)
+    threshold: float = option(0.9, "of policy threshold: the least confidence", source=FAST_DLLM, gt=0, le=1)
+    factor: float = option(1.0, "of policy factor: above (n + 1)(1 - the n-th confidence)", source=FAST_DLLM, gt=0)
+    entropy_bound: float = option(
+        0.1, "of policy entropy_bound: on the entropy of all but the last", unit="nats", source=EB_SAMPLER, ge=0
+    )
+    cache: Literal["none", "prefix", "dual"] = option(
+        "none",
+        "keys and values kept while a block is decoded: none, those before it, those on both sides",
+        source=FAST_DLLM,
+    )
+    refresh_interval: int | None = option(None, "steps until the cache is computed anew; null: at each block", ge=1)
+    window: int | None = option(None, "masks seen after the block; null: all", unit="tokens", ge=0)
+    stop_at_end: bool = option(False, "a row is done where nothing is masked before its end token; end tokens follow")
     seed: int = option(0, "of the noise; each row has its own", ge=0)
 
     def __post_init__(self) -> None:
@@ -29,13 +56,27 @@ class Settings(Options):
                 "max_new_tokens", f"= {self.max_new_tokens} must be a multiple of block_length = {self.block_length}"
             )
         blocks = self.max_new_tokens // self.block_length
-        if self.steps % blocks or self.steps > self.max_new_tokens:
+        steps = self.max_new_tokens if self.steps is None else self.steps
+        if steps % blocks or steps > self.max_new_tokens:
             raise OptionError(
                 "steps",
-                f"= {self.steps} must be a multiple of {blocks}, the blocks (max_new_tokens / block_length), and at "
+                f"= {steps} must be a multiple of {blocks}, the blocks (max_new_tokens / block_length), and at "
                 f"most max_new_tokens = {self.max_new_tokens}",
+            )
+        if self.min_new_tokens > self.max_new_tokens:
+            raise OptionError(
+                "min_new_tokens", f"= {self.min_new_tokens} must be at most max_new_tokens = {self.max_new_tokens}"
             )
 
     @property
     def steps_per_block(self) -> int:
-        return self.steps // (self.max_new_tokens // self.block_length)
+        steps = self.max_new_tokens if self.steps is None else self.steps
+        return steps // (self.max_new_tokens // self.block_length)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "reference": {"stop_at_end": True},
+    "quality": {"policy": "threshold", "threshold": 0.12, "stop_at_end": True},
+    "fast": {"policy": "threshold", "threshold": 0.1, "cache": "prefix", "window": 32, "stop_at_end": True},
+}
+"""Changes to the defaults, by the name of a preset. The threshold is a small model's: docs/generation.md."""

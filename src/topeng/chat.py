@@ -1,0 +1,120 @@
+"""`topeng chat`: several turns in a terminal, the answer seen while it is being denoised."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from topeng import load
+from topeng.adapt.methods import load_adapter
+from topeng.errors import AdapterError, TopengError
+from topeng.generate.answer import prompt_canvas
+from topeng.generate.canvas import Canvas
+from topeng.generate.decode import denoise
+from topeng.generate.settings import Settings
+from topeng.text.chat import decode_answer, encode_prompt
+
+HELP = "/adapter NAME takes another adapter (`base`: none), /reset forgets the conversation, /exit ends it"
+MASK = "░"
+
+
+class Chat:
+    """A conversation with a model under one adapter at a time."""
+
+    def __init__(self, model: str, adapter: str | None, settings: Settings, console: Console | None = None) -> None:
+        """
+        Raises:
+            ModelError, AdapterError: the model or the adapter cannot be loaded.
+        """
+        self.path = model
+        self.base, self.tokenizer = load(model)
+        self.model, self.adapters = self.base, Path()
+        self.settings, self.console = settings, console or Console(highlight=False)
+        self.messages: list[dict[str, str]] = []
+        if adapter:
+            self.take_adapter(adapter)
+
+    def talk(self) -> None:
+        """Reads turns until /exit or the end of the input."""
+        self.console.print(HELP, style="dim", soft_wrap=True)
+        while True:
+            try:
+                line = self.console.input("[bold]> [/bold]" if self.console.is_terminal else "").strip()
+            except (EOFError, KeyboardInterrupt):
+                return
+            if line == "/exit":
+                return
+            try:
+                self.turn(line)
+            except TopengError as error:
+                self.console.print(f"topeng: {error}", style="red", markup=False, soft_wrap=True)
+
+    def turn(self, line: str) -> None:
+        """Does what a line says."""
+        command, _, name = line.partition(" ")
+        if command == "/adapter":
+            self.take_adapter(name.strip())
+            self.console.print(f"the adapter is {name.strip()}", style="dim", markup=False)
+        elif command == "/reset":
+            self.messages = []
+            self.console.print("the conversation starts anew", style="dim")
+        elif command.startswith("/"):
+            self.console.print(HELP, style="dim", soft_wrap=True)
+        elif line:
+            self.answer(line)
+
+    def answer(self, question: str) -> str:
+        """Answers, in view of what was said before.
+
+        Raises:
+            GenerationError: the question alone exceeds the context.
+        """
+        messages = [*self.messages, {"role": "user", "content": question}]
+        room = self.model.config.max_position_embeddings - self.settings.max_new_tokens
+        while len(messages) > 1 and len(encode_prompt(self.tokenizer, messages)) > room:
+            messages = messages[2:]  # the oldest turn
+        canvas = prompt_canvas(self.model, [encode_prompt(self.tokenizer, messages)], self.settings)
+        with Live(console=self.console, transient=True, auto_refresh=False) as live:
+            for _ in denoise(self.model, canvas, self.settings):
+                if self.console.is_terminal:
+                    live.update(self._draw(canvas), refresh=True)
+        text = decode_answer(self.tokenizer, canvas.tokens[0, canvas.prompt_length :].tolist())
+        self.console.print(text, markup=False, soft_wrap=True)
+        self.messages = [*messages, {"role": "assistant", "content": text}]
+        return text
+
+    def take_adapter(self, name: str) -> None:
+        """Puts an adapter on the base, in place of the one that is there.
+
+        Args:
+            name: a folder, or the name of one beside the last; `base` for none.
+
+        Raises:
+            AdapterError: there is no such adapter, or it does not fit; the model is then the plain base.
+        """
+        if self.model is not self.base:
+            self.base = self.model.unload()
+            self.model = self.base
+        if name == "base":
+            return
+        folder = Path(name) if Path(name).is_dir() else self.adapters / name
+        if not name or not folder.is_dir():
+            raise AdapterError(f"there is no adapter folder {name!r}: give a path, or a name beside the last adapter's")
+        try:
+            self.model, self.adapters = load_adapter(self.base, folder), folder.parent
+        except AdapterError:
+            self.base, _ = load(self.path)  # what did not fit has left its layers behind
+            self.model = self.base
+            raise
+
+    def _draw(self, canvas: Canvas) -> Text:
+        """The answer so far, up to the last token that is committed."""
+        start, masked = canvas.prompt_length, canvas.masked[0, canvas.prompt_length :].tolist()
+        pieces = [
+            MASK if hidden else self.tokenizer.decode([token], skip_special_tokens=True)
+            for token, hidden in zip(canvas.tokens[0, start:].tolist(), masked, strict=True)
+        ]
+        drawn = Text("".join(pieces).rstrip())
+        drawn.highlight_regex(f"{MASK}+", "dim")
+        return drawn

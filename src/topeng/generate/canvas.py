@@ -1,0 +1,115 @@
+"""What a generation has so far. Shapes: B rows, P prompt positions, T positions, S positions of a block."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from topeng.errors import GenerationError
+
+
+@dataclass
+class Canvas:
+    """Tokens, some of them given and some to be decoded, which the loop fills in place.
+
+    Attributes:
+        tokens: [B, T], the prompt (padded on the left) and its answer; masks where nothing is committed.
+        attention_mask: bool [B, T], false on padding.
+        masked: bool [B, T], what is still to be decoded.
+        prompt_length: P; blocks begin here.
+        committed_at: [B, T], the row's forward pass, from 1, that committed a token; 0 where none has.
+        confidence: fp32 [B, T], probability of a token when it was committed; 0 where none was.
+        passes: [B], forward passes that each row took part in.
+        forward_passes: of the model, so far.
+    """
+
+    tokens: Tensor
+    attention_mask: Tensor
+    masked: Tensor
+    prompt_length: int
+    committed_at: Tensor = field(init=False)
+    confidence: Tensor = field(init=False)
+    passes: Tensor = field(init=False)
+    forward_passes: int = 0
+
+    def __post_init__(self) -> None:
+        self.committed_at = torch.zeros_like(self.tokens)
+        self.confidence = torch.zeros_like(self.tokens, dtype=torch.float32)
+        self.passes = torch.zeros_like(self.tokens[:, :0].sum(dim=1))
+
+    def commit(self, rows: Tensor, block: slice, chosen: Tensor, tokens: Tensor, confidence: Tensor) -> None:
+        """Commits, in one block of some rows, the `chosen` [rows, S] of `tokens`, by one more forward pass."""
+        self.forward_passes += 1
+        self.passes[rows] += 1
+        row, column = chosen.nonzero(as_tuple=True)
+        where = rows[row], column + block.start
+        self.tokens[where] = tokens[chosen]
+        self.confidence[where] = confidence[chosen]
+        self.committed_at[where] = self.passes[rows[row]]
+        self.masked[where] = False
+
+    def close_ended(self, end_tokens: Tensor, eos_token_id: int) -> None:
+        """Fills rows with EOS in which nothing is masked before an end token: their text is fixed."""
+        answer, masked = self.tokens[:, self.prompt_length :], self.masked[:, self.prompt_length :]
+        ended = (torch.isin(answer, end_tokens) & (masked.cumsum(dim=1) == 0)).any(dim=1)
+        rest = self.masked & ended[:, None]
+        self.tokens[rest] = eos_token_id
+        self.masked[rest] = False
+
+
+def blank_canvas(
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    new_tokens: int,
+    mask_token_id: int,
+    fixed: Mapping[int, Sequence[int]] | None = None,
+) -> Canvas:
+    """A canvas of `new_tokens` masks after each prompt.
+
+    Args:
+        input_ids: [B, P], padded on the left.
+        attention_mask: [B, P], 0 on padding.
+        fixed: place in the answer, from 0 -> tokens that stand from there on, in every row.
+
+    Raises:
+        GenerationError: a mask token stands in a prompt, or fixed tokens beyond the answer.
+    """
+    if (input_ids == mask_token_id).any():
+        raise GenerationError(
+            f"the prompt holds the mask token ({mask_token_id}), which only an answer may: gaps are filled by "
+            "infilling_canvas"
+        )
+    answer = torch.full((len(input_ids), new_tokens), mask_token_id, device=input_ids.device)
+    for place, tokens in (fixed or {}).items():
+        if place < 0 or place + len(tokens) > new_tokens:
+            raise GenerationError(
+                f"{len(tokens)} fixed tokens at {place} do not fit an answer of {new_tokens}: places are counted from 0"
+            )
+        answer[:, place : place + len(tokens)] = torch.tensor(tokens, device=answer.device)
+    return infilling_canvas(
+        torch.cat([input_ids, answer], dim=1),
+        torch.cat([attention_mask, torch.ones_like(answer)], dim=1),
+        input_ids.shape[1],
+        mask_token_id,
+    )
+
+
+def infilling_canvas(input_ids: Tensor, attention_mask: Tensor, prompt_length: int, mask_token_id: int) -> Canvas:
+    """A canvas whose gaps are the mask tokens of `input_ids` [B, T].
+
+    Raises:
+        GenerationError: a gap stands before `prompt_length`, from where on blocks are decoded.
+    """
+    masked = (input_ids == mask_token_id) & attention_mask.bool()
+    if masked[:, :prompt_length].any():
+        raise GenerationError(f"a gap stands before prompt_length = {prompt_length}: only what follows is decoded")
+    return Canvas(input_ids.clone(), attention_mask.bool(), masked, prompt_length)
+
+
+def pad_left(prompts: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Tensor, Tensor]:
+    """Prompts of unequal length as `input_ids` and `attention_mask`, both [B, P]."""
+    longest = max(len(prompt) for prompt in prompts)
+    input_ids = [[pad_token_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
+    attention_mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(input_ids, dtype=torch.long), torch.tensor(attention_mask, dtype=torch.long)

@@ -1,0 +1,76 @@
+import pytest
+
+from topeng.errors import GenerationError
+from topeng.generate import Settings
+from topeng.generate.answer import answer_all, answers, encode_template
+from topeng.text.chat import decode_answer
+from topeng.text.rows import read_prompts
+
+SETTINGS = Settings(max_new_tokens=8, steps=4, block_length=8)
+QUESTIONS = ["Apa?", "Di mana kucing itu tidur, di kursi kayu atau di lantai?", "Ya?"]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_answers_come_back_in_order_and_depend_on_no_batch(model, tokenizer, temperature):
+    settings = Settings(max_new_tokens=8, steps=4, block_length=8, temperature=temperature)
+    together = answer_all(model, tokenizer, QUESTIONS, settings, max_length=64)
+    alone = answer_all(model, tokenizer, QUESTIONS, settings, max_length=64, batch_tokens=1)
+    assert together == alone
+
+
+def test_an_answer_says_how_it_came_to_be(model, tokenizer):
+    found = {answer.index: answer for answer in answers(model, tokenizer, QUESTIONS, SETTINGS, skip=[1])}
+    assert sorted(found) == [0, 2]
+    answer = found[0]
+    assert answer.prompt == "Apa?" and answer.forward_passes == 4 and answer.seconds > 0
+    assert answer.answer == decode_answer(tokenizer, answer.token_ids)
+    assert len(answer.token_ids) == len(answer.committed_at) == len(answer.confidence)
+    assert answer.tokens_per_forward_pass == len(answer.token_ids) / 4
+
+
+def test_a_template_has_its_gaps_filled(model, tokenizer):
+    (answer,) = answers(model, tokenizer, ["Apa?"], SETTINGS, template="Kucing itu {3} di {2}.")
+    assert answer.answer.startswith("Kucing itu") and answer.answer.endswith(".")
+    given = [step == 0 for step in answer.committed_at]
+    assert given.count(False) == 5 and answer.token_ids[0] == encode_template(tokenizer, "Kucing {1}", 2)[0]
+
+
+def test_a_template_without_a_gap_is_refused(tokenizer):
+    with pytest.raises(GenerationError, match=r"has no gap: write \{5\}"):
+        encode_template(tokenizer, "Kucing itu tidur.", 2)
+
+
+def test_a_question_beyond_the_context_is_refused_or_cut(model, tokenizer):
+    long = ["kucing " * 400]
+    with pytest.raises(GenerationError, match="exceed the model's context of 256"):
+        answer_all(model, tokenizer, long, SETTINGS)
+    assert len(answer_all(model, tokenizer, long, SETTINGS, max_length=64)) == 1
+
+
+def test_a_mask_that_is_spelled_out_is_text(model, tokenizer):
+    assert len(answer_all(model, tokenizer, ["<|mdm_mask|>"], SETTINGS)) == 1
+
+
+def test_prompts_are_read_from_files(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (tmp_path / "a.txt").write_text("Apa?\n\nSiapa?\n")
+    (tmp_path / "a.jsonl").write_text('{"input": "Apa?", "output": "Itu."}\n{"input": "Siapa?"}\n')
+    pq.write_table(pa.table({"input": ["Apa?", "Siapa?"]}), tmp_path / "a.parquet")
+    for name in ("a.txt", "a.jsonl", "a.parquet"):
+        assert read_prompts(tmp_path / name) == ["Apa?", "Siapa?"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.txt", "\n", "holds no prompt"),
+        ("a.jsonl", '{"q": 1}\n', "no `input`"),
+        ("a.jsonl", "Apa?\n", "Expecting value"),
+    ],
+)
+def test_files_without_prompts_are_refused(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(GenerationError, match=message):
+        read_prompts(tmp_path / name)
