@@ -215,6 +215,7 @@ def draw(path: Path) -> None:
         axis.set(
             title=key.removeprefix("curve "), xlabel="tokens a second, reference = 1", ylabel="chrF++ less reference"
         )
+        axis.title.set_size(9)
         axis.legend(frameon=False)
     figure.savefig(path, metadata={"Date": None})
     print(f"written: {path}")
