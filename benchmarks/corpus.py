@@ -233,7 +233,7 @@ def main() -> None:
         if child.returncode:
             raise SystemExit(f"{name} failed")
         facts = json.loads(child.stdout.strip().splitlines()[-1])
-        report[name] = machine() | {"scale": options.scale} | facts
+        report.setdefault(f"scale {options.scale:g}", {})[name] = machine() | facts
         rate = facts.get("rows", 0) / facts["seconds"]
         print(f"{name:<20}{facts['seconds']:8.1f} s {facts['gigabytes']:6.2f} GB {rate:11,.0f} rows/s")
         for fact, value in facts.items():
