@@ -36,7 +36,7 @@ class CorpusOptions(Options):
         list, "Parquet, JSON Lines or CSV: paths, globs, hf://datasets/USER/NAME@COMMIT/**; none: synthetic rows"
     )
     synthetic_rows: int = option(40_000, "size of the synthetic corpus", unit="rows", ge=1_000)
-    digest: str | None = option(None, "of the source's content, as ingest.json has it; another is an error")
+    digest: str | None = option(None, "of the source's content, as ingested/source.json has it; another is an error")
     expected_rows: dict[str, int] = option(dict, "rows of each subset in the pinned source; others are an error")
     memory_gb: float = option(2.0, "bound of what is held at once; more rows are compared by sketches", unit="GB", ge=1)
     profile: Literal["clean", "paper"] = option(

@@ -85,6 +85,20 @@ def test_corpora_of_two_sources_are_not_compared(finished, tmp_path):
         diff(finished, other)
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"files": {}}'])
+def test_a_damaged_manifest_is_named(corpus, capsys, content):
+    (corpus / "corpus.json").write_text(content)
+    for words in (["verify", str(corpus)], ["diff", str(corpus), str(corpus)]):
+        assert main(["corpus", *words]) == 1
+        assert "it is not as a run left it" in capsys.readouterr().err
+
+
+def test_a_corpus_that_lost_a_file_is_not_compared(finished, corpus):
+    (corpus / "decisions.parquet").unlink()
+    with pytest.raises(CorpusError, match=r"decisions\.parquet is missing"):
+        diff(finished, corpus)
+
+
 def test_a_folder_without_a_corpus_and_wrong_words_are_errors(tmp_path, capsys):
     assert main(["corpus", "verify", str(tmp_path)]) == 1
     assert "holds no finished corpus" in capsys.readouterr().err

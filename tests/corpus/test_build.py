@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from topeng.corpus import build, cluster
+from topeng.corpus.clean import benchmark_items
 from topeng.corpus.schema import COLUMNS
 from topeng.errors import CorpusError
 from topeng.recipe import CorpusOptions, SourceOptions
@@ -197,6 +198,45 @@ def test_personal_data_are_masked_in_train_and_test(tmp_path):
     for side in SIDES:
         assert all("ke [EMAIL] sebelum" in text for text in read(corpus, side)["output"].to_pylist())
     assert json.loads((corpus / "corpus" / "corpus.json").read_text())["masked"]["EMAIL"] >= 60
+
+
+def test_rows_that_masking_makes_equal_do_not_stand_on_two_sides(tmp_path):
+    rows = [
+        dict.fromkeys(COLUMNS, "nomor")
+        | {"input": f"Nomor saya 0812{number:08}" if number < 200 else f"Berapa {number} dan satu?", "output": "Baik."}
+        for number in range(400)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    options = replace(OPTIONS, files=[str(tmp_path / "a.parquet")], subsets=[], sample_fraction=1.0, languages=[])
+    corpus = make(replace(options, train_rows=50, test_rows=20, validation_rows=5, clusters=2), tmp_path / "out")
+    seen = [row["input"] for side in SIDES for row in read(corpus, side).to_pylist()]
+    assert seen.count("Nomor saya [TELEPON]") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"\xff\xfe\xff", "cannot read corpus.benchmarks: .*a.txt"),
+        ("a.TXT", b" \n\n", "a.TXT holds no text"),
+        ("a.jsonl", b'{"id": 1}\n', "a.jsonl holds no text"),
+        ("a.csv", None, "cannot read .*a.csv"),
+    ],
+)
+def test_a_benchmark_that_cannot_be_used_is_named(clean, tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(CorpusError, match=message):
+        build.draw_corpus(replace(OPTIONS, benchmarks=[str(tmp_path / name)]), 42, clean, tmp_path, QUIET)
+
+
+def test_all_texts_of_a_benchmark_s_row_are_its_item(tmp_path):
+    rows = [{"question": "Apa?", "answers": {"text": ["satu", None]}, "choices": [["dua"], []], "id": 3}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    assert benchmark_items(str(tmp_path / "a.parquet")) == ["Apa?\nsatu\ndua"]
+
+
+def test_a_corpus_without_words_has_clusters_without_telling_ones():
+    assert cluster.telling_words(["12 ab", "x1"], np.array([0, 1]), 2) == [[], []]
 
 
 def test_rows_that_hold_a_benchmark_s_text_leave_with_their_matches(clean, tmp_path):

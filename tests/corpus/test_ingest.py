@@ -1,6 +1,7 @@
 import json
 import shutil
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
@@ -146,6 +147,42 @@ def test_a_shard_that_is_broken_or_of_another_schema_is_named_and_the_others_sta
         ingest([str(tmp_path / "*.parquet")], tmp_path / "out")
     pq.write_table(table(5).set_column(2, "prompt_id", pa.array(range(5))), tmp_path / "1.parquet")
     assert ingest([str(tmp_path / "*.parquet")], tmp_path / "out")["rows"] == 4_005
+
+
+def test_names_with_blanks_and_the_signs_of_globs_are_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("a1", "a[1]", "b c", "d*", "e{1,2}")):
+        pq.write_table(table(2, start=10 * number), f"{name}.parquet")
+    source = ingest(["*.parquet"], tmp_path / "r s [1]")
+    assert source["rows"] == 10 and len(set(take_all(tmp_path / "r s [1]")["input"].to_pylist())) == 10
+    ingest(["a[1].parquet"], tmp_path / "one")
+    assert take_all(tmp_path / "one")["input"].to_pylist() == ["input 10", "input 11"]
+
+
+def test_numbers_in_csv_stay_as_they_are_written(tmp_path):
+    one = table(3).set_column(6, "output", pa.array(["007", "1.10", "1e3"]))
+    pacsv.write_csv(one, tmp_path / "a.csv")
+    pq.write_table(one, tmp_path / "b.parquet")
+    digests = {ingest([str(tmp_path / name)], tmp_path / name[0])["digest"] for name in ("a.csv", "b.parquet")}
+    assert len(digests) == 1
+    assert take_all(tmp_path / "a")["output"].to_pylist() == ["007", "1.10", "1e3"]
+
+
+def test_a_row_group_or_a_file_without_text_is_left_out(tmp_path):
+    rows = table(20_010)
+    outputs = pa.array([""] * 20_000 + ["ya"] * 10)
+    pq.write_table(rows.set_column(6, "output", outputs), tmp_path / "0.parquet")
+    pq.write_table(rows.slice(0, 5).set_column(6, "output", pa.array([" "] * 5)), tmp_path / "1.parquet")
+    source = ingest([str(tmp_path / "*.parquet")], tmp_path / "out")
+    assert source["dropped"] == {"empty input or output": 20_005}
+    assert take_rows(tmp_path / "out", "hashes", np.array([20_003]))["row_id"].to_pylist() == [20_003]
+
+
+@pytest.mark.parametrize("column", [pa.array([["a"], ["b"]]), pa.array([b"\xff", b"a"])])
+def test_a_column_that_holds_no_text_is_named(tmp_path, column):
+    pq.write_table(table(2).set_column(6, "output", column), tmp_path / "a.parquet")
+    with pytest.raises(CorpusError, match=r"a\.parquet: the column output holds .*, and must hold text"):
+        ingest([str(tmp_path / "a.parquet")], tmp_path / "out")
 
 
 def test_a_path_that_matches_nothing_is_named(tmp_path):

@@ -88,8 +88,11 @@ def diff(one: Path, other: Path) -> Difference:
             f"{one} was drawn from a source of digest {a['source']['digest']}, {other} from {b['source']['digest']}: "
             "their row ids name different rows"
         )
+    for folder, manifest in ((first, a), (second, b)):
+        if problems := _changed(folder, manifest):
+            raise CorpusError(f"{folder} is not as a run left it: {'; '.join(problems)}")
     settings = [{"seed": manifest["seed"]} | manifest["options"] for manifest in (a, b)]
-    changed = {name: (value, settings[1].get(name)) for name, value in settings[0].items()}
+    changed = {name: tuple(side.get(name) for side in settings) for name in settings[0] | settings[1]}
     ids = [{side: _row_ids(folder / f"{side}.parquet") for side in SIDES} for folder in (first, second)]
     rows = {
         side: (len(ids[0][side] & ids[1][side]), len(ids[0][side] - ids[1][side]), len(ids[1][side] - ids[0][side]))
@@ -130,9 +133,20 @@ def print_difference(one: Path, other: Path) -> int:
 
 def _open(folder: Path) -> tuple[Path, dict[str, Any]]:
     for place in (folder, folder / "corpus"):
-        if (place / MANIFEST).exists():
-            return place, json.loads((place / MANIFEST).read_text())
+        if (place / MANIFEST).is_file():
+            return place, _manifest(place / MANIFEST)
     raise CorpusError(f"{folder} holds no finished corpus ({MANIFEST} is missing): run `topeng corpus RECIPE` first")
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"{path} cannot be read ({error}): it is not as a run left it") from error
+    missing = {"seed", "options", "source", "files"} - set(manifest if isinstance(manifest, dict) else [])
+    if missing:
+        raise CorpusError(f"{path} lacks {', '.join(sorted(missing))}: it is not as a run left it")
+    return manifest
 
 
 def _changed(folder: Path, manifest: dict[str, Any]) -> list[str]:

@@ -23,6 +23,7 @@ from rich.progress import TaskID
 
 from topeng.corpus import cluster, sample, synthetic
 from topeng.corpus.card import write_card
+from topeng.corpus.clean import benchmark_items
 from topeng.corpus.draw import HELD_OUT, Corpus
 from topeng.corpus.embed import embed
 from topeng.corpus.funnel import Funnel
@@ -72,6 +73,8 @@ def draw_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, consol
     funnel.start(source["rows"])
     funnel.count(source["dropped"])
     funnel.close("ingest")
+    for name in options.benchmarks:
+        benchmark_items(name)  # fails now rather than minutes from now
     with _progress(console) as progress:
         progress("grouping rows by source text", 0, None)
         corpus = Corpus.read(run / INGESTED, options.subsets, seed)
@@ -108,14 +111,14 @@ def select_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, cons
     funnel.close("select")
     train = pool.take(selected).append_column("cluster", pa.array(labels[selected]))
 
-    with console.status("drawing the UMAP plane"):
-        _write_plane(out / "umap.parquet", pool, vectors, labels, selected, options.umap_rows, seed)
-    words = cluster.telling_words(texts, labels, options.clusters)
-    write_atomically(out / "clusters.json", json.dumps(_describe(pool, labels, quotas, shares, words), indent=1))
     with console.status("comparing test and train"):
         held_out = _held_out(options, seed, run, train, funnel)
         _check_leaks(train, held_out)
         facts = overlap(held_out["test"], train, TemplateText.load(run / INGESTED / "templates.parquet"))
+    with console.status("drawing the UMAP plane"):
+        _write_plane(out / "umap.parquet", pool, vectors, labels, selected, options.umap_rows, seed)
+    words = cluster.telling_words(texts, labels, options.clusters)
+    write_atomically(out / "clusters.json", json.dumps(_describe(pool, labels, quotas, shares, words), indent=1))
     write_atomically(out / "overlap.json", json.dumps(facts, indent=1, ensure_ascii=False))
     for name, table in {"train": train, **held_out}.items():
         pq.write_table(table, out / f"{name}.parquet")

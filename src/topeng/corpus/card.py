@@ -47,7 +47,7 @@ def upsampling(ingested: Path, subsets: Sequence[str]) -> dict[str, dict[str, An
     places = {name: place for place, name in enumerate(subsets)}
     for rows, hashes in zip(part_files(ingested, "rows"), part_files(ingested, "hashes"), strict=True):
         names = pq.read_table(rows, columns=["subset_name"])["subset_name"].combine_chunks().dictionary_encode()
-        known = np.array([places.get(name, -1) for name in names.dictionary.to_pylist()], np.int16)
+        known = np.array([places.get(name, -1) for name in names.dictionary.to_pylist()], np.int32)
         found = known[names.indices.to_numpy()]
         column = pq.read_table(hashes, columns=["content_hash"])["content_hash"]
         content = np.concatenate([np.frombuffer(chunk.buffers()[1], np.uint64)[::2] for chunk in column.chunks])

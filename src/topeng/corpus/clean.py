@@ -1,17 +1,18 @@
 """What leaves a draw: rows that nearly repeat one another, are in another language, or hold a benchmark's text."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.types as types
 
 from topeng.corpus import similar, words
 from topeng.corpus.groups import SHINGLE
+from topeng.corpus.ingest import read_table
 from topeng.corpus.source_text import FIELDS, TemplateText
+from topeng.errors import CorpusError
 
 NGRAM = 8
 """Words in a row by which overlap is told (PaLM, arXiv 2204.02311, appendix C: 8-grams)."""
@@ -60,13 +61,14 @@ def near_duplicates(
 def contaminated(table: pa.Table, template_text: TemplateText, files: Sequence[str], overlap: float) -> list[Match]:
     """The rows that hold a share of at least `overlap` of a benchmark item's 8-grams, template text apart.
 
-    An item's texts are all of its text columns. Items of fewer than eight words are not looked for.
+    An item is all the text of its row. Items of fewer than eight words are not looked for.
     """
     rows = source_ngrams(table, template_text)
     found = []
     for name in files:
-        items = _items(name)
-        benchmark = pa.table({"template_name": [name] * len(items), "input": items, "output": [""] * len(items)})
+        items = benchmark_items(name)
+        texts = [pa.array(values, pa.string()) for values in ([name] * len(items), items, [""] * len(items))]
+        benchmark = pa.table(texts, names=["template_name", *FIELDS])
         sets = _ngrams(TemplateText.discover(benchmark).source(benchmark, "input"))
         pairs = similar.found_in(sets, rows)
         found += [
@@ -97,17 +99,29 @@ def _by_row(fields: Sequence[similar.Sets]) -> similar.Sets:
     return similar.Sets(*words.distinct(both.hashes, both.offsets[:: len(fields)]))
 
 
-def _items(name: str) -> list[str]:
-    """A benchmark's items: of each row, its texts and lists of texts; of a text file, its lines."""
-    from topeng.corpus.ingest import read_table
+def benchmark_items(name: str) -> list[str]:
+    """A benchmark's items: of each row, all texts in it, at any depth; of a text file, its lines.
 
-    if Path(name).suffix == ".txt":
-        return Path(name).read_text(encoding="utf-8").splitlines()
-    table = read_table(name)
-    columns = []
-    for column in table.columns:
-        if types.is_list(column.type) or types.is_large_list(column.type):
-            column = pc.binary_join(column.cast(pa.list_(pa.string())), "\n")
-        if types.is_string(column.type) or types.is_large_string(column.type):
-            columns.append(pc.fill_null(column.cast(pa.string()), ""))
-    return pc.binary_join_element_wise(*columns, "\n").to_pylist() if columns else []
+    Raises:
+        CorpusError: it cannot be read, or holds no text.
+    """
+    if Path(name).suffix.lower() == ".txt":
+        try:
+            items = Path(name).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeError) as error:
+            raise CorpusError(f"cannot read corpus.benchmarks: {name} ({error})") from error
+    else:
+        items = ["\n".join(_texts(row)) for row in read_table(name).to_pylist()]
+    if not any(item.strip() for item in items):
+        raise CorpusError(f"corpus.benchmarks: {name} holds no text")
+    return items
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from _texts(list(value.values()))
+    elif isinstance(value, list):
+        for part in value:
+            yield from _texts(part)

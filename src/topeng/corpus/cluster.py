@@ -45,7 +45,10 @@ def quotas(labels: np.ndarray, clusters: int, total: int) -> tuple[dict[str, int
 def telling_words(texts: Sequence[str], labels: np.ndarray, clusters: int, count: int = 8) -> list[list[str]]:
     """Of each cluster, the words that set it apart: class-based TF-IDF (Grootendorst, arXiv 2203.05794, eq. 2)."""
     vectorizer = CountVectorizer(max_features=20_000, token_pattern=r"(?u)\b[^\W\d_]{3,}\b")
-    counts = vectorizer.fit_transform(texts)
+    try:
+        counts = vectorizer.fit_transform(texts)
+    except ValueError:  # there is no word of three letters
+        return [[] for _ in range(clusters)]
     by_cluster = np.vstack([counts[labels == number].sum(axis=0) for number in range(clusters)])
     frequency = np.asarray(by_cluster / np.maximum(by_cluster.sum(axis=1), 1))
     average = by_cluster.sum() / clusters

@@ -88,6 +88,15 @@ def near_groups(
     return _named_by_lowest(joined, groups), pairs
 
 
+def join_equal(groups: np.ndarray, content: pa.ChunkedArray) -> np.ndarray:
+    """Groups of rows at hand, joined where two rows have one content hash, [R]."""
+    _, labels = np.unique(groups, return_inverse=True)
+    left, right = _edges(content_arrays(content)[:, 0], labels)
+    size = int(labels.max(initial=-1)) + 1
+    joined = connected_components(coo_matrix((np.ones(len(left), bool), (left, right)), shape=(size, size)))[1]
+    return _named_by_lowest(joined[labels], groups)
+
+
 def group_table(table: pa.Table) -> np.ndarray:
     """Exact groups of a table of rows that is the whole corpus."""
     return exact_groups(hash_rows(table, TemplateText.discover(table)))

@@ -39,6 +39,7 @@ READERS = {
     ".json": daft.read_json,
     ".csv": daft.read_csv,
 }
+TEXTS = (DataType.string(), DataType.null(), DataType.bool())
 LAYOUT = {
     "compression": "lz4",  # read in two thirds of zstd's time, in 1.6 times its space
     "use_dictionary": ["dataset_name", "subset_name", "prompt_id", "template_name", "dataset_key"],
@@ -91,7 +92,8 @@ def resolve(files: Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for name in files:
-        matches = _remote(name) if "://" in name else sorted(glob.glob(name, recursive=True))
+        plain = [name] if Path(name).is_file() else sorted(glob.glob(name, recursive=True))
+        matches = _remote(name) if "://" in name else plain
         if not matches:
             raise CorpusError(f"corpus.files: nothing matches {name}; give a path, a glob, or an hf:// address")
         found += matches
@@ -130,18 +132,23 @@ def read_table(name: str) -> pa.Table:
         CorpusError: it cannot be read.
     """
     try:
-        return _reader(name)(name).to_arrow()
+        return _frame(name).to_arrow()
     except CorpusError:
         raise
     except Exception as error:
         raise CorpusError(_unreadable(name, error)) from error
 
 
-def _reader(name: str) -> Callable[[str], daft.DataFrame]:
+def _frame(name: str) -> daft.DataFrame:
+    """A file as Daft reads it; all of a CSV file's columns are texts, as `007` is no number."""
     reader = READERS.get(Path(name).suffix.lower(), daft.read_parquet if "://" in name else None)
     if reader is None:
         raise CorpusError(f"{name} is none of {', '.join(READERS)}")
-    return reader
+    frame = reader(name if "://" in name else sample.one_file(name))
+    if reader is not daft.read_csv:
+        return frame
+    texts = dict.fromkeys(frame.column_names, DataType.string())
+    return daft.read_csv(name if "://" in name else sample.one_file(name), infer_schema=False, schema=texts)
 
 
 def take_all(folder: Path) -> pa.Table:
@@ -172,7 +179,8 @@ def _read_part(name: str, number: int, names: Sequence[str], folder: Path, progr
         for table in _in_groups(_tables(name), ROW_GROUP):
             subsets.update(_value_counts(table["subset_name"]))
             ids = pa.array(np.arange(first + read, first + read + table.num_rows))
-            writer.write_table(_with_text(table.add_column(0, ROW_ID, ids), dropped))
+            if (left := _with_text(table.add_column(0, ROW_ID, ids), dropped)).num_rows:
+                writer.write_table(left)
             read += table.num_rows
             progress(label, read, _rows_in(name))
     partial.replace(path)
@@ -199,12 +207,15 @@ def _rows_in(name: str) -> int | None:
 def _tables(name: str) -> Iterator[pa.Table]:
     """A source file's rows as text columns; a null is an empty text."""
     try:
-        frame = _reader(name)(name)
+        frame = _frame(name)
         absent = [column for column in COLUMNS if column not in frame.column_names]
         if absent:
             raise CorpusError(
                 f"{name} lacks the column {', '.join(absent)}; a corpus has Cendol's seven: {', '.join(COLUMNS)}"
             )
+        for field in frame.schema():
+            if field.name in COLUMNS and not (field.dtype in TEXTS or field.dtype.is_numeric()):
+                raise CorpusError(f"{name}: the column {field.name} holds {field.dtype}, and must hold text")
         for batch in frame.select(*(col(column).cast(DataType.string()) for column in COLUMNS)).to_arrow_iter(1):
             yield pa.table({column: pc.fill_null(batch[column].cast(pa.string()), "") for column in COLUMNS})
     except CorpusError:

@@ -43,6 +43,9 @@ PERSONAL = re.compile(
 )
 
 
+PLACEHOLDER = re.compile(r"\[(NIK|NPWP|TELEPON|EMAIL)\]")
+
+
 def mask(texts: Iterable[str]) -> tuple[list[str], Counter[str]]:
     """The texts with `[NIK]`, `[NPWP]`, `[TELEPON]` and `[EMAIL]` for what they hide, and how often each was put."""
     counts: Counter[str] = Counter()
@@ -55,3 +58,8 @@ def mask(texts: Iterable[str]) -> tuple[list[str], Counter[str]]:
         return f"{match['word'] or ''}[{kind}]"
 
     return [PERSONAL.sub(placeholder, text) if WORTH_A_LOOK.search(text) else text for text in texts], counts
+
+
+def count(texts: Iterable[str]) -> Counter[str]:
+    """How often each placeholder stands in texts."""
+    return Counter(kind for text in texts for kind in PLACEHOLDER.findall(text))

@@ -1,7 +1,6 @@
 """The two ways to draw: `clean`, which holds out first and filters, and `paper`, the experiment as it was done."""
 
 import math
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,14 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from topeng.corpus import language, pii, sample
+from topeng.corpus import language, pii, sample, words
 from topeng.corpus.clean import contaminated, near_duplicates
 from topeng.corpus.draw import Corpus
 from topeng.corpus.funnel import Funnel
-from topeng.corpus.groups import near_groups
+from topeng.corpus.groups import join_equal, near_groups
 from topeng.corpus.ingest import Progress
 from topeng.corpus.schema import ROW_ID
-from topeng.corpus.source_text import FIELDS
+from topeng.corpus.source_text import FIELDS, content_hashes
 from topeng.errors import CorpusError
 from topeng.recipe import CorpusOptions
 
@@ -74,10 +73,12 @@ def draw_clean(corpus: Corpus, options: CorpusOptions, funnel: Funnel, progress:
     chosen = sample.draw(passed, strata, corpus.keys[0][corpus.places(passed)], got)
     _tell(funnel, rows, chosen, int((~distinct).sum()))
     tables = {"pool": rows.take(chosen)} | {name: rows.take(held) for name, held in rows.held_out.items()}
-    masked: dict[str, int] = {}
+    facts = {"wanted": wanted, "got": got, "contaminated": rows.matches}
     if options.mask_pii:
-        tables, masked = _mask(tables)
-    return Drawn(tables, {"wanted": wanted, "got": got, "masked": masked, "contaminated": rows.matches})
+        facts["masked"] = pii.count(
+            [text for table in tables.values() for name in FIELDS for text in table[name].to_pylist()]
+        )
+    return Drawn(tables, facts)
 
 
 def hold_out_of_the_rest(
@@ -129,9 +130,11 @@ def _look_at(
     """Filters the rows drawn and the candidates, holds out some of these, and drops what is like them."""
     progress("reading the rows drawn", 0, None)
     table = corpus.texts(np.union1d(drawn, candidates))
+    if options.mask_pii:  # first: two rows may differ in what is masked alone
+        table = _masked(table)
     progress("joining texts that hold one another", 0, None)
     groups = _near_groups(corpus, options, table)
-    rows = _Rows(_with_groups(table, groups))
+    rows = _Rows(_with(table, "group", pa.array(groups)))
     if options.languages:
         rows.drop("in another language", ~_spoken(options, table, progress))
     if options.benchmarks:
@@ -199,25 +202,21 @@ def _tell(funnel: Funnel, rows: _Rows, chosen: np.ndarray, copies: int) -> None:
     funnel.close("filter")
 
 
-def _mask(tables: dict[str, pa.Table]) -> tuple[dict[str, pa.Table], dict[str, int]]:
-    """Tables with personal numbers and addresses masked, and how many of each kind there were."""
-    masked, counts = {}, Counter[str]()
-    for name, table in tables.items():
-        for field in FIELDS:
-            texts, found = pii.mask(table[field].to_pylist())
-            table = table.set_column(table.column_names.index(field), field, pa.array(texts, pa.string()))
-            counts.update(found)
-        masked[name] = table
-    return masked, dict(counts)
+def _masked(table: pa.Table) -> pa.Table:
+    """Rows with personal numbers and addresses masked, and the hashes of what they hold now."""
+    for field in FIELDS:
+        texts, _ = pii.mask(table[field].to_pylist())
+        table = _with(table, field, pa.array(texts, pa.string()))
+    return _with(table, "content_hash", content_hashes(*(words.normalise(table[field]) for field in FIELDS)))
 
 
 def _near_groups(corpus: Corpus, options: CorpusOptions, table: pa.Table) -> np.ndarray:
-    exact = table["group"].to_numpy()
+    exact = join_equal(table["group"].to_numpy(), table["content_hash"])
     return near_groups(table, corpus.template_text, corpus.common, exact, options.containment, options.most_shingles)[0]
 
 
-def _with_groups(table: pa.Table, groups: np.ndarray) -> pa.Table:
-    return table.set_column(table.column_names.index("group"), "group", pa.array(groups))
+def _with(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
+    return table.set_column(table.column_names.index(name), name, column)
 
 
 def _rows(table: pa.Table, row_ids: np.ndarray) -> pa.Table:

@@ -86,7 +86,7 @@ def hash_rows(table: pa.Table, template_text: TemplateText) -> pa.Table:
     given, answer = (template_text.source(table, *field) for field in zip(FIELDS, texts, strict=True))
     columns = [
         table[ROW_ID],
-        _content_hashes(*texts),
+        content_hashes(*texts),
         pa.array(given.row_hashes()),
         _long_pieces(given),
         _long_pieces(answer),
@@ -105,11 +105,12 @@ def list_arrays(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
 
 def _common_ngrams(texts: pa.ChunkedArray, codes: np.ndarray, templates: int) -> tuple[np.ndarray, np.ndarray]:
     tokens = words.tokenize(words.normalise(texts))
-    distinct = _first_of_each(tokens, codes)
+    distinct = np.flatnonzero(_first_of_each(tokens, codes))
     hashes, offsets = words.distinct(*words.ngrams(tokens))
+    by_template = distinct[np.argsort(codes[distinct], kind="stable")]
+    stops = np.cumsum(np.bincount(codes[distinct], minlength=templates))
     found: list[np.ndarray] = []
-    for code in range(templates):
-        rows = np.flatnonzero(distinct & (codes == code))
+    for rows in np.split(by_template, stops[:-1]):
         parts = [hashes[offsets[row] : offsets[row + 1]] for row in rows]
         values, counts = np.unique(np.concatenate(parts), return_counts=True) if parts else (hashes[:0], hashes[:0])
         enough = len(rows) >= FEWEST_ROWS
@@ -130,7 +131,7 @@ def _codes(names: Sequence[str], column: pa.ChunkedArray) -> np.ndarray:
     return pc.fill_null(found, len(names)).to_numpy().astype(np.int64)
 
 
-def _content_hashes(given: words.Text, answer: words.Text) -> pa.Array:
+def content_hashes(given: words.Text, answer: words.Text) -> pa.Array:
     """xxh3-128 of normalised input and output. It names a row's content; it is no protection against forgery."""
     one, two = given.data.tobytes(), answer.data.tobytes()
     bounds: Iterable[tuple[int, int, int, int]] = zip(
