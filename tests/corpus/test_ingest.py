@@ -7,7 +7,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from topeng.corpus import ingest as ingesting
+from topeng.corpus import readers
 from topeng.corpus.ingest import ingest, take_all, take_rows
 from topeng.corpus.schema import COLUMNS
 from topeng.errors import CorpusError
@@ -91,7 +91,7 @@ def test_it_goes_on_after_the_last_whole_part(tmp_path, monkeypatch):
         pq.write_table(table(10, start=10 * part), tmp_path / f"{part}.parquet")
     files = [str(tmp_path / "*.parquet")]
     whole = ingest(files, tmp_path / "whole")
-    read = ingesting._tables
+    read = readers.tables
     opened = []
 
     def stops_at_the_last(name):
@@ -100,10 +100,10 @@ def test_it_goes_on_after_the_last_whole_part(tmp_path, monkeypatch):
         if name.endswith("2.parquet"):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(ingesting, "_tables", stops_at_the_last)
+    monkeypatch.setattr(readers, "tables", stops_at_the_last)
     with pytest.raises(KeyboardInterrupt):
         ingest(files, tmp_path / "out")
-    monkeypatch.setattr(ingesting, "_tables", lambda name: opened.append(name) or read(name))
+    monkeypatch.setattr(readers, "tables", lambda name: opened.append(name) or read(name))
     assert ingest(files, tmp_path / "out") == whole
     assert [name[-9:] for name in opened] == ["0.parquet", "1.parquet", "2.parquet", "2.parquet"]
     assert take_all(tmp_path / "out").equals(take_all(tmp_path / "whole"))

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from topeng.corpus import similar, words
 from topeng.corpus.groups import SHINGLE
-from topeng.corpus.ingest import read_table
+from topeng.corpus.readers import read_table
 from topeng.corpus.source_text import FIELDS, TemplateText
 from topeng.errors import CorpusError
 

@@ -8,7 +8,6 @@
 A part is there whole or not at all; after a kill, ingest goes on with the first that is missing.
 """
 
-import glob
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -17,15 +16,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import daft
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from daft import DataType, col
 from xxhash import xxh3_128
 
-from topeng.corpus import sample
+from topeng.corpus import readers, sample
 from topeng.corpus import source_text as st
 from topeng.corpus.schema import COLUMNS, ROW_ID
 from topeng.errors import CorpusError
@@ -33,13 +30,6 @@ from topeng.run import write_atomically
 
 ROW_GROUP = 20_000
 SCHEMA = pa.schema([(ROW_ID, pa.int64()), *((name, pa.string()) for name in COLUMNS)])
-READERS = {
-    ".parquet": daft.read_parquet,
-    ".jsonl": daft.read_json,
-    ".json": daft.read_json,
-    ".csv": daft.read_csv,
-}
-TEXTS = (DataType.string(), DataType.null(), DataType.bool())
 LAYOUT = {
     "compression": "lz4",  # read in two thirds of zstd's time, in 1.6 times its space
     "use_dictionary": ["dataset_name", "subset_name", "prompt_id", "template_name", "dataset_key"],
@@ -63,7 +53,7 @@ def ingest(files: Sequence[str], folder: Path, progress: Progress = lambda *_: N
     """
     for name in ("rows", "hashes"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    names = resolve(files)
+    names = readers.resolve(files)
     parts = [_read_part(name, number, names, folder, progress) for number, name in enumerate(names)]
     subsets, dropped = Counter[str](), Counter[str]()
     for part in parts:
@@ -82,22 +72,6 @@ def ingest(files: Sequence[str], folder: Path, progress: Progress = lambda *_: N
     }
     write_atomically(folder / "source.json", json.dumps(source, indent=1))
     return source
-
-
-def resolve(files: Sequence[str]) -> list[str]:
-    """The files behind paths, globs and addresses, each glob's sorted by name.
-
-    Raises:
-        CorpusError: one of them matches nothing.
-    """
-    found: list[str] = []
-    for name in files:
-        plain = [name] if Path(name).is_file() else sorted(glob.glob(name, recursive=True))
-        matches = _remote(name) if "://" in name else plain
-        if not matches:
-            raise CorpusError(f"corpus.files: nothing matches {name}; give a path, a glob, or an hf:// address")
-        found += matches
-    return found
 
 
 def part_files(folder: Path, kind: str) -> list[Path]:
@@ -125,44 +99,9 @@ def take_rows(folder: Path, kind: str, row_ids: np.ndarray) -> pa.Table:
         return pa.concat_tables(chain.from_iterable(pool.map(take, part_files(folder, kind))))
 
 
-def read_table(name: str) -> pa.Table:
-    """All of a small file of any of the formats, with the columns that it has.
-
-    Raises:
-        CorpusError: it cannot be read.
-    """
-    try:
-        return _frame(name).to_arrow()
-    except CorpusError:
-        raise
-    except Exception as error:
-        raise CorpusError(_unreadable(name, error)) from error
-
-
-def _frame(name: str) -> daft.DataFrame:
-    """A file as Daft reads it; all of a CSV file's columns are texts, as `007` is no number."""
-    reader = READERS.get(Path(name).suffix.lower(), daft.read_parquet if "://" in name else None)
-    if reader is None:
-        raise CorpusError(f"{name} is none of {', '.join(READERS)}")
-    frame = reader(name if "://" in name else sample.one_file(name))
-    if reader is not daft.read_csv:
-        return frame
-    texts = dict.fromkeys(frame.column_names, DataType.string())
-    return daft.read_csv(name if "://" in name else sample.one_file(name), infer_schema=False, schema=texts)
-
-
 def take_all(folder: Path) -> pa.Table:
     """All rows of a small corpus."""
     return pa.concat_tables([pq.read_table(path) for path in part_files(folder, "rows")])
-
-
-def _remote(name: str) -> list[str]:
-    if "*" not in name:
-        return [name]
-    try:
-        return sorted(daft.from_glob_path(name).to_pydict()["path"])
-    except Exception as error:  # Daft's own errors have no common class below Exception
-        raise CorpusError(_unreadable(name, error)) from error
 
 
 def _read_part(name: str, number: int, names: Sequence[str], folder: Path, progress: Progress) -> dict[str, Any]:
@@ -176,13 +115,13 @@ def _read_part(name: str, number: int, names: Sequence[str], folder: Path, progr
     partial = path.with_suffix(".partial")
     label = f"reading {Path(name).name} ({number + 1} of {len(names)})"
     with pq.ParquetWriter(partial, SCHEMA, **LAYOUT) as writer:
-        for table in _in_groups(_tables(name), ROW_GROUP):
+        for table in _in_groups(readers.tables(name), ROW_GROUP):
             subsets.update(_value_counts(table["subset_name"]))
             ids = pa.array(np.arange(first + read, first + read + table.num_rows))
             if (left := _with_text(table.add_column(0, ROW_ID, ids), dropped)).num_rows:
                 writer.write_table(left)
             read += table.num_rows
-            progress(label, read, _rows_in(name))
+            progress(label, read, readers.rows_in(name))
     partial.replace(path)
     shown = name if "://" in name else Path(name).name  # where it lies on this machine is nobody's business
     part = {"file": shown, "first_row_id": first, "subsets": subsets, "dropped": dropped}
@@ -195,33 +134,6 @@ def _rows_before(folder: Path, number: int) -> int:
         return 0
     before = json.loads((folder / "rows" / f"part-{number - 1:05}.json").read_text())
     return before["first_row_id"] + sum(before["subsets"].values())
-
-
-def _rows_in(name: str) -> int | None:
-    """What a local Parquet file says of itself."""
-    if "://" in name or not name.endswith(".parquet"):
-        return None
-    return pq.read_metadata(name).num_rows
-
-
-def _tables(name: str) -> Iterator[pa.Table]:
-    """A source file's rows as text columns; a null is an empty text."""
-    try:
-        frame = _frame(name)
-        absent = [column for column in COLUMNS if column not in frame.column_names]
-        if absent:
-            raise CorpusError(
-                f"{name} lacks the column {', '.join(absent)}; a corpus has Cendol's seven: {', '.join(COLUMNS)}"
-            )
-        for field in frame.schema():
-            if field.name in COLUMNS and not (field.dtype in TEXTS or field.dtype.is_numeric()):
-                raise CorpusError(f"{name}: the column {field.name} holds {field.dtype}, and must hold text")
-        for batch in frame.select(*(col(column).cast(DataType.string()) for column in COLUMNS)).to_arrow_iter(1):
-            yield pa.table({column: pc.fill_null(batch[column].cast(pa.string()), "") for column in COLUMNS})
-    except CorpusError:
-        raise
-    except Exception as error:
-        raise CorpusError(_unreadable(name, error)) from error
 
 
 def _in_groups(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
@@ -295,13 +207,6 @@ def _in_order(function: Callable[[pa.Table], pa.Table], tables: Iterator[pa.Tabl
         while ahead:
             yield ahead.popleft().result()
             ahead.extend(pool.submit(function, table) for table in islice(tables, 1))
-
-
-def _unreadable(name: str, error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    if "://" in name:
-        return f"cannot reach {name} ({lines[-1][:120]}): download it, and point --corpus.files to the local copy"
-    return f"cannot read {name}: {lines[0][:200]}"
 
 
 def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:

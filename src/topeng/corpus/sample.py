@@ -4,7 +4,6 @@ The rows drawn depend on the rows and the seed alone: not on files, partitions, 
 the row, never from its text: a hash of the text would draw all copies of an upsampled row or none.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from daft import col
 
+from topeng.corpus import readers
 from topeng.corpus.schema import ROW_ID
 from topeng.errors import CorpusError
 
@@ -91,7 +91,9 @@ def read_strata(
     Returns:
         Row ids [R], ascending; strata of each column; rank keys, uint64 [R].
     """
-    frame = daft.read_parquet([one_file(path) for path in sorted(folder.glob("*.parquet"))])  # a glob has no order
+    frame = daft.read_parquet(
+        [readers.one_file(path) for path in sorted(folder.glob("*.parquet"))]
+    )  # a glob has no order
     if subsets:
         frame = frame.where(col("subset_name").is_in(list(subsets)))
     frame = frame.select(ROW_ID, *columns, col(ROW_ID).hash(seed=seed).alias("key"))
@@ -110,11 +112,6 @@ def read_strata(
     assert (row_ids[1:] > row_ids[:-1]).all()
     strata = [Strata.of_codes(list(known), np.concatenate(found)) for known, found in zip(places, codes, strict=True)]
     return row_ids, strata, np.concatenate(keys)
-
-
-def one_file(path: str | Path) -> str:
-    """A local path as Daft takes it, which globs whatever it is given."""
-    return re.sub(r"([*?\[\]{}])", r"\\\1", str(Path(path).resolve()))
 
 
 def rank_keys(row_ids: np.ndarray, seed: int) -> np.ndarray:

@@ -1,0 +1,113 @@
+"""A source's files, as Daft reads them: Parquet, JSON Lines or CSV, from paths, globs and addresses."""
+
+import glob
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import daft
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from daft import DataType, col
+
+from topeng.corpus.schema import COLUMNS
+from topeng.errors import CorpusError
+
+READERS = {
+    ".parquet": daft.read_parquet,
+    ".jsonl": daft.read_json,
+    ".json": daft.read_json,
+    ".csv": daft.read_csv,
+}
+TEXTS = (DataType.string(), DataType.null(), DataType.bool())
+
+
+def resolve(files: Sequence[str]) -> list[str]:
+    """The files behind paths, globs and addresses, each glob's sorted by name.
+
+    Raises:
+        CorpusError: one of them matches nothing.
+    """
+    found: list[str] = []
+    for name in files:
+        plain = [name] if Path(name).is_file() else sorted(glob.glob(name, recursive=True))
+        matches = _remote(name) if "://" in name else plain
+        if not matches:
+            raise CorpusError(f"corpus.files: nothing matches {name}; give a path, a glob, or an hf:// address")
+        found += matches
+    return found
+
+
+def tables(name: str) -> Iterator[pa.Table]:
+    """A source file's rows as text columns; a null is an empty text."""
+    try:
+        frame = _frame(name)
+        absent = [column for column in COLUMNS if column not in frame.column_names]
+        if absent:
+            raise CorpusError(
+                f"{name} lacks the column {', '.join(absent)}; a corpus has Cendol's seven: {', '.join(COLUMNS)}"
+            )
+        for field in frame.schema():
+            if field.name in COLUMNS and not (field.dtype in TEXTS or field.dtype.is_numeric()):
+                raise CorpusError(f"{name}: the column {field.name} holds {field.dtype}, and must hold text")
+        for batch in frame.select(*(col(column).cast(DataType.string()) for column in COLUMNS)).to_arrow_iter(1):
+            yield pa.table({column: pc.fill_null(batch[column].cast(pa.string()), "") for column in COLUMNS})
+    except CorpusError:
+        raise
+    except Exception as error:
+        raise CorpusError(_unreadable(name, error)) from error
+
+
+def read_table(name: str) -> pa.Table:
+    """All of a small file of any of the formats, with the columns that it has.
+
+    Raises:
+        CorpusError: it cannot be read.
+    """
+    try:
+        return _frame(name).to_arrow()
+    except CorpusError:
+        raise
+    except Exception as error:
+        raise CorpusError(_unreadable(name, error)) from error
+
+
+def rows_in(name: str) -> int | None:
+    """What a local Parquet file says of itself."""
+    if "://" in name or not name.endswith(".parquet"):
+        return None
+    return pq.read_metadata(name).num_rows
+
+
+def one_file(path: str | Path) -> str:
+    """A local path as Daft takes it, which globs whatever it is given."""
+    return re.sub(r"([*?\[\]{}])", r"\\\1", str(Path(path).resolve()))
+
+
+def _frame(name: str) -> daft.DataFrame:
+    """A file as Daft reads it; all of a CSV file's columns are texts, as `007` is no number."""
+    reader = READERS.get(Path(name).suffix.lower(), daft.read_parquet if "://" in name else None)
+    if reader is None:
+        raise CorpusError(f"{name} is none of {', '.join(READERS)}")
+    frame = reader(name if "://" in name else one_file(name))
+    if reader is not daft.read_csv:
+        return frame
+    texts = dict.fromkeys(frame.column_names, DataType.string())
+    return daft.read_csv(name if "://" in name else one_file(name), infer_schema=False, schema=texts)
+
+
+def _remote(name: str) -> list[str]:
+    if "*" not in name:
+        return [name]
+    try:
+        return sorted(daft.from_glob_path(name).to_pydict()["path"])
+    except Exception as error:  # Daft's own errors have no common class below Exception
+        raise CorpusError(_unreadable(name, error)) from error
+
+
+def _unreadable(name: str, error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if "://" in name:
+        return f"cannot reach {name} ({lines[-1][:120]}): download it, and point --corpus.files to the local copy"
+    return f"cannot read {name}: {lines[0][:200]}"
