@@ -30,7 +30,8 @@ def near(rows, containment=0.5):
     table = rows_table(rows)
     template_text = TemplateText.discover(table)
     hashes = hash_rows(table, template_text)
-    return near_groups(table, template_text, boilerplate(hashes), exact_groups(hashes), containment)
+    common = boilerplate(hashes)
+    return near_groups(table, template_text, common, exact_groups(hashes, common), containment)
 
 
 def test_one_text_under_several_templates_is_one_group():
@@ -110,8 +111,9 @@ def test_on_real_rows_news_and_what_continues_it_meet(shared):
     table = table.append_column("row_id", pa.array(range(table.num_rows)))
     template_text = TemplateText.discover(table)
     hashes = hash_rows(table, template_text)
-    exact = exact_groups(hashes)
-    found, _ = near_groups(table, template_text, boilerplate(hashes), exact, 0.5)
+    common = boilerplate(hashes)
+    exact = exact_groups(hashes, common)
+    found, _ = near_groups(table, template_text, common, exact, 0.5)
     templates = np.array(table["template_name"].to_pylist())
     whole, cut = (set(found[templates == name]) for name in ("berita_hoaks_1", "berita_lanjutkan_1"))
     assert len(set(exact[templates == "berita_lanjutkan_1"]) - set(exact[templates == "berita_hoaks_1"])) > 300

@@ -84,7 +84,7 @@ def draw_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, consol
         drawn = draw(corpus, options, funnel, progress)
     for name, table in drawn.tables.items():
         pq.write_table(table, out / f"{name}.parquet")
-    write_atomically(out / "draw.json", json.dumps(drawn.facts, indent=1))
+    write_atomically(out / "draw.json", json.dumps(drawn.facts | {"subsets": corpus.upsampling()}, indent=1))
     funnel.save(out)
 
 

@@ -6,16 +6,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 
-from topeng.corpus.ingest import part_files
 from topeng.recipe import CorpusOptions
 from topeng.run import digest, write_atomically
 
 MANIFEST = "corpus.json"
 TABLES = ("train", "validation", "test", "decisions")
 MATCHES_SHOWN = 20
+NONE_LEFT = {"rows": 0, "distinct": 0, "upsampling": 0.0}
 NOT_STATED = "not stated: `corpus.licences` of the recipe says nothing"
 
 
@@ -24,12 +23,14 @@ def write_card(options: CorpusOptions, seed: int, run: Path, out: Path) -> None:
     source = json.loads((run / "corpus" / "ingested" / "source.json").read_text())
     drawn = json.loads((run / "corpus" / "drawn" / "draw.json").read_text())
     subsets = options.subsets or list(source["subsets"])
-    factors = upsampling(run / "corpus" / "ingested", subsets)
     manifest = {
         "seed": seed,
         "options": asdict(options),
         "source": source,
-        "subsets": {name: factors[name] | {"licence": options.licences.get(name, NOT_STATED)} for name in subsets},
+        "subsets": {
+            name: drawn["subsets"].get(name, NONE_LEFT) | {"licence": options.licences.get(name, NOT_STATED)}
+            for name in subsets
+        },
         "strata": {name: {"wanted": wanted, "got": drawn["got"][name]} for name, wanted in drawn["wanted"].items()},
         "masked": drawn.get("masked", {}),
         "contaminated": drawn.get("contaminated", []),
@@ -39,27 +40,6 @@ def write_card(options: CorpusOptions, seed: int, run: Path, out: Path) -> None:
     overlap = json.loads((out / "overlap.json").read_text())
     funnel = json.loads((out / "funnel.json").read_text())
     write_atomically(out / "README.md", _card(manifest, overlap, funnel))
-
-
-def upsampling(ingested: Path, subsets: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Of each subset, its rows, its distinct contents, and how often one stands there on average."""
-    keys, codes = [], []
-    places = {name: place for place, name in enumerate(subsets)}
-    for rows, hashes in zip(part_files(ingested, "rows"), part_files(ingested, "hashes"), strict=True):
-        names = pq.read_table(rows, columns=["subset_name"])["subset_name"].combine_chunks().dictionary_encode()
-        known = np.array([places.get(name, -1) for name in names.dictionary.to_pylist()], np.int32)
-        found = known[names.indices.to_numpy()]
-        column = pq.read_table(hashes, columns=["content_hash"])["content_hash"]
-        content = np.concatenate([np.frombuffer(chunk.buffers()[1], np.uint64)[::2] for chunk in column.chunks])
-        keys.append(content[found >= 0])
-        codes.append(found[found >= 0])
-    content, code = np.concatenate(keys), np.concatenate(codes)
-    counts = {}
-    for name, place in places.items():
-        mine = content[code == place]
-        distinct = len(np.unique(mine))
-        counts[name] = {"rows": len(mine), "distinct": distinct, "upsampling": round(len(mine) / max(1, distinct), 2)}
-    return counts
 
 
 def _file(path: Path) -> dict[str, Any]:

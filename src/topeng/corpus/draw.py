@@ -7,6 +7,7 @@ that are drawn alone.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -55,6 +56,7 @@ class Corpus:
             folder / "rows", ["template_name", "subset_name"], seed, subsets
         )
         hashes = take_rows(folder, "hashes", row_ids)
+        common = grouping.boilerplate(hashes)
         return cls(
             folder=folder,
             row_ids=row_ids,
@@ -62,8 +64,8 @@ class Corpus:
             subsets=names,
             keys=(keys, sample.rank_keys(row_ids, seed + 1)),
             content=grouping.content_arrays(hashes["content_hash"]),
-            groups=row_ids[grouping.exact_groups(hashes)],
-            common=grouping.boilerplate(hashes),
+            groups=row_ids[grouping.exact_groups(hashes, common)],
+            common=common,
             template_text=TemplateText.load(folder / "templates.parquet"),
         )
 
@@ -91,6 +93,15 @@ class Corpus:
         kept = np.ones(len(self.row_ids), bool)
         kept[order[later]] = False
         return kept
+
+    def upsampling(self) -> dict[str, dict[str, Any]]:
+        """Of each subset, its rows, its distinct contents, and how often one stands there on average."""
+        found = {}
+        for code, name in enumerate(self.subsets.names):
+            content = self.content[self.subsets.codes == code, 0]
+            distinct = len(np.unique(content))
+            found[name] = {"rows": len(content), "distinct": distinct, "upsampling": round(len(content) / distinct, 2)}
+        return found
 
     def draw(self, counts: dict[str, int], among: np.ndarray | None = None) -> np.ndarray:
         """Ids of the `counts[template]` rows of the lowest keys, of all rows or of those for which `among` is true."""

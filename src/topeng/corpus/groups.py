@@ -18,7 +18,7 @@ SHINGLE = 5
 """Words in a row of which near groups are made."""
 
 
-def exact_groups(hashes: pa.Table) -> np.ndarray:
+def exact_groups(hashes: pa.Table, common: np.ndarray) -> np.ndarray:
     """A group for each row, [R]: rows are joined by a piece of source text that both hold, in either field.
 
     A row without such a piece is joined by its whole input, and rows of the same content are joined under any
@@ -26,12 +26,13 @@ def exact_groups(hashes: pa.Table) -> np.ndarray:
 
     Args:
         hashes: as `source_text.hash_rows` gives them, of the whole corpus.
+        common: hashes of boilerplate pieces, as `boilerplate` gives them.
     """
     count = hashes.num_rows
     given, given_rows = _flat(hashes["input_pieces"])
     answer, answer_rows = _flat(hashes["output_pieces"])
     inputs = hashes["input_hash"].to_numpy()
-    telling = ~np.isin(answer, boilerplate(hashes))
+    telling = ~np.isin(answer, common)
     answer, answer_rows = answer[telling], answer_rows[telling]
     alone = np.ones(count, bool)
     alone[given_rows] = alone[answer_rows] = False
@@ -42,8 +43,7 @@ def exact_groups(hashes: pa.Table) -> np.ndarray:
         _edges(content_arrays(hashes["content_hash"])[:, 0], np.arange(count)),
     ]
     left, right = (np.concatenate(ends) for ends in zip(*edges, strict=True))
-    joined = connected_components(coo_matrix((np.ones(len(left), bool), (left, right)), shape=(count, count)))[1]
-    return _named_by_lowest(joined, np.arange(count))
+    return _named_by_lowest(_components(left, right, count), np.arange(count))
 
 
 def boilerplate(hashes: pa.Table) -> np.ndarray:
@@ -82,24 +82,22 @@ def near_groups(
     _, labels = np.unique(groups, return_inverse=True)
     pairs = similar.contained(sets, labels[rows], containment, most_shingles)
     pairs = similar.Pairs(rows[pairs.left], rows[pairs.right], pairs.share)
-    edges = np.concatenate([labels[pairs.left], labels]), np.concatenate([labels[pairs.right], labels])
-    size = int(labels.max(initial=0)) + 1
-    joined = connected_components(coo_matrix((np.ones(len(edges[0]), bool), edges), shape=(size, size)))[1][labels]
-    return _named_by_lowest(joined, groups), pairs
+    joined = _components(labels[pairs.left], labels[pairs.right], int(labels.max(initial=0)) + 1)
+    return _named_by_lowest(joined[labels], groups), pairs
 
 
 def join_equal(groups: np.ndarray, content: pa.ChunkedArray) -> np.ndarray:
     """Groups of rows at hand, joined where two rows have one content hash, [R]."""
     _, labels = np.unique(groups, return_inverse=True)
     left, right = _edges(content_arrays(content)[:, 0], labels)
-    size = int(labels.max(initial=-1)) + 1
-    joined = connected_components(coo_matrix((np.ones(len(left), bool), (left, right)), shape=(size, size)))[1]
+    joined = _components(left, right, int(labels.max(initial=0)) + 1)
     return _named_by_lowest(joined[labels], groups)
 
 
 def group_table(table: pa.Table) -> np.ndarray:
     """Exact groups of a table of rows that is the whole corpus."""
-    return exact_groups(hash_rows(table, TemplateText.discover(table)))
+    hashes = hash_rows(table, TemplateText.discover(table))
+    return exact_groups(hashes, boilerplate(hashes))
 
 
 def _field_sets(table: pa.Table, template_text: TemplateText, common: np.ndarray) -> tuple[similar.Sets, np.ndarray]:
@@ -135,6 +133,12 @@ def _edges(keys: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(keys)
     same = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
     return rows[order[same]], rows[order[same + 1]]
+
+
+def _components(left: np.ndarray, right: np.ndarray, count: int) -> np.ndarray:
+    """The component of each of `count` nodes, by the edges between them."""
+    edges = coo_matrix((np.ones(len(left), bool), (left, right)), shape=(count, count))
+    return connected_components(edges)[1]
 
 
 def _named_by_lowest(labels: np.ndarray, names: np.ndarray) -> np.ndarray:

@@ -113,15 +113,17 @@ def _read_part(name: str, number: int, names: Sequence[str], folder: Path, progr
     first = _rows_before(folder, number)
     subsets, dropped, read = Counter[str](), Counter[str](), 0
     partial = path.with_suffix(".partial")
-    label = f"reading {Path(name).name} ({number + 1} of {len(names)})"
+    total, label = None, f"reading {Path(name).name} ({number + 1} of {len(names)})"
     with pq.ParquetWriter(partial, SCHEMA, **LAYOUT) as writer:
         for table in _in_groups(readers.tables(name), ROW_GROUP):
+            if not read:
+                total = readers.rows_in(name)  # now that Daft could read it
             subsets.update(_value_counts(table["subset_name"]))
             ids = pa.array(np.arange(first + read, first + read + table.num_rows))
             if (left := _with_text(table.add_column(0, ROW_ID, ids), dropped)).num_rows:
                 writer.write_table(left)
             read += table.num_rows
-            progress(label, read, readers.rows_in(name))
+            progress(label, read, total)
     partial.replace(path)
     shown = name if "://" in name else Path(name).name  # where it lies on this machine is nobody's business
     part = {"file": shown, "first_row_id": first, "subsets": subsets, "dropped": dropped}

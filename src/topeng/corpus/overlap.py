@@ -10,6 +10,7 @@ from topeng.corpus import similar
 from topeng.corpus.clean import NGRAM, source_ngrams
 from topeng.corpus.schema import ROW_ID
 from topeng.corpus.source_text import TemplateText
+from topeng.corpus.words import offsets_of
 
 BINS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0)
 
@@ -22,7 +23,7 @@ def overlap(test: pa.Table, train: pa.Table, template_text: TemplateText, pairs:
     """
     rows, others = source_ngrams(test, template_text), source_ngrams(train, template_text)
     known = np.isin(rows.hashes, others.hashes)
-    seen = np.concatenate([[0], np.cumsum(known)])[rows.offsets]
+    seen = offsets_of(known)[rows.offsets]
     measured = rows.sizes > 0
     shares = np.diff(seen)[measured] / rows.sizes[measured]
     counts = [int((shares == 0).sum())]

@@ -90,11 +90,12 @@ def _frame(name: str) -> daft.DataFrame:
     reader = READERS.get(Path(name).suffix.lower(), daft.read_parquet if "://" in name else None)
     if reader is None:
         raise CorpusError(f"{name} is none of {', '.join(READERS)}")
-    frame = reader(name if "://" in name else one_file(name))
+    path = name if "://" in name else one_file(name)
+    frame = reader(path)
     if reader is not daft.read_csv:
         return frame
     texts = dict.fromkeys(frame.column_names, DataType.string())
-    return daft.read_csv(name if "://" in name else one_file(name), infer_schema=False, schema=texts)
+    return daft.read_csv(path, infer_schema=False, schema=texts)
 
 
 def _remote(name: str) -> list[str]:

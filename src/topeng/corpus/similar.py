@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from topeng.corpus.words import compiled
+from topeng.corpus.words import compiled, offsets_of
 
 MOST_SHARED = 1_000
 """A shingle that more texts hold than this is no reason to compare them."""
@@ -34,7 +34,7 @@ class Sets:
 
     def take(self, chosen: np.ndarray) -> "Sets":
         sizes = self.sizes[chosen]
-        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        offsets = offsets_of(sizes)
         places = np.arange(offsets[-1]) + np.repeat(self.offsets[chosen] - offsets[:-1], sizes)
         return Sets(self.hashes[places], offsets)
 
@@ -63,7 +63,7 @@ def interleave(parts: Sequence[Sets]) -> Sets:
 def join(parts: Sequence[Sets]) -> Sets:
     """Sets of several sequences as one."""
     sizes = np.concatenate([part.sizes for part in parts])
-    return Sets(np.concatenate([part.hashes for part in parts]), np.concatenate([[0], np.cumsum(sizes)]))
+    return Sets(np.concatenate([part.hashes for part in parts]), offsets_of(sizes))
 
 
 def contained(sets: Sets, labels: np.ndarray, threshold: float, most_shingles: int = MOST_SHINGLES) -> Pairs:
@@ -77,9 +77,18 @@ def contained(sets: Sets, labels: np.ndarray, threshold: float, most_shingles: i
     shared = _Shared.of(_sketched(sets, most_shingles))
     rows = np.repeat(np.arange(len(shared.sizes)), np.diff(shared.offsets))
     holders = rows[np.argsort(shared.ids, kind="stable")]
-    starts = np.concatenate([[0], np.cumsum(shared.counts)])
+    starts = offsets_of(shared.counts)
+    one_field = np.zeros(len(shared.counts), np.int64)
     left, right, share = _contained(
-        shared.ids, shared.offsets, shared.sizes, labels.astype(np.int64), holders, starts, threshold, MOST_SHARED
+        shared.ids,
+        one_field,
+        shared.offsets,
+        shared.sizes,
+        labels.astype(np.int64),
+        holders,
+        starts,
+        threshold,
+        MOST_SHARED,
     )
     return Pairs(left, right, share)
 
@@ -96,8 +105,8 @@ def first_of_alike(sets: Sets, order: np.ndarray, threshold: float, most_shingle
     """
     sets = _sketched(sets, most_shingles)
     shared = _Shared.of(sets)
-    fields = (shared.values & np.uint64(1)).astype(np.uint8)
-    of_output = np.concatenate([[0], np.cumsum(sets.hashes & np.uint64(1))]).astype(np.int64)[sets.offsets]
+    fields = (shared.values & np.uint64(1)).astype(np.int64)
+    of_output = offsets_of(sets.hashes & np.uint64(1))[sets.offsets]
     sizes = np.stack([shared.sizes - np.diff(of_output), np.diff(of_output)], axis=1)
     return _first_of_alike(shared.ids, fields, shared.offsets, sizes, order, threshold)
 
@@ -127,7 +136,7 @@ def _sketched(sets: Sets, most_shingles: int) -> Sets:
     if share >= 1:
         return sets
     kept = sets.hashes <= np.uint64(share * 2**64)
-    offsets = np.concatenate([[0], np.cumsum(kept)])[sets.offsets]
+    offsets = offsets_of(kept)[sets.offsets]
     return Sets(sets.hashes[kept], offsets)
 
 
@@ -150,7 +159,7 @@ class _Shared:
     @classmethod
     def of(cls, sets: Sets) -> "_Shared":
         maybe = _perhaps_shared(sets.hashes, BUCKETS)
-        offsets = np.concatenate([[0], np.cumsum(maybe)])[sets.offsets]
+        offsets = offsets_of(maybe)[sets.offsets]
         values, ids, counts = np.unique(sets.hashes[maybe], return_inverse=True, return_counts=True)
         order = np.argsort(counts, kind="stable")
         number = np.empty(len(values), np.int64)
@@ -180,20 +189,21 @@ def _sorted_in_sets(ids, offsets):
 
 
 @compiled
-def _shared(ids, offsets, one, other):
-    """How many shingles two sets share."""
+def _shared(ids, fields, offsets, one, other):
+    """How many shingles two sets share, of field 0 and of field 1."""
     i, j, stop_i, stop_j = offsets[one], offsets[other], offsets[one + 1], offsets[other + 1]
-    count = 0
+    zeroth, first = 0, 0
     while i < stop_i and j < stop_j:
         if ids[i] == ids[j]:
-            count += 1
+            first += fields[ids[i]]
+            zeroth += 1 - fields[ids[i]]
             i += 1
             j += 1
         elif ids[i] < ids[j]:
             i += 1
         else:
             j += 1
-    return count
+    return zeroth, first
 
 
 @compiled
@@ -210,7 +220,7 @@ def _root(parents, item):
 
 
 @compiled
-def _contained(ids, offsets, sizes, labels, holders, starts, threshold, most):
+def _contained(ids, fields, offsets, sizes, labels, holders, starts, threshold, most):
     count = len(offsets) - 1
     parents = np.arange(labels.max() + 1) if count else np.arange(0)
     seen = np.full(count, -1, np.int64)
@@ -228,7 +238,7 @@ def _contained(ids, offsets, sizes, labels, holders, starts, threshold, most):
                 one, two = _root(parents, labels[item]), _root(parents, labels[other])
                 if one == two:
                     continue
-                common = _shared(ids, offsets, item, other)
+                common, _ = _shared(ids, fields, offsets, item, other)
                 if common >= needed:
                     parents[max(one, two)] = min(one, two)
                     left.append(item)
@@ -240,17 +250,7 @@ def _contained(ids, offsets, sizes, labels, holders, starts, threshold, most):
 @compiled
 def _alike(ids, fields, offsets, sizes, one, other, threshold):
     """Whether both fields of two sets reach the threshold."""
-    shared = np.zeros(2, np.int64)
-    i, j, stop_i, stop_j = offsets[one], offsets[other], offsets[one + 1], offsets[other + 1]
-    while i < stop_i and j < stop_j:
-        if ids[i] == ids[j]:
-            shared[fields[ids[i]]] += 1
-            i += 1
-            j += 1
-        elif ids[i] < ids[j]:
-            i += 1
-        else:
-            j += 1
+    shared = _shared(ids, fields, offsets, one, other)
     for field in range(2):
         if shared[field] < threshold * (sizes[one, field] + sizes[other, field] - shared[field]):
             return False

@@ -115,7 +115,7 @@ def _common_ngrams(texts: pa.ChunkedArray, codes: np.ndarray, templates: int) ->
         values, counts = np.unique(np.concatenate(parts), return_counts=True) if parts else (hashes[:0], hashes[:0])
         enough = len(rows) >= FEWEST_ROWS
         found.append(values[(counts > TEMPLATE_SHARE * len(rows)) & enough])
-    return np.concatenate(found), np.concatenate([[0], np.cumsum([len(values) for values in found])])
+    return np.concatenate(found), words.offsets_of([len(values) for values in found])
 
 
 def _first_of_each(tokens: words.Tokens, codes: np.ndarray) -> np.ndarray:

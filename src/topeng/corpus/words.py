@@ -5,6 +5,7 @@ K tokens, W words, P pieces. Hashes are 64 bits: among ten million texts, two wo
 3e-6.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,7 +135,8 @@ def shingles(pieces: Pieces, width: int) -> tuple[np.ndarray, np.ndarray]:
     return distinct(hashes, offsets)
 
 
-def offsets_of(counts: np.ndarray) -> np.ndarray:
+def offsets_of(counts: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Where each of several runs starts, and where the last ends, [N + 1], of their lengths [N]."""
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
