@@ -23,7 +23,8 @@ CORPUS_FILES = [
     *("train.parquet", "validation.parquet", "test.parquet", "decisions.parquet", "umap.parquet"),
     *("funnel.json", "clusters.json", "overlap.json", "corpus.json", "README.md"),
 ]
-SELECT_OPTIONS = {"embedder", "embedding_tokens", "lower_case", "clusters", "train_rows", "umap_rows", "licences"}
+EMBED_OPTIONS = {"embedder", "embedder_revision", "embedding_tokens", "embedding_dtype", "lower_case"}
+SELECT_OPTIONS = {"clusters", "selection", "train_rows", "umap_rows", "licences"}
 """Of the corpus, those that the draw does not depend on."""
 
 
@@ -76,7 +77,7 @@ def check_base(recipe: Recipe) -> None:
 
 
 def _corpus(recipe: Recipe, options: dict[str, Any], run: Path, console: Console) -> list[Stage]:
-    """Three stages, as reading millions of rows takes minutes and need not be done again for another draw."""
+    """Four stages: reading millions of rows and embedding thousands need not be done again for another selection."""
 
     def ingest(folder: Path) -> None:
         from topeng.corpus.build import ingest_corpus
@@ -88,8 +89,13 @@ def _corpus(recipe: Recipe, options: dict[str, Any], run: Path, console: Console
 
         draw_corpus(recipe.corpus, recipe.seed, run, folder, console)
 
+    def embed(folder: Path) -> None:
+        from topeng.corpus.build import embed_corpus
+
+        embed_corpus(recipe.corpus, recipe.seed, run, folder, console)
+
     def select(folder: Path) -> None:
-        from topeng.corpus.build import select_corpus
+        from topeng.corpus.select import select_corpus
 
         select_corpus(recipe.corpus, recipe.seed, run, folder, console)
 
@@ -97,7 +103,8 @@ def _corpus(recipe: Recipe, options: dict[str, Any], run: Path, console: Console
     source = {name: corpus[name] for name in ("files", "digest", "expected_rows")}
     if not recipe.corpus.files:
         source |= {"synthetic_rows": recipe.corpus.synthetic_rows, "seed": recipe.seed}
-    drawing = {name: value for name, value in corpus.items() if name not in SELECT_OPTIONS}
+    drawing = {name: value for name, value in corpus.items() if name not in EMBED_OPTIONS | SELECT_OPTIONS}
+    embedding = {name: corpus[name] for name in sorted(EMBED_OPTIONS)}
     return [
         Stage("corpus/ingest", ["corpus/ingested"], source, ingest, inputs=_inputs(recipe.corpus.files)),
         Stage(
@@ -109,12 +116,19 @@ def _corpus(recipe: Recipe, options: dict[str, Any], run: Path, console: Console
             _inputs(recipe.corpus.benchmarks),
         ),
         Stage(
+            "corpus/embed",
+            ["corpus/embedded"],
+            {"seed": recipe.seed, "corpus": embedding},
+            embed,
+            ["corpus/drawn"],
+            _inputs([recipe.corpus.embedder]),
+        ),
+        Stage(
             "corpus/select",
             [f"corpus/{name}" for name in CORPUS_FILES],
             {"seed": recipe.seed, "corpus": corpus},
             select,
-            ["corpus/ingested", "corpus/drawn"],
-            _inputs([recipe.corpus.embedder]),
+            ["corpus/ingested", "corpus/drawn", "corpus/embedded"],
         ),
     ]
 

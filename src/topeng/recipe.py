@@ -63,10 +63,15 @@ class CorpusOptions(Options):
         0.5, "clean: share of an item's 8-grams that a row holds, at which it goes", gt=0, le=1
     )
     embedder: str = option("tfidf", "`tfidf` (offline), or a BERT or sentence-transformers model by name or path")
+    embedder_revision: str | None = option(None, "commit of a model id, to pin it")
     embedding_tokens: int = option(512, "a row is cut here before it is embedded", unit="tokens", source=PAPER, ge=8)
+    embedding_dtype: Literal["float32", "bfloat16"] = option("float32", "of a model's weights while it embeds")
     lower_case: bool | None = option(None, "lower-case before embedding; null: as the tokenizer says")
     clusters: int = option(10, "K of K-Means", source=PAPER, ge=1)
     train_rows: int = option(10_000, "rows selected, an equal quota from each cluster", unit="rows", source=PAPER, ge=1)
+    selection: Literal["random", "k-center"] = option(
+        "random", "of a cluster's rows: by rank, or each the farthest from those before", source="Gonzalez 1985"
+    )
     licences: dict[str, str] = option(dict, "of each subset, for the data card")
     umap_rows: int = option(20_000, "rows on the UMAP plot, at most", unit="rows", ge=50)
 
