@@ -183,7 +183,11 @@ def test_pointing_searching_and_hiding_among_20_000_rows(tmp_path, page):
     largest = page.run("data.categories.cluster.codes.filter(code => code === 0).length")
     page.run("byId('legend').querySelector('button').click()")
     assert page.run(shown) == 20_000 - largest
-    page.run("byId('selected').click()")
+    page.run("byId('legend').querySelectorAll('button')[3].dispatchEvent(new MouseEvent('dblclick'))")
+    assert page.run("[...new Set(data.categories.cluster.codes.filter((_, row) => level[row]))]") == [3]
+    page.run("byId('legend').querySelectorAll('button')[3].dispatchEvent(new MouseEvent('dblclick'))")
+    assert page.run(shown) == 20_000
+    page.run("byId('legend').querySelector('button').click(), byId('selected').click()")
     assert page.run(shown) == page.run(
         "data.selected.filter((one, row) => one && data.categories.cluster.codes[row]).length"
     )
@@ -230,6 +234,10 @@ def test_keys_wheel_and_touch_move_the_plane(corpus, page):
     page.touch("touchMove", (100, 500), (300, 500))
     page.touch("touchEnd")
     assert page.run("view.zoom") == pytest.approx(2)
+    page.key("0")
+    page.touch("touchStart", place_of(page, 7))
+    page.touch("touchEnd")
+    assert page.run("pinned") == 7
     assert page.run("document.documentElement.scrollWidth") == 390 and page.complaints() == []
 
 

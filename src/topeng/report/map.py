@@ -19,6 +19,8 @@ from markupsafe import Markup
 from topeng.report.files import existing, read_json, templates, write_page
 from topeng.report.plots import CLUSTER_COLOURS, OTHER_COLOUR, drawing_order
 
+HERE = Path(__file__).parent
+SCRIPTS = ("map_plane.js", "map_page.js", "map_input.js")
 SPAN = 65_535
 """The longer side of the plane in the page's whole units: 16 bits, under a tenth of a pixel when all is shown."""
 
@@ -39,15 +41,19 @@ def write_map(corpus: Path, out: Path, title: str) -> None:
     placed = np.flatnonzero(np.isfinite(points).all(axis=1))
     shown = placed[drawing_order(table["selected"].to_numpy()[placed])]
     data = _data(table.take(shown), points[shown], read_json(Path(corpus) / "clusters.json"))
-    environment = templates()
-    script = environment.get_template("map.js").render()
-    page = environment.get_template("map.html.jinja").render(
-        title=title,
-        rows=len(shown),
-        selected=sum(data["selected"]),
-        clusters=len(data["clusters"]),
-        data=embedded(data),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+    script = Markup("".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS))
+    page = (
+        templates()
+        .get_template("map.html.jinja")
+        .render(
+            title=title,
+            rows=len(shown),
+            selected=sum(data["selected"]),
+            clusters=len(data["clusters"]),
+            data=embedded(data),
+            script=script,
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        )
     )
     write_page(out, page)
 
@@ -68,7 +74,7 @@ def _data(table: pa.Table, points: np.ndarray, clusters: list[dict[str, Any]]) -
     names = [" ".join([str(cluster["cluster"]), *cluster["words"][:1]]) for cluster in clusters]
     return {
         "colours": [*CLUSTER_COLOURS, OTHER_COLOUR],
-        "size": plane.max(axis=0, initial=1).tolist(),
+        "size": plane.max(axis=0, initial=0).tolist(),
         "x": plane[:, 0].tolist(),
         "y": plane[:, 1].tolist(),
         "selected": [int(selected) for selected in table["selected"].to_pylist()],
