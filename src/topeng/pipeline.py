@@ -23,6 +23,7 @@ CORPUS_FILES = [
     *("train.parquet", "validation.parquet", "test.parquet", "decisions.parquet", "umap.parquet"),
     *("funnel.json", "clusters.json", "overlap.json", "corpus.json", "README.md"),
 ]
+MAP_FILES = ["corpus/umap.parquet", "corpus/clusters.json"]
 EMBED_OPTIONS = {"embedder", "embedder_revision", "embedding_tokens", "embedding_dtype", "lower_case"}
 SELECT_OPTIONS = {"clusters", "selection", "train_rows", "umap_rows", "licences"}
 """Of the corpus, those that the draw does not depend on."""
@@ -41,6 +42,7 @@ def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
     evaluate = [_evaluate(recipe, options, name, run, console) for name in models]
     return [
         *_corpus(recipe, options, run, console),
+        _map(recipe, run),
         _source(recipe, options, console),
         *base,
         *train,
@@ -133,6 +135,16 @@ def _corpus(recipe: Recipe, options: dict[str, Any], run: Path, console: Console
     ]
 
 
+def _map(recipe: Recipe, run: Path) -> Stage:
+    def work(folder: Path) -> None:
+        from topeng.report.map import write_map
+
+        (folder / "corpus").mkdir(exist_ok=True)
+        write_map(run / "corpus", folder / "corpus" / "map.html", f"{recipe.report.title}: map of the corpus")
+
+    return Stage("corpus/map", ["corpus/map.html"], {"title": recipe.report.title}, work, MAP_FILES)
+
+
 def _source(recipe: Recipe, options: dict[str, Any], console: Console) -> Stage:
     def work(folder: Path) -> None:
         from topeng.corpus.build import build_source
@@ -220,7 +232,7 @@ def _report(recipe: Recipe, options: dict[str, Any], models: list[str], run: Pat
 
         write_report(run, folder / "report.html", recipe.report.title, recipe.report.answers)
 
-    reads = ["corpus/funnel.json", "corpus/clusters.json", "corpus/umap.parquet", "corpus/overlap.json", "scores.json"]
+    reads = ["corpus/funnel.json", *MAP_FILES, "corpus/map.html", "corpus/overlap.json", "scores.json"]
     reads += [f"adapters/{method}" for method in recipe.adapter.methods] + [f"evaluate/{name}" for name in models]
     return Stage("report", ["report.html"], options, work, reads)
 
