@@ -26,6 +26,7 @@ from topeng.corpus.card import write_card
 from topeng.corpus.clean import benchmark_items
 from topeng.corpus.draw import HELD_OUT, Corpus
 from topeng.corpus.embed import embed
+from topeng.corpus.engine import open_engine
 from topeng.corpus.funnel import Funnel
 from topeng.corpus.groups import group_table
 from topeng.corpus.ingest import Progress, ingest, take_all
@@ -54,8 +55,8 @@ def ingest_corpus(options: CorpusOptions, seed: int, work: Path, console: Consol
             console.print(
                 f"  {name} is not pinned: name a commit (…@COMMIT/**), or corpus.digest", style="yellow", soft_wrap=True
             )
-    with _progress(console) as progress:
-        source = ingest(files, work / INGESTED, progress)
+    with open_engine(options, work) as engine, _progress(console) as progress:
+        source = ingest(files, work / INGESTED, progress, engine)
     _check_source(options, source)
 
 
@@ -75,9 +76,9 @@ def draw_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, consol
     funnel.close("ingest")
     for name in options.benchmarks:
         benchmark_items(name)  # fails now rather than minutes from now
-    with _progress(console) as progress:
+    with open_engine(options, work) as engine, _progress(console) as progress:
         progress("grouping rows by source text", 0, None)
-        corpus = Corpus.read(run / INGESTED, options.subsets, seed)
+        corpus = Corpus.read(run / INGESTED, options.subsets, seed, engine)
         funnel.count({"subset not asked for": funnel.rows - len(corpus.row_ids)})
         funnel.close("subsets")
         draw = draw_clean if options.profile == "clean" else draw_paper
