@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from topeng.errors import ModelError
-from topeng.recipe import Recipe, as_dict
+from topeng.recipe import ENGINE_OPTIONS, Recipe, as_dict
 from topeng.run import Stage, write_atomically
 
 SOURCE_ROWS = ["source/train.parquet", "source/test.parquet"]
@@ -36,6 +36,7 @@ def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
         run: the run folder, from which stages read what earlier ones left.
     """
     options = as_dict(recipe)
+    options["corpus"] = {name: value for name, value in options["corpus"].items() if name not in ENGINE_OPTIONS}
     base = [] if recipe.base.model else [_base(recipe, options, run, console)]
     train = [_train(recipe, options, method, run, console) for method in recipe.adapter.methods]
     models = ["base", *recipe.adapter.methods]

@@ -22,6 +22,9 @@ CENDOL_INDONESIAN = ["indo_puisi", "wikihow", "wikipedia_id", "safety_prompt", "
 Method = Literal["lora", "lora+", "pissa"]
 METHODS: tuple[str, ...] = get_args(Method)
 
+ENGINE_OPTIONS = ("engine", "ray_address")
+"""Of the corpus, where the work is done; what comes of it does not depend on them."""
+
 LLADA = "arXiv 2502.09992"
 LORA = "arXiv 2106.09685"
 LORA_PLUS = "arXiv 2402.12354"
@@ -38,6 +41,11 @@ class CorpusOptions(Options):
     synthetic_rows: int = option(40_000, "size of the synthetic corpus", unit="rows", ge=1_000)
     digest: str | None = option(None, "of the source's content, as ingested/source.json has it; another is an error")
     expected_rows: dict[str, int] = option(dict, "rows of each subset in the pinned source; others are an error")
+    engine: Literal["native", "ray"] = option(
+        "native",
+        "where the corpus is worked on: in this process, or on Ray (pip install 'topeng[ray]')",
+    )
+    ray_address: str | None = option(None, "of a Ray cluster, such as `auto` or HOST:6379; null: one is started here")
     memory_gb: float = option(2.0, "bound of what is held at once; more rows are compared by sketches", unit="GB", ge=1)
     profile: Literal["clean", "paper"] = option(
         "clean", "`clean`: hold out first, then draw and filter; `paper`: draw as the corpus is, hold out of the rest"

@@ -24,6 +24,7 @@ from rich.progress import TaskID
 from topeng.corpus import embed, sample, synthetic
 from topeng.corpus.clean import benchmark_items
 from topeng.corpus.draw import Corpus
+from topeng.corpus.engine import open_engine
 from topeng.corpus.funnel import Funnel
 from topeng.corpus.groups import group_table
 from topeng.corpus.ingest import Progress, ingest, take_all
@@ -48,8 +49,8 @@ def ingest_corpus(options: CorpusOptions, seed: int, work: Path, console: Consol
             console.print(
                 f"  {name} is not pinned: name a commit (…@COMMIT/**), or corpus.digest", style="yellow", soft_wrap=True
             )
-    with _progress(console) as progress:
-        source = ingest(files, work / INGESTED, progress)
+    with open_engine(options, work) as engine, _progress(console) as progress:
+        source = ingest(files, work / INGESTED, progress, engine)
     _check_source(options, source)
 
 
@@ -69,9 +70,9 @@ def draw_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, consol
     funnel.close("ingest")
     for name in options.benchmarks:
         benchmark_items(name)  # fails now rather than minutes from now
-    with _progress(console) as progress:
+    with open_engine(options, work) as engine, _progress(console) as progress:
         progress("grouping rows by source text", 0, None)
-        corpus = Corpus.read(run / INGESTED, options.subsets, seed)
+        corpus = Corpus.read(run / INGESTED, options.subsets, seed, engine)
         funnel.count({"subset not asked for": funnel.rows - len(corpus.row_ids)})
         funnel.close("subsets")
         draw = draw_clean if options.profile == "clean" else draw_paper
@@ -92,12 +93,12 @@ def embed_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, conso
     out.mkdir(parents=True, exist_ok=True)
     pool = pq.read_table(run / DRAWN / "pool.parquet", columns=["content_hash", "input", "output"])
     order = pc.sort_indices(pool["content_hash"]).to_numpy()  # so that no sum depends on the order of the source
-    with _progress(console) as progress:
+    with open_engine(options, work) as engine, _progress(console) as progress:
 
         def tell(shards: int) -> None:
             progress("embedding", min(shards * embed.SHARD_ROWS, len(order)), len(order))
 
-        found = embed.embed(embed.shards(pool, order), options, seed, work / "shards", progress=tell)
+        found = embed.embed(embed.shards(pool, order), options, seed, work / "shards", engine, tell)
     vectors = np.empty_like(found)
     vectors[order] = found
     embed.load_encoder.cache_clear()

@@ -16,6 +16,7 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 from xxhash import xxh3_128
 
+from topeng.corpus.engine import NATIVE, Engine, whole_file
 from topeng.errors import ModelError
 from topeng.recipe import CorpusOptions
 
@@ -25,8 +26,6 @@ TFIDF_FEATURES = 2**16
 TFIDF_DIMENSIONS = 64
 
 Texts = list[str]
-Map = Callable[[Callable[[Texts], Any], Iterable[Texts]], Iterable[Any]]
-"""As the built-in `map`: results in the order of the shards."""
 
 
 def shards(pool: pa.Table, order: np.ndarray) -> Iterator[Texts]:
@@ -42,7 +41,7 @@ def embed(
     options: CorpusOptions,
     seed: int,
     folder: Path,
-    each: Map = map,
+    engine: Engine = NATIVE,
     progress: Callable[[int], None] = lambda shards: None,
 ) -> np.ndarray:
     """Vectors, fp32 [R, D]: of unit length for `tfidf`, a model's as they are.
@@ -50,14 +49,14 @@ def embed(
     Args:
         texts: in shards.
         folder: where a model's shards are kept until all are there.
-        each: applies a function to the shards.
+        engine: on which the shards are embedded.
         progress: told how many shards are done.
 
     Raises:
         ModelError: the model cannot be loaded.
     """
     parts = []
-    for part in each(_work(options, folder), texts):
+    for part in engine.map(_work(options, folder), texts):
         parts.append(part)
         progress(len(parts))
     if options.embedder == "tfidf":
@@ -119,10 +118,8 @@ def _encode_shard(
         vectors = load_encoder(*settings).encode(
             texts, batch_size=BATCH_ROWS, show_progress_bar=False, convert_to_numpy=True
         )
-        partial_path = path.with_suffix(".partial")
-        with partial_path.open("wb") as file:
+        with whole_file(path) as partial_path, partial_path.open("wb") as file:
             np.save(file, vectors.astype(np.float32))
-        partial_path.replace(path)
     return path
 
 
