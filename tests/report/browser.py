@@ -1,6 +1,5 @@
 """Chromium, driven over its DevTools pipe: real mouse, keys and touch, and no package to install."""
 
-import base64
 import json
 import shutil
 import socket
@@ -93,9 +92,6 @@ class Page:
     def write(self, text: str) -> None:
         self.call("Input.insertText", text=text)
         self.settle()
-
-    def picture(self, path: Path) -> None:
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 
     def complaints(self) -> list[str]:
         """What the browser logged as errors: exceptions, refused scripts, failed loads."""

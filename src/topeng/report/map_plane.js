@@ -64,8 +64,8 @@ function stamp(pixels, middle, { offsets, covers }, [red, green, blue, opacity])
   }
 }
 
-// Dots are written into an image: the canvas's own arcs and copies of a picture took 3 to 10 times as long.
-function draw(ratio = devicePixelRatio) {
+// Dots are written into an image: without a GPU, the canvas's own arcs and copied dots took 3 to 10 times as long.
+function draw(ratio = Math.min(2, devicePixelRatio)) {
   const right = canvas.width = Math.round(width * ratio), bottom = canvas.height = Math.round(height * ratio);
   const image = context.createImageData(right, bottom), codes = category().codes;
   const radius = ratio * clamp(clamp(220 / Math.sqrt(count), 1.4, 4) * view.zoom ** 0.35, 1.4, 7);
