@@ -1,5 +1,7 @@
 """K-Means over embedded rows, and how many rows each cluster gives."""
 
+from functools import partial
+
 import numpy as np
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
@@ -18,7 +20,7 @@ def cluster(vectors: np.ndarray, clusters: int, seed: int) -> tuple[np.ndarray, 
 
     Lloyd's algorithm, Euclidean. Rows are sorted by a hash of their vectors first, and one thread adds them up: the
     partition depends neither on the rows' order nor on the number of threads. Sorted so, the first rows are a random
-    sample, on which the starts are tried: ten times quicker than on all rows, and as tight within 0.1 %.
+    sample, on which the starts are tried.
 
     Args:
         vectors: fp32 [R, D].
@@ -30,9 +32,10 @@ def cluster(vectors: np.ndarray, clusters: int, seed: int) -> tuple[np.ndarray, 
         raise CorpusError(f"corpus.clusters = {clusters} needs at least as many rows, and {len(vectors)} are left")
     order = np.argsort([xxh3_64_intdigest(row) for row in np.ascontiguousarray(vectors)], kind="stable")
     rows = vectors[order]
+    lloyd = partial(KMeans, clusters, algorithm="elkan", copy_x=False)  # Lloyd's partition, with fewer distances taken
     with threadpool_limits(1):
-        start = KMeans(clusters, n_init=STARTS, random_state=seed).fit(rows[: max(STARTING_ROWS, clusters)])
-        fitted = KMeans(clusters, init=start.cluster_centers_, n_init=1).fit(rows)
+        start = lloyd(n_init=STARTS, random_state=seed).fit(rows[: max(STARTING_ROWS, clusters)])
+        fitted = lloyd(init=start.cluster_centers_, n_init=1).fit(rows)
     by_size = np.argsort(-np.bincount(fitted.labels_, minlength=clusters), kind="stable")
     labels = np.empty(len(vectors), np.int32)
     labels[order] = np.argsort(by_size)[fitted.labels_]
