@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,18 @@ def select_shards(source: str, threads: int) -> None:
     print(_digest(pq.read_table(folder / "corpus" / "train.parquet")))
 
 
+def ray(folder: Path, scale: float) -> Facts:
+    """The rows selected natively, on Ray, and while a worker and then a node is killed."""
+    import on_ray
+
+    rows = sum(write_cendol(folder / "on-ray" / "cendol", min(scale, 0.05)).values())
+    options = replace(_options(folder / "on-ray", min(scale, 0.05)), umap_rows=50)
+    runs = on_ray.compare(
+        options, folder / "on-ray", lambda out: _digest(pq.read_table(out / "corpus" / "train.parquet"))
+    )
+    return {"rows": rows, "runs": runs}
+
+
 def leaks(folder: Path, scale: float) -> Facts:
     """Real rows: a split by rows, the usual way, and ours; what of test stands in train."""
     if not REAL.exists():
@@ -207,7 +220,7 @@ def _digest(table: pa.Table) -> str:
 
 PARTS = {
     function.__name__: function
-    for function in (write, ingest, sample_after_ingest, deduplicate, draw, select, shards, leaks)
+    for function in (write, ingest, sample_after_ingest, deduplicate, draw, select, shards, ray, leaks)
 }
 
 

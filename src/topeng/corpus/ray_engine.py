@@ -14,7 +14,7 @@ import signal
 import socket
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import islice
 from multiprocessing.connection import Connection
@@ -31,12 +31,6 @@ AHEAD = 2
 """Tasks in flight for each CPU: one at work, one waiting."""
 PATIENCE = 60
 """Seconds after which a cluster without a CPU counts as gone; Ray gives a lost head node as long."""
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "DAFT_ANALYTICS_ENABLED": "0",
-}
 
 
 class Ray:
@@ -112,7 +106,7 @@ def _gone(why: str = "its head node is gone") -> CorpusError:
 def _drive(pipe: Connection, address: str | None, folder: Path) -> None:
     """The driver: submits what the pipe says, and answers in order."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whom it serves gets it too, and hangs up
-    os.environ.update(QUIET)
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
@@ -172,14 +166,20 @@ def _nodes_that_do_not_see(folder: Path) -> list[str]:
 
     probe = folder / f"probe-{uuid.uuid4().hex}"
     probe.touch()
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    see = ray.remote(num_cpus=0)(_sees)
-    on = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+    sees, blind = ray.remote(num_cpus=0)(_sees), []
+    tasks = []
+    for node in ray.nodes():
+        if node["Alive"]:
+            place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            tasks.append((node["NodeManagerHostname"], sees.options(scheduling_strategy=place).remote(str(probe))))
     try:
-        seen = ray.get([see.options(scheduling_strategy=place).remote(str(probe)) for place in on], timeout=PATIENCE)
+        for name, task in tasks:
+            with suppress(ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError):  # it died just now
+                if not ray.get(task, timeout=PATIENCE):
+                    blind.append(name)
     finally:
         probe.unlink()
-    return [node["NodeManagerHostname"] for node, there in zip(nodes, seen, strict=True) if not there]
+    return blind
 
 
 def _sees(path: str) -> bool:
@@ -199,10 +199,10 @@ def _answer(pipe: Connection, tasks: "SimpleQueue[Any]") -> None:
             result, error = ray.get(task)
         except CorpusError as lost:
             result, error = None, lost
-        except ray.exceptions.RayTaskError as bug:
-            result, error = None, RuntimeError(str(bug))
         except ray.exceptions.RayError as death:
-            result, error = None, _gone(f"a task was tried {RETRIES + 1} times ({type(death).__name__})")
+            given_up = _gone(f"a task was tried {RETRIES + 1} times ({type(death).__name__})")
+            bug = isinstance(death, ray.exceptions.RayTaskError)
+            result, error = None, RuntimeError(str(death)) if bug else given_up
         try:
             pipe.send((call, result, error))
         except OSError:
