@@ -38,7 +38,7 @@ SEED, CLUSTERS = 42, 10
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SUBSETS = ["identity_prompt", "safety_prompt", "smsa", "facqa", "berita", "nusax_mt_eng_ind"]
 SUBSETS += [f"nusa_kalimat_{code}_ind" for code in ["bew", "btk", "jav", "mad", "mak", "min", "sun"]]
-STUDY = {"rows": 1_000, "seeds": [1, 2, 3], "steps": 250, "batch_rows": 16, "learning_rate": 2e-3}
+STUDY = {"rows": 1_000, "seeds": [1, 2, 3], "steps": 250, "batch_rows": 8, "learning_rate": 2e-3, "max_length": 96}
 DRAWS = 4
 """Of the likelihood bound, a test row: the same masks for every arm."""
 QUIET = Console(quiet=True)
@@ -222,13 +222,13 @@ def _adapted_loss(run: Path, train: pa.Table, test: pa.Table, folder: Path, seed
             "seed": seed,
             "base": {"model": str(SHARED / "models" / "kecil-en")},
             "adapter": {"rank": 32, "alpha": 64},
-            "text": {"max_length": 256, "eos": "one"},
+            "text": {"max_length": STUDY["max_length"], "eos": "one"},
             "train": settings,
         }
     )
     train_adapter(recipe, "lora", folder, folder, QUIET)
     model, tokenizer = load(recipe.base.model, folder / "adapters" / "lora")
-    examples, dropped = tokenize_rows(tokenizer, test.to_pylist(), 256)
+    examples, dropped = tokenize_rows(tokenizer, test.to_pylist(), STUDY["max_length"])
     assert not dropped, dropped
     ids = {"mask": model.config.mask_token_id, "eos": model.config.eos_token_id}
     nll = response_nll(model, examples, ids["mask"], ids["eos"], DRAWS, 0)
