@@ -16,6 +16,8 @@ from ray.cluster_utils import Cluster
 from rich.console import Console
 
 from topeng.corpus import build
+from topeng.corpus.schema import INGESTED
+from topeng.corpus.select import select_corpus
 from topeng.recipe import CorpusOptions
 
 SEED = 42
@@ -28,7 +30,7 @@ def compare(options: CorpusOptions, folder: Path, digest: Callable[[Path], str])
     found = {"native": _run(options, folder / "native", digest)}
     for name, killing in (("Ray, two nodes of a CPU", False), ("Ray, a worker and then a node killed", True)):
         with _two_nodes() as cluster:
-            deaths = Thread(target=_kill, args=(cluster, folder / "ray" / build.INGESTED / "hashes"))
+            deaths = Thread(target=_kill, args=(cluster, folder / "ray" / INGESTED / "hashes"))
             shutil.rmtree(folder / "ray", ignore_errors=True)
             if killing:
                 deaths.start()
@@ -45,7 +47,8 @@ def _run(options: CorpusOptions, folder: Path, digest: Callable[[Path], str]) ->
     stages = {
         "ingest": lambda: build.ingest_corpus(options, SEED, folder, quiet),
         "draw": lambda: build.draw_corpus(options, SEED, folder, folder, quiet),
-        "select": lambda: build.select_corpus(options, SEED, folder, folder, quiet),
+        "embed": lambda: build.embed_corpus(options, SEED, folder, folder, quiet),
+        "select": lambda: select_corpus(options, SEED, folder, folder, quiet),
     }
     for name, stage in stages.items():
         started = time.perf_counter()

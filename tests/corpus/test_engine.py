@@ -20,6 +20,7 @@ from rich.console import Console
 from topeng.corpus import build
 from topeng.corpus.engine import NATIVE, open_engine, whole_file
 from topeng.corpus.ingest import ingest
+from topeng.corpus.schema import DRAWN, EMBEDDED, INGESTED
 from topeng.corpus.synthetic import write_target
 from topeng.errors import CorpusError
 from topeng.pipeline import stages
@@ -103,7 +104,7 @@ def test_without_ray_the_package_to_install_is_named(tmp_path):
 def test_no_stage_depends_on_the_engine(tmp_path):
     recipes = [parse({"corpus": options}) for options in ({}, {"engine": "ray", "ray_address": "auto"})]
     one, other = ([stage.options for stage in stages(recipe, tmp_path, Console())] for recipe in recipes)
-    assert one == other and "profile" in one[2]["corpus"]
+    assert one == other and "profile" in one[1]["corpus"]
 
 
 def test_a_cluster_that_is_not_there_is_named(tmp_path):
@@ -161,10 +162,11 @@ def made(files, folder, options, at=()):
 
     folder.mkdir(exist_ok=True)
     with open_engine(options, folder) as engine:
-        ingest(files, folder / build.INGESTED, watch, engine)
+        ingest(files, folder / INGESTED, watch, engine)
     assert not events
     build.draw_corpus(options, 42, folder, folder, Console(quiet=True))
-    return [digest(folder / name) for name in (build.INGESTED, build.DRAWN)]
+    build.embed_corpus(options, 42, folder, folder, Console(quiet=True))
+    return [digest(folder / name) for name in (INGESTED, DRAWN, EMBEDDED)]
 
 
 @pytest.fixture(scope="module")
@@ -214,9 +216,7 @@ def test_a_cluster_that_is_lost_is_one_error_and_this_process_goes_on(files, nat
     at = {2: lambda: [cluster.remove_node(node, allow_graceful=False) for node in nodes]}
     with pytest.raises(CorpusError, match=r"^the Ray cluster is lost: .*--corpus.engine native without Ray$"):
         made(files, tmp_path, options, at)
-    parts = {path.name: path.stat().st_mtime_ns for path in (tmp_path / build.INGESTED / "rows").glob("*.parquet")}
+    parts = {path.name: path.stat().st_mtime_ns for path in (tmp_path / INGESTED / "rows").glob("*.parquet")}
     assert len(parts) == 8
     assert made(files, tmp_path, OPTIONS) == native
-    assert parts == {
-        path.name: path.stat().st_mtime_ns for path in (tmp_path / build.INGESTED / "rows").glob("*.parquet")
-    }
+    assert parts == {path.name: path.stat().st_mtime_ns for path in (tmp_path / INGESTED / "rows").glob("*.parquet")}

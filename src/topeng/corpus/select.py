@@ -14,6 +14,7 @@ from topeng.corpus.card import write_card
 from topeng.corpus.cluster import cluster, quotas
 from topeng.corpus.diverse import take
 from topeng.corpus.draw import HELD_OUT, Corpus
+from topeng.corpus.engine import open_engine
 from topeng.corpus.funnel import Funnel
 from topeng.corpus.overlap import overlap
 from topeng.corpus.profiles import hold_out_of_the_rest
@@ -41,7 +42,7 @@ def select_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, cons
     funnel = _count(run, row_ids, selected, added, console)
     train = pool.take(pa.array(selected)).append_column("cluster", pa.array(labels[selected]))
     with console.status("comparing test and train"):
-        held_out = _held_out(options, seed, run, train, funnel)
+        held_out = _held_out(options, seed, run, work, train, funnel)
         _check_leaks(train, held_out)
         facts = overlap(held_out["test"], train, TemplateText.load(run / INGESTED / "templates.parquet"))
     with console.status("describing the clusters"):
@@ -75,12 +76,15 @@ def _count(run: Path, row_ids: np.ndarray, selected: np.ndarray, added: np.ndarr
     return funnel
 
 
-def _held_out(options: CorpusOptions, seed: int, run: Path, train: pa.Table, funnel: Funnel) -> dict[str, pa.Table]:
+def _held_out(
+    options: CorpusOptions, seed: int, run: Path, work: Path, train: pa.Table, funnel: Funnel
+) -> dict[str, pa.Table]:
     """What the draw held out; for `paper`, what is held out now, of the rows that train left."""
     if options.profile == "clean":
         return {name: pq.read_table(run / DRAWN / f"{name}.parquet") for name in HELD_OUT}
-    corpus = Corpus.read(run / INGESTED, options.subsets, seed)
-    return hold_out_of_the_rest(corpus, options, train, funnel)
+    with open_engine(options, work) as engine:
+        corpus = Corpus.read(run / INGESTED, options.subsets, seed, engine)
+        return hold_out_of_the_rest(corpus, options, train, funnel)
 
 
 def _check_leaks(train: pa.Table, held_out: Mapping[str, pa.Table]) -> None:
