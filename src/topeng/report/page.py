@@ -10,8 +10,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from topeng.adapt.settings import METHODS
 from topeng.errors import RunError
-from topeng.recipe import METHODS
 from topeng.report import plots, wording
 
 Record = dict[str, Any]
