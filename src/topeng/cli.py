@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -10,10 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from topeng import __version__
-from topeng.errors import GenerationError, RecipeError, TopengError
+from topeng.errors import GenerationError, RecipeError, Stopped, TopengError
+from topeng.stop import SIGNALS, handling, stop
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from topeng.generate import Settings
+    from topeng.recipe import Recipe
+    from topeng.run import Stage
 
 STAGE_COMMANDS = {  # command -> the last stage it does, by the start of its name
     "run": ("report", "all stages of a recipe"),
@@ -27,17 +33,25 @@ STAGE_COMMANDS = {  # command -> the last stage it does, by the start of its nam
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0, or 1 with the error in one line."""
+    """Runs one command; returns the exit status: 0, 1 with the error in one line, or 128 and the signal's number."""
     parser = _parser()
     known, rest = parser.parse_known_args(arguments)
     try:
-        return known.command(known, rest)
+        with handling(stop, *SIGNALS):
+            return known.command(known, rest)
     except TopengError as error:
         print(f"topeng: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("topeng: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+        return _stopped(signal.SIGINT)
+    except Stopped as stopped:
+        return _stopped(stopped.signal)
+
+
+def _stopped(number: int) -> int:
+    """Says so, and returns the status that shells give a process that a signal has ended."""
+    print(f"topeng: stopped by {signal.Signals(number).name}; the same command goes on from here", file=sys.stderr)
+    return 128 + number
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,6 +69,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("recipe", metavar="RECIPE", help="a YAML file")
         if name == "corpus":
             command.add_argument("folders", nargs="*", metavar="DIR", help="of `verify` and `diff`: finished corpora")
+        if name == "train":
+            instead = command.add_mutually_exclusive_group()
+            instead.add_argument(
+                "--sweep", action="store_true", help="try learning rates on the validation rows instead"
+            )
+            instead.add_argument("--plan", action="store_true", help="print the plan, time a few steps, and stop")
         command.set_defaults(last=last)
         _add_run_options(command)
 
@@ -110,30 +130,55 @@ def _run(known: argparse.Namespace, rest: list[str]) -> int:
     _quiet()
     from rich.console import Console
 
-    from topeng.pipeline import check_base, stages
     from topeng.run import RunFolder
 
     console = Console()
-    planned = stages(recipe, folder, console)
-    wanted = [index for index, stage in enumerate(planned) if stage.name.startswith(known.last)]
-    if not wanted:
-        raise RecipeError(f"the recipe has no stage `{known.last}`: it names base.model = {recipe.base.model}")
-    planned = planned[: wanted[-1] + 1]
-    if known.dry_run:
-        from topeng.plan import print_plan
+    sweep, plan = (getattr(known, flag, False) for flag in ("sweep", "plan"))
+    planned = _planned(recipe, "sweep" if sweep else known.last, folder, console)
+    if known.dry_run or plan:
+        from topeng.plan import print_plan, print_trial
 
         print_plan(recipe, planned, folder, console)
+        if plan:
+            print_trial(recipe, folder, console)
         return 0
-    if known.last != "source":  # rows are read without a model
-        check_base(recipe)
+    _check(recipe, planned)
     with RunFolder(folder).locked() as run:
         run.run(planned, recipes.dump(recipe), recipe.seed, console)
+    if sweep:
+        from topeng.adapt.sweep import print_sweep
+
+        print_sweep(folder / "sweep.json", console)
     if (folder / "scores.json").exists() and known.last in ("compare", "report"):
         _print_comparison(folder, console)
     console.print(f"The run folder is {folder}", highlight=False, soft_wrap=True)
     if known.last == "report":
         console.print(f"The report is {folder / 'report.html'}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _planned(recipe: "Recipe", last: str, folder: Path, console: "Console") -> list["Stage"]:
+    """The stages of a recipe up to the last whose name starts with `last`."""
+    from topeng.pipeline import stages, sweep_stages
+
+    planned = (sweep_stages if last == "sweep" else stages)(recipe, folder, console)
+    wanted = [index for index, stage in enumerate(planned) if stage.name.startswith(last)]
+    if not wanted:
+        raise RecipeError(f"the recipe has no stage `{last}`: it names base.model = {recipe.base.model}")
+    return planned[: wanted[-1] + 1]
+
+
+def _check(recipe: "Recipe", planned: Sequence["Stage"]) -> None:
+    """Fails at once where a stage would fail after hours."""
+    from topeng.pipeline import check_base
+
+    kinds = {stage.name.partition("/")[0] for stage in planned}
+    if kinds - {"corpus", "source"}:  # rows are read without a model
+        check_base(recipe)
+    if kinds & {"base", "train", "sweep"}:
+        from topeng.adapt.train import check_training
+
+        check_training(recipe)
 
 
 def _corpus(known: argparse.Namespace, rest: list[str]) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
+from topeng.adapt.settings import METHODS
 from topeng.errors import ModelError
 from topeng.recipe import Recipe, as_dict
 from topeng.run import Stage, write_atomically
@@ -23,6 +24,7 @@ CORPUS_FILES = [
     *("train.parquet", "validation.parquet", "test.parquet", "decisions.parquet", "umap.parquet"),
     *("funnel.json", "clusters.json", "overlap.json", "corpus.json", "README.md"),
 ]
+TRAINING_ROWS = ["corpus/train.parquet", "corpus/validation.parquet"]
 SELECT_OPTIONS = {"embedder", "embedding_tokens", "lower_case", "clusters", "train_rows", "umap_rows", "licences"}
 """Of the corpus, those that the draw does not depend on."""
 
@@ -47,6 +49,15 @@ def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
         _compare(models, run, console),
         _report(recipe, options, models, run, console),
     ]
+
+
+def sweep_stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
+    """The stages of a search for learning rates: up to the base, a stage a trial, and what they come to."""
+    from topeng.adapt.sweep import trials
+
+    before = [stage for stage in stages(recipe, run, console) if stage.name.startswith(("corpus", "source", "base"))]
+    tried = {name: _trial(trial, name, run, console) for name, trial in trials(recipe).items()}
+    return [*before, *tried.values(), _sweep(list(tried), run)]
 
 
 def check_base(recipe: Recipe) -> None:
@@ -155,17 +166,32 @@ def _train(recipe: Recipe, options: dict[str, Any], method: str, run: Path, cons
         train_adapter(recipe, method, run, folder, console)
         _free_memory()
 
-    adapter, train = dict(options["adapter"]), dict(options["train"])
-    del adapter["methods"], train["save_steps"], train["gradient_checkpointing"]  # these change no result
-    if method != "lora+":
-        del adapter["loraplus_lr_ratio"]
-    del train["learning_rates"]
-    train["learning_rate"] = recipe.train.rate(method)
-    depends = {"seed": recipe.seed, "adapter": adapter, "train": train, "text": _text_options(recipe, options)}
-    depends |= {"base": _model_options(options)}
+    depends = _training_options(recipe, options, method)
     base, inputs = _model_sources(recipe)
-    reads = ["corpus/train.parquet", "corpus/validation.parquet", *base]
-    return Stage(f"train/{method}", [f"adapters/{method}"], depends, work, reads, inputs)
+    return Stage(f"train/{method}", [f"adapters/{method}"], depends, work, [*TRAINING_ROWS, *base], inputs)
+
+
+def _trial(recipe: Recipe, name: str, run: Path, console: Console) -> Stage:
+    """A short training, of which its held-out loss stays."""
+
+    def work(folder: Path) -> None:
+        from topeng.adapt.sweep import run_trial
+
+        run_trial(recipe, run, folder, folder / "sweep" / f"{name}.json", console)
+        _free_memory()
+
+    (method,) = recipe.adapter.methods
+    depends = _training_options(recipe, as_dict(recipe), method)
+    base, inputs = _model_sources(recipe)
+    return Stage(f"sweep/{name}", [f"sweep/{name}.json"], depends, work, [*TRAINING_ROWS, *base], inputs)
+
+
+def _sweep(names: list[str], run: Path) -> Stage:
+    def work(folder: Path) -> None:
+        found = [json.loads((run / "sweep" / f"{name}.json").read_text()) for name in names]
+        write_atomically(folder / "sweep.json", json.dumps(found, indent=1))
+
+    return Stage("sweep", ["sweep.json"], {"trials": names}, work, [f"sweep/{name}.json" for name in names])
 
 
 def _evaluate(recipe: Recipe, options: dict[str, Any], name: str, run: Path, console: Console) -> Stage:
@@ -222,6 +248,19 @@ def _free_memory() -> None:
 def _inputs(files: list[str]) -> list[str]:
     """Local files behind paths and globs; what matches nothing stands for itself, and ingest says so."""
     return [match for name in files for match in sorted(glob.glob(name, recursive=True)) or [name]]
+
+
+def _training_options(recipe: Recipe, options: dict[str, Any], method: str) -> dict[str, Any]:
+    """What a method's training depends on: not what changes no result, nor what is another method's."""
+    adapter, train = dict(options["adapter"]), dict(options["train"])
+    for name in ("save_steps", "gradient_checkpointing", "report_to", "learning_rates"):
+        del train[name]
+    train["learning_rate"] = recipe.train.rate(method)
+    del adapter["methods"]
+    if not METHODS[method].rate_of_b:
+        del adapter["loraplus_lr_ratio"]
+    shared = {"seed": recipe.seed, "train": train, "text": _text_options(recipe, options)}
+    return shared | {"base": _model_options(options)} | ({} if METHODS[method].full else {"adapter": adapter})
 
 
 def _text_options(recipe: Recipe, options: dict[str, Any]) -> dict[str, Any]:

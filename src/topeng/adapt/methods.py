@@ -196,7 +196,7 @@ def group_rates(optimizer: torch.optim.Optimizer, learning_rate: float) -> dict[
     """The learning rates of named groups by their names in the log, given the first group's: one schedule for all."""
     groups = [group for group in optimizer.param_groups if "name" in group]
     return {
-        f"learning_rate_{group['name']}": learning_rate * group["initial_lr"] / groups[0]["initial_lr"]
+        f"learning_rate_{group['name']}": learning_rate * (group["initial_lr"] / groups[0]["initial_lr"])
         for group in groups
     }
 

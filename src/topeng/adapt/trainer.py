@@ -11,8 +11,9 @@ from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
+from topeng.adapt.methods import group_rates
 from topeng.diffusion import forward_process, loss_weights, response_nll
-from topeng.errors import TopengError
+from topeng.errors import DivergenceError
 from topeng.text.batches import collate
 from topeng.text.tokens import Example
 
@@ -84,11 +85,17 @@ class DiffusionTrainer(Trainer):
             weights=loss_weights(masked, p, inputs["response_length"], num_items_in_batch),
         )
         if not torch.isfinite(output.loss):
-            raise TopengError(
+            raise DivergenceError(
                 f"the loss is {output.loss.item()} at step {self.state.global_step + 1}, rows "
                 f"{inputs['row_ids'].tolist()}: lower train.learning_rate, or look at these rows"
             )
         return output.loss * self.accelerator.num_processes  # undoes DDP's mean over ranks
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Logs, with the learning rates of A and B where each has its own."""
+        if "learning_rate" in logs:
+            logs |= group_rates(self.optimizer, logs["learning_rate"])
+        super().log(logs, start_time)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """The held-out loss: the likelihood bound in nats a token, on noise that depends on the seed and the row."""
