@@ -6,7 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import topeng
 from topeng.adapt import methods
+from topeng.adapt.export import export_merged
 from topeng.errors import AdapterError
 from topeng.models import LLaDAConfig, LLaDAModelLM, load_config, load_model
 from topeng.recipe import AdapterOptions
@@ -52,6 +54,22 @@ def test_a_saved_adapter_on_the_plain_base_is_the_trained_model(golden, tmp_path
         assert loaded.peft_config["default"].r == (8 if methods.METHODS[method].changes_base else 4)
         assert torch.equal(loaded.get_base_model().lm_head.weight, load_model(golden).lm_head.weight)
     torch.testing.assert_close(logits(loaded), trained, atol=1e-5 * trained.abs().max().item(), rtol=0)
+
+
+@pytest.mark.parametrize("method", ["pissa", "dora", "full"])
+def test_what_is_exported_answers_as_what_was_trained(checkpoint, tokenizer, tmp_path, method):
+    adapted = methods.add_adapter(load_model(checkpoint), method, OPTIONS, seed=0)
+    adapted.save_pretrained(str(tmp_path / "initial"))
+    train(adapted, method)
+    methods.save_adapter(adapted, method, tmp_path / "trained", tmp_path / "initial")
+    if method == "full":
+        tokenizer.save_pretrained(tmp_path / "trained")
+    loaded, _ = topeng.load(checkpoint, tmp_path / "trained", device="cpu")
+    export_merged(str(checkpoint), str(tmp_path / "trained"), tmp_path / "merged")
+    for model in (loaded, load_model(tmp_path / "merged", device="cpu")):
+        torch.testing.assert_close(
+            logits(model), logits(adapted), atol=1e-5 * logits(adapted).abs().max().item(), rtol=0
+        )
 
 
 @pytest.mark.parametrize("method", HERE)

@@ -53,7 +53,7 @@ def logging_to(
         if "wandb" in names:
             import wandb
 
-            wandb.finish(quiet=True)
+            wandb.finish()
 
 
 def _tensorboard(folder: Path, args: Any, step: int) -> TrainerCallback:

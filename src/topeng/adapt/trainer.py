@@ -14,6 +14,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from topeng.adapt.methods import group_rates
 from topeng.diffusion import forward_process, loss_weights, response_nll
 from topeng.errors import DivergenceError
+from topeng.models import is_checkpoint, load_model
 from topeng.text.batches import collate
 from topeng.text.tokens import Example
 
@@ -65,6 +66,14 @@ class DiffusionTrainer(Trainer):
                 self.state = state
                 return
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """A whole model's checkpoint has the official names, of which Trainer would read none, and go on regardless."""
+        if not is_checkpoint(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        weights = load_model(resume_from_checkpoint, self.model.dtype, "cpu").state_dict()
+        (model or self.model).load_state_dict(weights)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """The micro-batches of a step, and the rows that they hold, over all ranks."""
