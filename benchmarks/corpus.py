@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from topeng.corpus import build, clean, groups, language, pii, sample
 from topeng.corpus.draw import Corpus
 from topeng.corpus.ingest import take_rows
 from topeng.corpus.overlap import overlap
+from topeng.corpus.schema import DRAWN, INGESTED
+from topeng.corpus.select import select_corpus
 from topeng.recipe import CENDOL_INDONESIAN, CorpusOptions
 
 SEED = 42
@@ -48,23 +51,23 @@ def ingest(folder: Path, scale: float) -> Facts:
     """The whole source: rows numbered and rewritten, source text hashed."""
     shutil.rmtree(folder / "corpus", ignore_errors=True)
     build.ingest_corpus(_options(folder), SEED, folder, Console(quiet=True))
-    source = json.loads((folder / build.INGESTED / "source.json").read_text())
+    source = json.loads((folder / INGESTED / "source.json").read_text())
     return {"rows": source["rows"], "digest": source["digest"]}
 
 
 def sample_after_ingest(folder: Path, scale: float) -> Facts:
     """Filter six subsets, count, rank, draw 3 % and read the rows."""
     row_ids, (strata,), keys = sample.read_strata(
-        folder / build.INGESTED / "rows", ["template_name"], SEED, CENDOL_INDONESIAN
+        folder / INGESTED / "rows", ["template_name"], SEED, CENDOL_INDONESIAN
     )
     counts = sample.allocate(strata.sizes(), round(0.03 * len(row_ids)))
-    table = take_rows(folder / build.INGESTED, "rows", sample.draw(row_ids, strata, keys, counts))
+    table = take_rows(folder / INGESTED, "rows", sample.draw(row_ids, strata, keys, counts))
     return {"rows": table.num_rows, "digest": _digest(table)}
 
 
 def deduplicate(folder: Path, scale: float) -> Facts:
     """Exact duplicates of the whole corpus, then near ones among the 3 %; near groups and the other filters beside."""
-    corpus = Corpus.read(folder / build.INGESTED, CENDOL_INDONESIAN, SEED)
+    corpus = Corpus.read(folder / INGESTED, CENDOL_INDONESIAN, SEED)
     seconds, started = {}, time.perf_counter()
     distinct = corpus.distinct()
     seconds["exact duplicates of all rows"] = time.perf_counter() - started
@@ -97,12 +100,13 @@ def deduplicate(folder: Path, scale: float) -> Facts:
 def draw(folder: Path, scale: float) -> Facts:
     """The profile `clean` after ingest: hold out, draw an oversample, filter, refill."""
     build.draw_corpus(_options(folder, scale), SEED, folder, folder, Console(quiet=True))
-    return {"rows": pq.read_metadata(folder / build.DRAWN / "pool.parquet").num_rows}
+    return {"rows": pq.read_metadata(folder / DRAWN / "pool.parquet").num_rows}
 
 
 def select(folder: Path, scale: float) -> Facts:
     """Embed, cluster, take quotas, draw the plane, measure the overlap that is left."""
-    build.select_corpus(_options(folder, scale), SEED, folder, folder, Console(quiet=True))
+    build.embed_corpus(_options(folder, scale), SEED, folder, folder, Console(quiet=True))
+    select_corpus(_options(folder, scale), SEED, folder, folder, Console(quiet=True))
     facts = json.loads((folder / "corpus" / "overlap.json").read_text())
     return {"rows": pq.read_metadata(folder / "corpus" / "train.parquet").num_rows, "overlap": facts["mean_share"]}
 
@@ -138,8 +142,21 @@ def select_shards(source: str, threads: int) -> None:
     options = CorpusOptions(files=[f"{source}/*.parquet"], test_rows=100, train_rows=800, umap_rows=50)
     build.ingest_corpus(options, SEED, folder, Console(quiet=True))
     build.draw_corpus(options, SEED, folder, folder, Console(quiet=True))
-    build.select_corpus(options, SEED, folder, folder, Console(quiet=True))
+    build.embed_corpus(options, SEED, folder, folder, Console(quiet=True))
+    select_corpus(options, SEED, folder, folder, Console(quiet=True))
     print(_digest(pq.read_table(folder / "corpus" / "train.parquet")))
+
+
+def ray(folder: Path, scale: float) -> Facts:
+    """The rows selected natively, on Ray, and while a worker and then a node is killed."""
+    import on_ray
+
+    rows = sum(write_cendol(folder / "on-ray" / "cendol", min(scale, 0.05)).values())
+    options = replace(_options(folder / "on-ray", min(scale, 0.05)), umap_rows=50)
+    runs = on_ray.compare(
+        options, folder / "on-ray", lambda out: _digest(pq.read_table(out / "corpus" / "train.parquet"))
+    )
+    return {"rows": rows, "runs": runs}
 
 
 def leaks(folder: Path, scale: float) -> Facts:
@@ -153,8 +170,9 @@ def leaks(folder: Path, scale: float) -> Facts:
     out.mkdir(parents=True)
     build.ingest_corpus(options, SEED, out, Console(quiet=True))
     build.draw_corpus(options, SEED, out, out, Console(quiet=True))
-    build.select_corpus(options, SEED, out, out, Console(quiet=True))
-    corpus = Corpus.read(out / build.INGESTED, subsets, SEED)
+    build.embed_corpus(options, SEED, out, out, Console(quiet=True))
+    select_corpus(options, SEED, out, out, Console(quiet=True))
+    corpus = Corpus.read(out / INGESTED, subsets, SEED)
     order = np.random.default_rng(SEED).permutation(corpus.row_ids)
     splits = {
         "by rows": (order[: options.test_rows], order[options.test_rows :][: options.train_rows]),
@@ -202,7 +220,7 @@ def _digest(table: pa.Table) -> str:
 
 PARTS = {
     function.__name__: function
-    for function in (write, ingest, sample_after_ingest, deduplicate, draw, select, shards, leaks)
+    for function in (write, ingest, sample_after_ingest, deduplicate, draw, select, shards, ray, leaks)
 }
 
 

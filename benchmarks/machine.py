@@ -5,7 +5,7 @@ import platform
 import time
 from importlib import metadata
 
-PACKAGES = ("torch", "transformers", "daft", "pyarrow", "numpy", "numba", "polars", "duckdb", "pandas")
+PACKAGES = ("torch", "transformers", "daft", "pyarrow", "numpy", "numba", "polars", "duckdb", "pandas", "ray")
 
 
 def machine() -> dict[str, object]:

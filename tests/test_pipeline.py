@@ -96,8 +96,8 @@ def test_a_second_run_does_nothing_and_a_changed_option_what_depends_on_it(run, 
     assert redone() == []
     assert "finished before" in capsys.readouterr().out
     assert redone("--report.answers", "2") == ["report"]
-    assert redone("--report.answers", "2", "--corpus.umap_rows", "50") == ["corpus/select", "report"]
-    assert redone("--report.answers", "2") == ["corpus/select", "report"]
+    assert redone("--report.answers", "2", "--corpus.umap_rows", "50") == ["corpus/select", "corpus/map", "report"]
+    assert redone("--report.answers", "2") == ["corpus/select", "corpus/map", "report"]
     pissa = ["train/pissa", "evaluate/pissa", "compare", "report"]
     assert redone("--report.answers", "2", "--train.learning_rates", "{pissa: 0.02}") == pissa
 

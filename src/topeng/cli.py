@@ -15,11 +15,7 @@ from topeng.errors import GenerationError, RecipeError, Stopped, TopengError
 from topeng.stop import SIGNALS, handling, stop
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from topeng.generate import Settings
-    from topeng.recipe import Recipe
-    from topeng.run import Stage
 
 STAGE_COMMANDS = {  # command -> the last stage it does, by the start of its name
     "run": ("report", "all stages of a recipe"),
@@ -130,11 +126,13 @@ def _run(known: argparse.Namespace, rest: list[str]) -> int:
     _quiet()
     from rich.console import Console
 
+    from topeng.checks import check
+    from topeng.pipeline import stages_until
     from topeng.run import RunFolder
 
     console = Console()
     sweep, plan = (getattr(known, flag, False) for flag in ("sweep", "plan"))
-    planned = _planned(recipe, "sweep" if sweep else known.last, folder, console)
+    planned = stages_until(recipe, "sweep" if sweep else known.last, folder, console)
     if known.dry_run or plan:
         from topeng.plan import print_plan, print_trial
 
@@ -142,7 +140,7 @@ def _run(known: argparse.Namespace, rest: list[str]) -> int:
         if plan:
             print_trial(recipe, folder, console)
         return 0
-    _check(recipe, planned)
+    check(recipe, planned)
     with RunFolder(folder).locked() as run:
         run.run(planned, recipes.dump(recipe), recipe.seed, console)
     if sweep:
@@ -155,30 +153,6 @@ def _run(known: argparse.Namespace, rest: list[str]) -> int:
     if known.last == "report":
         console.print(f"The report is {folder / 'report.html'}", highlight=False, soft_wrap=True)
     return 0
-
-
-def _planned(recipe: "Recipe", last: str, folder: Path, console: "Console") -> list["Stage"]:
-    """The stages of a recipe up to the last whose name starts with `last`."""
-    from topeng.pipeline import stages, sweep_stages
-
-    planned = (sweep_stages if last == "sweep" else stages)(recipe, folder, console)
-    wanted = [index for index, stage in enumerate(planned) if stage.name.startswith(last)]
-    if not wanted:
-        raise RecipeError(f"the recipe has no stage `{last}`: it names base.model = {recipe.base.model}")
-    return planned[: wanted[-1] + 1]
-
-
-def _check(recipe: "Recipe", planned: Sequence["Stage"]) -> None:
-    """Fails at once where a stage would fail after hours."""
-    from topeng.pipeline import check_base
-
-    kinds = {stage.name.partition("/")[0] for stage in planned}
-    if kinds - {"corpus", "source"}:  # rows are read without a model
-        check_base(recipe)
-    if kinds & {"base", "train", "sweep"}:
-        from topeng.adapt.train import check_training
-
-        check_training(recipe)
 
 
 def _corpus(known: argparse.Namespace, rest: list[str]) -> int:

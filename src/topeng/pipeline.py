@@ -15,8 +15,8 @@ from typing import Any
 from rich.console import Console
 
 from topeng.adapt.settings import METHODS
-from topeng.errors import ModelError
-from topeng.recipe import Recipe, as_dict
+from topeng.errors import RecipeError
+from topeng.recipe import ENGINE_OPTIONS, Recipe, as_dict
 from topeng.run import Stage, write_atomically
 
 SOURCE_ROWS = ["source/train.parquet", "source/test.parquet"]
@@ -25,7 +25,9 @@ CORPUS_FILES = [
     *("funnel.json", "clusters.json", "overlap.json", "corpus.json", "README.md"),
 ]
 TRAINING_ROWS = ["corpus/train.parquet", "corpus/validation.parquet"]
-SELECT_OPTIONS = {"embedder", "embedding_tokens", "lower_case", "clusters", "train_rows", "umap_rows", "licences"}
+MAP_FILES = ["corpus/umap.parquet", "corpus/clusters.json"]
+EMBED_OPTIONS = {"embedder", "embedder_revision", "embedding_tokens", "embedding_dtype", "lower_case"}
+SELECT_OPTIONS = {"clusters", "selection", "train_rows", "umap_rows", "licences"}
 """Of the corpus, those that the draw does not depend on."""
 
 
@@ -36,12 +38,14 @@ def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
         run: the run folder, from which stages read what earlier ones left.
     """
     options = as_dict(recipe)
+    options["corpus"] = {name: value for name, value in options["corpus"].items() if name not in ENGINE_OPTIONS}
     base = [] if recipe.base.model else [_base(recipe, options, run, console)]
     train = [_train(recipe, options, method, run, console) for method in recipe.adapter.methods]
     models = ["base", *recipe.adapter.methods]
     evaluate = [_evaluate(recipe, options, name, run, console) for name in models]
     return [
         *_corpus(recipe, options, run, console),
+        _map(recipe, run),
         _source(recipe, options, console),
         *base,
         *train,
@@ -49,6 +53,19 @@ def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
         _compare(models, run, console),
         _report(recipe, options, models, run, console),
     ]
+
+
+def stages_until(recipe: Recipe, last: str, run: Path, console: Console) -> list[Stage]:
+    """The stages up to the last whose name starts with `last`; those of a search for learning rates, for `sweep`.
+
+    Raises:
+        RecipeError: the recipe has none.
+    """
+    planned = (sweep_stages if last == "sweep" else stages)(recipe, run, console)
+    wanted = [index for index, stage in enumerate(planned) if stage.name.startswith(last)]
+    if not wanted:
+        raise RecipeError(f"the recipe has no stage `{last}`: it names base.model = {recipe.base.model}")
+    return planned[: wanted[-1] + 1]
 
 
 def sweep_stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
@@ -60,34 +77,8 @@ def sweep_stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
     return [*before, *tried.values(), _sweep(list(tried), run)]
 
 
-def check_base(recipe: Recipe) -> None:
-    """Fails before hours of work, not after them, where the named base cannot be used.
-
-    Raises:
-        ModelError: it cannot be reached, is of no known family, does not fit its tokenizer or the chat format, or its
-            context is shorter than the recipe's rows.
-    """
-    if recipe.base.model is None:
-        return
-    from topeng.models import load_config, load_tokenizer
-    from topeng.text.chat import special_tokens
-
-    config = load_config(recipe.base.model, recipe.base.revision)
-    special = special_tokens(load_tokenizer(recipe.base.model, recipe.base.revision))
-    if (config.mask_token_id, config.eos_token_id) != (special.mask, special.eos):
-        raise ModelError(
-            f"{recipe.base.model}: config.json has mask_token_id = {config.mask_token_id} and eos_token_id = "
-            f"{config.eos_token_id}, its tokenizer {special.mask} and {special.eos}: they belong to two models"
-        )
-    if recipe.context > config.max_position_embeddings:
-        raise ModelError(
-            f"text.max_length and generate.max_new_tokens are {recipe.context} together, beyond the context of "
-            f"{recipe.base.model}, {config.max_position_embeddings}: lower one of them"
-        )
-
-
 def _corpus(recipe: Recipe, options: dict[str, Any], run: Path, console: Console) -> list[Stage]:
-    """Three stages, as reading millions of rows takes minutes and need not be done again for another draw."""
+    """Four stages: reading millions of rows and embedding thousands need not be done again for another selection."""
 
     def ingest(folder: Path) -> None:
         from topeng.corpus.build import ingest_corpus
@@ -99,8 +90,13 @@ def _corpus(recipe: Recipe, options: dict[str, Any], run: Path, console: Console
 
         draw_corpus(recipe.corpus, recipe.seed, run, folder, console)
 
+    def embed(folder: Path) -> None:
+        from topeng.corpus.build import embed_corpus
+
+        embed_corpus(recipe.corpus, recipe.seed, run, folder, console)
+
     def select(folder: Path) -> None:
-        from topeng.corpus.build import select_corpus
+        from topeng.corpus.select import select_corpus
 
         select_corpus(recipe.corpus, recipe.seed, run, folder, console)
 
@@ -108,7 +104,8 @@ def _corpus(recipe: Recipe, options: dict[str, Any], run: Path, console: Console
     source = {name: corpus[name] for name in ("files", "digest", "expected_rows")}
     if not recipe.corpus.files:
         source |= {"synthetic_rows": recipe.corpus.synthetic_rows, "seed": recipe.seed}
-    drawing = {name: value for name, value in corpus.items() if name not in SELECT_OPTIONS}
+    drawing = {name: value for name, value in corpus.items() if name not in EMBED_OPTIONS | SELECT_OPTIONS}
+    embedding = {name: corpus[name] for name in sorted(EMBED_OPTIONS)}
     return [
         Stage("corpus/ingest", ["corpus/ingested"], source, ingest, inputs=_inputs(recipe.corpus.files)),
         Stage(
@@ -120,14 +117,31 @@ def _corpus(recipe: Recipe, options: dict[str, Any], run: Path, console: Console
             _inputs(recipe.corpus.benchmarks),
         ),
         Stage(
+            "corpus/embed",
+            ["corpus/embedded"],
+            {"seed": recipe.seed, "corpus": embedding},
+            embed,
+            ["corpus/drawn"],
+            _inputs([recipe.corpus.embedder]),
+        ),
+        Stage(
             "corpus/select",
             [f"corpus/{name}" for name in CORPUS_FILES],
             {"seed": recipe.seed, "corpus": corpus},
             select,
-            ["corpus/ingested", "corpus/drawn"],
-            _inputs([recipe.corpus.embedder]),
+            ["corpus/ingested", "corpus/drawn", "corpus/embedded"],
         ),
     ]
+
+
+def _map(recipe: Recipe, run: Path) -> Stage:
+    def work(folder: Path) -> None:
+        from topeng.report.map import write_map
+
+        (folder / "corpus").mkdir(exist_ok=True)
+        write_map(run / "corpus", folder / "corpus" / "map.html", f"{recipe.report.title}: map of the corpus")
+
+    return Stage("corpus/map", ["corpus/map.html"], {"title": recipe.report.title}, work, MAP_FILES)
 
 
 def _source(recipe: Recipe, options: dict[str, Any], console: Console) -> Stage:
@@ -232,7 +246,7 @@ def _report(recipe: Recipe, options: dict[str, Any], models: list[str], run: Pat
 
         write_report(run, folder / "report.html", recipe.report.title, recipe.report.answers)
 
-    reads = ["corpus/funnel.json", "corpus/clusters.json", "corpus/umap.parquet", "corpus/overlap.json", "scores.json"]
+    reads = ["corpus/funnel.json", *MAP_FILES, "corpus/map.html", "corpus/overlap.json", "scores.json"]
     reads += [f"adapters/{method}" for method in recipe.adapter.methods] + [f"evaluate/{name}" for name in models]
     return Stage("report", ["report.html"], options, work, reads)
 

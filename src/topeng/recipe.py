@@ -22,6 +22,9 @@ CENDOL_INDONESIAN = ["indo_puisi", "wikihow", "wikipedia_id", "safety_prompt", "
 
 Logger = Literal["tensorboard", "wandb", "trackio"]
 
+ENGINE_OPTIONS = ("engine", "ray_address")
+"""Of the corpus, where the work is done; what comes of it does not depend on them."""
+
 LLADA = "arXiv 2502.09992"
 PAPER = "the experiment in DESIGN, profile `paper`"
 
@@ -36,6 +39,11 @@ class CorpusOptions(Options):
     synthetic_rows: int = option(40_000, "size of the synthetic corpus", unit="rows", ge=1_000)
     digest: str | None = option(None, "of the source's content, as ingested/source.json has it; another is an error")
     expected_rows: dict[str, int] = option(dict, "rows of each subset in the pinned source; others are an error")
+    engine: Literal["native", "ray"] = option(
+        "native",
+        "where the corpus is worked on: in this process, or on Ray (pip install 'topeng[ray]')",
+    )
+    ray_address: str | None = option(None, "of a Ray cluster, such as `auto` or HOST:6379; null: one is started here")
     memory_gb: float = option(2.0, "bound of what is held at once; more rows are compared by sketches", unit="GB", ge=1)
     profile: Literal["clean", "paper"] = option(
         "clean", "`clean`: hold out first, then draw and filter; `paper`: draw as the corpus is, hold out of the rest"
@@ -61,10 +69,15 @@ class CorpusOptions(Options):
         0.5, "clean: share of an item's 8-grams that a row holds, at which it goes", gt=0, le=1
     )
     embedder: str = option("tfidf", "`tfidf` (offline), or a BERT or sentence-transformers model by name or path")
+    embedder_revision: str | None = option(None, "commit of a model id, to pin it")
     embedding_tokens: int = option(512, "a row is cut here before it is embedded", unit="tokens", source=PAPER, ge=8)
+    embedding_dtype: Literal["float32", "bfloat16"] = option("float32", "of a model's weights while it embeds")
     lower_case: bool | None = option(None, "lower-case before embedding; null: as the tokenizer says")
     clusters: int = option(10, "K of K-Means", source=PAPER, ge=1)
     train_rows: int = option(10_000, "rows selected, an equal quota from each cluster", unit="rows", source=PAPER, ge=1)
+    selection: Literal["random", "k-center"] = option(
+        "random", "of a cluster's rows: by rank, or each the farthest from those before", source="Gonzalez 1985"
+    )
     licences: dict[str, str] = option(dict, "of each subset, for the data card")
     umap_rows: int = option(20_000, "rows on the UMAP plot, at most", unit="rows", ge=50)
 

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from topeng.corpus import build, cluster
+from topeng.corpus import build
 from topeng.corpus.clean import benchmark_items
 from topeng.corpus.schema import COLUMNS
+from topeng.corpus.select import select_corpus
 from topeng.errors import CorpusError
 from topeng.recipe import CorpusOptions, SourceOptions
 
@@ -32,7 +33,8 @@ def make(options, folder, seed=42):
     folder.mkdir(exist_ok=True)
     build.ingest_corpus(options, seed, folder, QUIET)
     build.draw_corpus(options, seed, folder, folder, QUIET)
-    build.select_corpus(options, seed, folder, folder, QUIET)
+    build.embed_corpus(options, seed, folder, folder, QUIET)
+    select_corpus(options, seed, folder, folder, QUIET)
     return folder
 
 
@@ -235,10 +237,6 @@ def test_all_texts_of_a_benchmark_s_row_are_its_item(tmp_path):
     assert benchmark_items(str(tmp_path / "a.parquet")) == ["Apa?\nsatu\ndua"]
 
 
-def test_a_corpus_without_words_has_clusters_without_telling_ones():
-    assert cluster.telling_words(["12 ab", "x1"], np.array([0, 1]), 2) == [[], []]
-
-
 def test_rows_that_hold_a_benchmark_s_text_leave_with_their_matches(clean, tmp_path):
     item = max(read(clean, "train").to_pylist(), key=lambda row: len(row["output"]))
     (tmp_path / "bench.jsonl").write_text(json.dumps({"question": item["output"], "choices": ["ya", "tidak"], "id": 1}))
@@ -271,20 +269,6 @@ def test_a_count_that_cannot_be_met_is_an_error(tmp_path, change, message):
     with pytest.raises(CorpusError, match=message):
         make(replace(OPTIONS, **change), tmp_path)
     assert not (tmp_path / "corpus" / "train.parquet").exists()
-
-
-def test_a_short_cluster_is_topped_up():
-    labels = np.repeat([0, 1, 2], [100, 60, 5])
-    equal, shares = cluster.quotas(labels, 3, 90)
-    assert equal == {"0": 30, "1": 30, "2": 30}
-    assert shares["2"] == 5 and sum(shares.values()) == 90
-    assert shares["0"] > shares["1"] >= 30
-
-
-def test_clusters_are_numbered_by_size():
-    random = np.random.default_rng(0)
-    vectors = np.vstack([random.normal(10 * place, 0.1, (count, 4)) for place, count in enumerate((20, 50, 30))])
-    assert np.bincount(cluster.cluster(vectors, 3, seed=0)).tolist() == [50, 30, 20]
 
 
 def test_source_rows_are_held_out_by_group(tmp_path):

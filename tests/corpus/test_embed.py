@@ -1,11 +1,30 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
-from topeng.corpus.embed import embed
+from topeng.corpus import embed as embedding
 from topeng.errors import ModelError
+from topeng.recipe import CorpusOptions
 
 TEXTS = ["Kucing itu tidur di kursi.", "Kucing itu tidur di kursi kayu.", "What is the capital of Indonesia?"] * 4
+
+
+@pytest.fixture
+def embed(tmp_path):
+    def vectors(texts, embedder="tfidf", tokens=512, lower_case=None, shard=5, **more):
+        options = CorpusOptions(embedder=embedder, embedding_tokens=tokens, lower_case=lower_case, **more)
+        shards = [texts[start : start + shard] for start in range(0, len(texts), shard)]
+        return embedding.embed(shards, options, 0, tmp_path / "shards")
+
+    return vectors
 
 
 def check(vectors):
@@ -13,19 +32,20 @@ def check(vectors):
     np.testing.assert_allclose(vectors[0], vectors[3], atol=1e-5)
 
 
-def test_tfidf_needs_nothing_and_knows_likeness():
-    vectors = embed(TEXTS, "tfidf", 512, None, seed=0)
+def test_tfidf_needs_nothing_and_knows_likeness(embed):
+    vectors = embed(TEXTS)
     check(vectors)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2]
-    np.testing.assert_array_equal(vectors, embed(TEXTS, "tfidf", 512, None, seed=0))
+    np.testing.assert_array_equal(vectors, embed(TEXTS, shard=7))
 
 
 @pytest.fixture
-def bert(tmp_path):
+def bert(tmp_path_factory):
     """A BERT of random weights in IndoBERT's layout: its tokenizer config says nothing."""
     from transformers import BertConfig, BertModel, BertTokenizer
 
+    tmp_path = tmp_path_factory.mktemp("bert")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "kucing", "itu", "tidur", "di", "kursi", "kayu", ".", "what"]
     (tmp_path / "vocab.txt").write_text("\n".join(words))
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -35,10 +55,10 @@ def bert(tmp_path):
     return tmp_path
 
 
-def test_a_plain_bert_is_mean_pooled(bert):
+def test_a_plain_bert_is_mean_pooled(bert, embed):
     from transformers import AutoModel, AutoTokenizer
 
-    vectors = embed(TEXTS, str(bert), 512, True, seed=0)
+    vectors = embed(TEXTS, str(bert), 512, True)
     check(vectors)
     tokens = AutoTokenizer.from_pretrained(bert)(TEXTS[0].lower(), return_tensors="pt")
     with torch.no_grad():
@@ -46,19 +66,79 @@ def test_a_plain_bert_is_mean_pooled(bert):
     np.testing.assert_allclose(vectors[0], mean, atol=1e-5)
 
 
-def test_lower_case_is_ours_to_set(bert):
+def test_lower_case_is_ours_to_set(bert, embed):
     upper = [text.upper() for text in TEXTS]
-    np.testing.assert_allclose(embed(upper, str(bert), 512, True, 0), embed(TEXTS, str(bert), 512, True, 0), atol=1e-6)
+    np.testing.assert_allclose(embed(upper, str(bert), 512, True), embed(TEXTS, str(bert), 512, True), atol=1e-6)
 
 
-def test_rows_are_cut(bert):
+def test_rows_are_cut(bert, embed):
     long = [text + " tidur" * 600 for text in TEXTS]
-    cut = embed(long, str(bert), 8, True, 0)
+    cut = embed(long, str(bert), 8, True)
     np.testing.assert_allclose(
-        cut[0], embed([text + " kayu" * 600 for text in TEXTS], str(bert), 8, True, 0)[0], atol=1e-5
+        cut[0], embed([text + " kayu" * 600 for text in TEXTS], str(bert), 8, True)[0], atol=1e-5
     )
 
 
-def test_a_model_that_cannot_be_loaded_is_named(tmp_path):
+def test_a_model_that_cannot_be_loaded_is_named(tmp_path, embed):
     with pytest.raises(ModelError, match=r"cannot load corpus\.embedder = .*nowhere"):
-        embed(TEXTS, str(tmp_path / "nowhere"), 512, None, 0)
+        embed(TEXTS, str(tmp_path / "nowhere"))
+
+
+def test_rows_are_embedded_with_input_and_output():
+    pool = pa.table({"input": ["a", "b", "c"], "output": ["x", "y", "z"]})
+    assert list(embedding.shards(pool, np.array([2, 0, 1]))) == [["c\nz", "a\nx", "b\ny"]]
+
+
+def test_bfloat16_is_near(bert, embed):
+    whole, half = (embed(TEXTS, str(bert), embedding_dtype=dtype) for dtype in ("float32", "bfloat16"))
+    assert half.dtype == np.float32 and not np.array_equal(whole, half)
+    np.testing.assert_allclose(half, whole, atol=0.05)
+
+
+def test_shards_that_are_there_are_not_embedded_again(bert, embed, tmp_path):
+    first = embed(TEXTS, str(bert))
+    shards = list((tmp_path / "shards").glob("*.npy"))
+    times = [path.stat().st_mtime_ns for path in shards]
+    np.testing.assert_array_equal(embed(TEXTS, str(bert)), first)
+    assert [path.stat().st_mtime_ns for path in shards] == times
+    embed(TEXTS, str(bert), lower_case=True)  # other settings have other shards
+    assert len(list((tmp_path / "shards").glob("*.npy"))) == 2 * len(shards)
+
+
+def test_other_weights_have_another_digest(bert, tmp_path):
+    from transformers import AutoModel, AutoTokenizer
+
+    model = AutoModel.from_pretrained(bert)
+    AutoTokenizer.from_pretrained(bert).save_pretrained(tmp_path)
+    with torch.no_grad():
+        model.embeddings.word_embeddings.weight[5, 0] += 1
+    model.save_pretrained(tmp_path)
+    settings = (None, 512, "float32")
+    assert embedding.encoder_digest(str(bert), *settings) != embedding.encoder_digest(str(tmp_path), *settings)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from topeng.corpus import embed
+from topeng.recipe import CorpusOptions
+
+texts = [[f"kucing {row} tidur di kursi kayu" for row in range(shard, shard + 100)] for shard in range(0, 3000, 100)]
+embed.embed(texts, CorpusOptions(embedder=sys.argv[1]), 0, Path(sys.argv[2]))
+"""
+
+
+def test_a_kill_loses_a_shard_at_most(bert, tmp_path, embed):
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(bert), str(tmp_path / "shards")])
+    while len(list((tmp_path / "shards").glob("*.npy"))) < 3:
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "shards").glob("*.npy")}
+    assert 3 <= len(kept) < 30
+    texts = [f"kucing {row} tidur di kursi kayu" for row in range(3000)]
+    after_a_kill = embed(texts, str(bert), shard=100)
+    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+    shutil.rmtree(tmp_path / "shards")
+    np.testing.assert_array_equal(after_a_kill, embed(texts, str(bert), shard=100))

@@ -5,56 +5,21 @@ import json
 import math
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from browser import browser
+from made_up import ANSWERS, ATTACK, write_json, write_plane
 
 from topeng.errors import RunError
 from topeng.report import plots, wording
+from topeng.report.map import write_map
 from topeng.report.page import write_report
 
-ATTACK = "<script>alert(1)</script>"
 METHODS = ["lora", "lora+", "pissa"]
-WORDS = [
-    ["hujan", "laut", "rindu", "malam", "senja", "puisi", "angin"],
-    ["langkah", "gunakan", "pastikan", "bahan", "cara", "anda"],
-    ["kecamatan", "kabupaten", "desa", "provinsi", "penduduk", "luas"],
-    ["album", "lagu", "penyanyi", "dirilis", "musik", "band"],
-    ["maaf", "membahayakan", "informasi", "pribadi", "aman"],
-    ["saya", "asisten", "nama", "dilatih", "bahasa", "model"],
-    ["spesies", "famili", "tumbuhan", "genus", "kumbang", "ngengat"],
-    ["presiden", "partai", "pemilu", "menteri", "dewan", ATTACK],
-]
-ANSWERS = [
-    (
-        "Siapa nama kamu?",
-        "Saya Topeng, asisten berbahasa Indonesia.",
-        "Saya adalah asisten yang dilatih dengan difusi.",
-    ),
-    (
-        "Buatlah sebuah puisi pendek tentang hujan di bulan Juni.",
-        "Tak ada yang lebih tabah\ndari hujan bulan Juni\ndirahasiakannya rintik rindunya\nkepada pohon berbunga itu",
-        "Hujan turun di bulan Juni\nmembasahi jalan yang sunyi\nmalam pun larut dalam rindu\nyang tak pernah kembali",
-    ),
-    (
-        "Bagaimana cara menyimpan sayuran hijau agar tetap segar selama seminggu? Jelaskan langkah demi langkah.",
-        "Cuci sayuran, tiriskan sampai benar-benar kering, lalu bungkus dengan tisu dapur. " * 12,
-        "Pertama, pastikan sayuran kering. Gunakan wadah tertutup dan letakkan tisu di dasarnya. " * 9,
-    ),
-    ("Di kabupaten mana Kecamatan Cibeber?", "Kabupaten Cianjur, Provinsi Jawa Barat.", "Kabupaten Lebak, Banten."),
-    (f"Apa arti {ATTACK} di halaman web?", "Itu kode yang dijalankan peramban.", f"Itu {ATTACK} & tidak aman."),
-    ("Terjemahkan: 'The cat sleeps on the mat.'", "Kucing itu tidur di atas tikar.", ""),
-]
-
-
-def write_json(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
 
 
 def write_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
@@ -66,6 +31,7 @@ def fake_run(folder: Path, points: int = 3000) -> Path:
     """A finished run with three methods, eight clusters, and rows that would run as a script."""
     rng = np.random.default_rng(0)
     write_corpus(folder / "corpus", points, rng)
+    write_map(folder / "corpus", folder / "corpus" / "map.html", "Topeng: map of the corpus")
     write_json(folder / "scores.json", fake_scores())
     for method, end, rate in zip(METHODS, (3.86, 3.74, 3.71), (60, 40, 30), strict=True):
         write_adapter(folder / "adapters" / method, method, end, rate, rng)
@@ -98,23 +64,7 @@ def write_corpus(folder: Path, points: int, rng: np.random.Generator) -> None:
     write_json(
         folder / "funnel.json", {"source_rows": 40_000, "kept_rows": 1_000, "kept_share": 0.025, "steps": funnel}
     )
-    subsets = ["indo_puisi", "wikihow", "wikipedia_id", "wikipedia_id", "safety_prompt", "identity_prompt"]
-    subsets += ["wikipedia_id", "dolly"]
-    cluster = rng.integers(0, len(WORDS), points)
-    write_json(
-        folder / "clusters.json",
-        [
-            {
-                "cluster": c,
-                "rows": int((cluster == c).sum()),
-                "selected": 125,
-                "topped_up": 7 if c == 5 else 0,
-                "subsets": {subsets[c]: 200, "dolly_x": 40, "nusaparagraph_poem": 12, "rare": 1},
-                "words": words,
-            }
-            for c, words in enumerate(WORDS)
-        ],
-    )
+    write_plane(folder, points, rng)
     row = {"row_id": 7, "template_name": "dolly_0", "input": "<script>alert(1)</script>", "output": "ya"}
     bins = [{"above": above, "rows": rows} for above, rows in ((None, 371), (0.0, 11), (0.5, 2))]
     write_json(
@@ -124,16 +74,6 @@ def write_corpus(folder: Path, points: int, rng: np.random.Generator) -> None:
             "most_alike": [{"share": 0.61, "test": row, "train": row}],
         },
     )
-    angle = cluster * 2 * math.pi / len(WORDS) + rng.normal(0, 0.16, points)
-    radius = 6 + (cluster % 3) * 1.5 + rng.normal(0, 0.7, points)
-    columns = {
-        "x": 1.4 * radius * np.cos(angle),
-        "y": radius * np.sin(angle),
-        "cluster": cluster,
-        "subset_name": [subsets[c] for c in cluster],
-        "selected": rng.random(points) < 1 / 3,
-    }
-    pq.write_table(pa.table(columns), folder / "umap.parquet")
 
 
 def write_adapter(folder: Path, method: str, end: float, rate: float, rng: np.random.Generator) -> None:
@@ -196,7 +136,8 @@ def test_text_of_corpus_and_model_is_escaped(run):
 
 def test_page_loads_nothing(run):
     page = report(run)
-    assert all(link.startswith(("#", "data:")) for link in re.findall(r"""(?:src|href)\s*=\s*["']?([^"'\s>]*)""", page))
+    links = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'\s>]*)""", page)
+    assert all(link.startswith(("#", "data:")) or link == "corpus/map.html" for link in links)
     assert not re.search(r"@import|url\(|https?:", page)
     assert len(page) < 2_000_000
 
@@ -224,6 +165,17 @@ def test_numbers_appear(run):
 def test_models_are_sorted_by_held_out_loss(run):
     body = report(run).split('id="comparison"')[1].split("</section>")[0]
     assert re.findall(r"</svg>([^<]+)</th>", body) == ["PiSSA", "LoRA+", "LoRA", "base"]
+
+
+def test_a_cluster_is_described(run):
+    body = (
+        html.unescape(report(run)).split('id="clusters"')[1].split("</section>")[0].replace("\N{NO-BREAK SPACE}", " ")
+    )
+    for text in ("hujan, laut, rindu", "indo_puisi_template_0", "Siapa nama kamu? → Saya Topeng", "50 %", "20 %"):
+        assert text in body, text
+    assert 'href="corpus/map.html"' in body
+    (run / "corpus" / "map.html").unlink()
+    assert "corpus/map.html" not in report(run)
 
 
 def test_what_is_missing_is_a_dash(run):
@@ -281,36 +233,12 @@ def test_training_spikes_do_not_set_the_scale():
     assert float(plot.y_ticks[-1].text) <= 6
 
 
-# A phone is narrower than the browser's narrowest window, so the page is looked at in a frame.
-FRAME = """<body style="margin:0"><iframe id=f width={width} height={height} style="border:0" srcdoc="{page}"></iframe>
-<script>f.onload = () => {{ const d = f.contentDocument.documentElement;
-document.title = 'widths ' + d.scrollWidth + ' ' + d.clientWidth; }}</script>"""
-
-
-def browse(folder: Path, page: str, width: int, *options: str, height: int = 900) -> str:
-    """What Chromium prints about the page at a width."""
-    binary = shutil.which("chromium")
-    if binary is None:
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    frame = folder / f"frame-{width}.html"
-    frame.write_text(FRAME.format(width=width, height=height, page=html.escape(page)), encoding="utf-8")
-    quiet = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    quiet += "--disable-component-update --disable-sync --hide-scrollbars --disable-dev-shm-usage"
-    profile = folder / f"profile-{width}"
-    command = [binary, *quiet.split(), f"--user-data-dir={profile}", f"--window-size={width},{height}", *options]
-    done = subprocess.run([*command, frame.as_uri()], capture_output=True, text=True, timeout=120, check=True)
-    return done.stdout
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_browser_scrolls_the_page_one_way_only(run, width):
-    found = re.search(r"widths (\d+) (\d+)", browse(run, report(run, title="Kata" * 40), width, "--dump-dom"))
-    assert found and found[1] == found[2] == str(width)
-
-
-@pytest.mark.slow
-def test_a_browser_takes_a_picture(run):
-    picture = run / "page.png"
-    browse(run, report(run), 1280, f"--screenshot={picture}")
-    assert picture.stat().st_size > 20_000
+    report(run, title="Kata" * 40)
+    with browser(run / "profile") as page:
+        page.open((run / "report.html").as_uri(), width)
+        widths = "document.documentElement.scrollWidth + ' ' + document.documentElement.clientWidth"
+        assert page.run(widths) == f"{width} {width}"
+        assert page.complaints() == []

@@ -1,15 +1,14 @@
-"""The corpus stages: from millions of rows to those that are trained, validated and tested on.
+"""The corpus stages: from millions of rows to those that are trained, validated and tested on; the last is in `select`.
 
-    ingest ──> draw ──> select
-    clean:  hold out test and validation, draw, filter, refill  ──> embed, cluster, take quotas
-    paper:  draw ──> embed, cluster, take quotas, then hold out of the rest
+    ingest ──> draw ──> embed ──> select
+    clean:  hold out test and validation, draw, filter, refill  ──> embed  ──> cluster, take quotas
+    paper:  draw ──> embed ──> cluster, take quotas, then hold out of the rest
 
 Each row that leaves is counted with its reason, in `funnel.json`; each that was looked at has a line in
 `decisions.parquet`.
 """
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,29 +16,25 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import TaskID
 
-from topeng.corpus import cluster, sample, synthetic
-from topeng.corpus.card import write_card
+from topeng.corpus import embed, sample, synthetic
 from topeng.corpus.clean import benchmark_items
-from topeng.corpus.draw import HELD_OUT, Corpus
-from topeng.corpus.embed import embed
+from topeng.corpus.draw import Corpus
+from topeng.corpus.engine import open_engine
 from topeng.corpus.funnel import Funnel
 from topeng.corpus.groups import group_table
 from topeng.corpus.ingest import Progress, ingest, take_all
-from topeng.corpus.overlap import overlap
-from topeng.corpus.profiles import draw_clean, draw_paper, hold_out_of_the_rest
+from topeng.corpus.profiles import draw_clean, draw_paper
 from topeng.corpus.sample import Strata
-from topeng.corpus.schema import ROW_ID
-from topeng.corpus.source_text import TemplateText
+from topeng.corpus.schema import DRAWN, EMBEDDED, INGESTED, ROW_ID
 from topeng.corpus.split import reserve
 from topeng.errors import CorpusError
 from topeng.recipe import CorpusOptions, SourceOptions
 from topeng.run import progress_bar, write_atomically
-
-INGESTED, DRAWN = Path("corpus/ingested"), Path("corpus/drawn")
 
 
 def ingest_corpus(options: CorpusOptions, seed: int, work: Path, console: Console) -> None:
@@ -54,8 +49,8 @@ def ingest_corpus(options: CorpusOptions, seed: int, work: Path, console: Consol
             console.print(
                 f"  {name} is not pinned: name a commit (…@COMMIT/**), or corpus.digest", style="yellow", soft_wrap=True
             )
-    with _progress(console) as progress:
-        source = ingest(files, work / INGESTED, progress)
+    with open_engine(options, work) as engine, _progress(console) as progress:
+        source = ingest(files, work / INGESTED, progress, engine)
     _check_source(options, source)
 
 
@@ -75,9 +70,9 @@ def draw_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, consol
     funnel.close("ingest")
     for name in options.benchmarks:
         benchmark_items(name)  # fails now rather than minutes from now
-    with _progress(console) as progress:
+    with open_engine(options, work) as engine, _progress(console) as progress:
         progress("grouping rows by source text", 0, None)
-        corpus = Corpus.read(run / INGESTED, options.subsets, seed)
+        corpus = Corpus.read(run / INGESTED, options.subsets, seed, engine)
         funnel.count({"subset not asked for": funnel.rows - len(corpus.row_ids)})
         funnel.close("subsets")
         draw = draw_clean if options.profile == "clean" else draw_paper
@@ -88,42 +83,26 @@ def draw_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, consol
     funnel.save(out)
 
 
-def select_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, console: Console) -> None:
-    """Writes `corpus/` in `work`: train, validation and test rows, and what is to be known of them.
+def embed_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, console: Console) -> None:
+    """Writes `corpus/embedded/vectors.npy` in `work`: a vector for each row of the pool.
 
     Raises:
-        CorpusError: there are fewer rows than are to be selected.
+        ModelError: the embedder cannot be loaded.
     """
-    out = work / "corpus"
-    out.mkdir(exist_ok=True)
-    funnel = Funnel(console)
-    funnel.resume(run / DRAWN)
-    pool = pq.read_table(run / DRAWN / "pool.parquet")
-    with console.status("embedding and clustering"):
-        texts = [f"{i}\n{o}" for i, o in zip(pool["input"].to_pylist(), pool["output"].to_pylist(), strict=True)]
-        vectors = embed(texts, options.embedder, options.embedding_tokens, options.lower_case, seed)
-        labels = cluster.cluster(vectors, options.clusters, seed)
-        quotas, shares = cluster.quotas(labels, options.clusters, options.train_rows)
-        selected = _select(pool, labels, shares, seed)
-    row_ids = pool[ROW_ID].to_numpy()
-    funnel.drop("select", "over its cluster's quota", np.delete(row_ids, selected))
-    funnel.keep("select", "train", row_ids[selected])
-    funnel.close("select")
-    train = pool.take(selected).append_column("cluster", pa.array(labels[selected]))
+    out = work / EMBEDDED
+    out.mkdir(parents=True, exist_ok=True)
+    pool = pq.read_table(run / DRAWN / "pool.parquet", columns=["content_hash", "input", "output"])
+    order = pc.sort_indices(pool["content_hash"]).to_numpy()  # so that no sum depends on the order of the source
+    with open_engine(options, work) as engine, _progress(console) as progress:
 
-    with console.status("comparing test and train"):
-        held_out = _held_out(options, seed, run, train, funnel)
-        _check_leaks(train, held_out)
-        facts = overlap(held_out["test"], train, TemplateText.load(run / INGESTED / "templates.parquet"))
-    with console.status("drawing the UMAP plane"):
-        _write_plane(out / "umap.parquet", pool, vectors, labels, selected, options.umap_rows, seed)
-    words = cluster.telling_words(texts, labels, options.clusters)
-    write_atomically(out / "clusters.json", json.dumps(_describe(pool, labels, quotas, shares, words), indent=1))
-    write_atomically(out / "overlap.json", json.dumps(facts, indent=1, ensure_ascii=False))
-    for name, table in {"train": train, **held_out}.items():
-        pq.write_table(table, out / f"{name}.parquet")
-    funnel.save(out)
-    write_card(options, seed, run, out)
+        def tell(shards: int) -> None:
+            progress("embedding", min(shards * embed.SHARD_ROWS, len(order)), len(order))
+
+        found = embed.embed(embed.shards(pool, order), options, seed, work / "shards", engine, tell)
+    vectors = np.empty_like(found)
+    vectors[order] = found
+    embed.load_encoder.cache_clear()
+    np.save(out / "vectors.npy", vectors)
 
 
 def build_source(options: SourceOptions, seed: int, work: Path, console: Console) -> None:
@@ -187,29 +166,6 @@ def _check_subsets(options: CorpusOptions, source: Mapping[str, Any]) -> None:
         )
 
 
-def _held_out(options: CorpusOptions, seed: int, run: Path, train: pa.Table, funnel: Funnel) -> dict[str, pa.Table]:
-    """What the draw held out; for `paper`, what is held out now, of the rows that train left."""
-    if options.profile == "clean":
-        return {name: pq.read_table(run / DRAWN / f"{name}.parquet") for name in HELD_OUT}
-    corpus = Corpus.read(run / INGESTED, options.subsets, seed)
-    return hold_out_of_the_rest(corpus, options, train, funnel)
-
-
-def _check_leaks(train: pa.Table, held_out: Mapping[str, pa.Table]) -> None:
-    """No group and no content stands on two sides; that it does is our bug, not the user's."""
-    sides = {"train": train, **held_out}
-    for column in ("group", "content_hash"):
-        seen = [set(table[column].to_pylist()) for table in sides.values()]
-        assert sum(len(values) for values in seen) == len(set().union(*seen)), f"a {column} stands on two sides"
-
-
-def _select(pool: pa.Table, labels: np.ndarray, shares: Mapping[str, int], seed: int) -> np.ndarray:
-    """Indices of the rows taken from each cluster, lowest rank keys first."""
-    keys = sample.rank_keys(pool[ROW_ID].to_numpy(), seed)
-    strata = Strata.of_codes([str(number) for number in range(len(shares))], labels)
-    return sample.draw(np.arange(len(labels)), strata, keys, shares)
-
-
 @contextmanager
 def _progress(console: Console) -> Iterator[Progress]:
     """One line for what is being done, with the rows that are left where their number is known."""
@@ -233,30 +189,3 @@ def _held_out_rows(path: str, table: pa.Table) -> np.ndarray:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorpusError(f"source.held_out = {path} is no JSON file with a list `rows`: {error!r}") from error
     return np.flatnonzero(np.isin(table[ROW_ID].to_numpy(), rows))
-
-
-def _write_plane(
-    path: Path, pool: pa.Table, vectors: np.ndarray, labels: np.ndarray, selected: np.ndarray, most: int, seed: int
-) -> None:
-    keys = sample.rank_keys(pool[ROW_ID].to_numpy(), seed + 2)
-    shown = np.sort(np.argsort(keys, kind="stable")[:most])
-    x, y = cluster.plane(vectors[shown], seed).T
-    columns = {"x": x, "y": y, "cluster": labels[shown], "selected": np.isin(shown, selected)}
-    pq.write_table(pa.table(columns).append_column("subset_name", pool["subset_name"].take(pa.array(shown))), path)
-
-
-def _describe(
-    pool: pa.Table, labels: np.ndarray, quotas: Mapping[str, int], shares: Mapping[str, int], words: list[list[str]]
-) -> list[dict[str, Any]]:
-    subsets = pool["subset_name"].to_numpy(zero_copy_only=False)
-    return [
-        {
-            "cluster": number,
-            "rows": int((labels == number).sum()),
-            "selected": shares[str(number)],
-            "topped_up": max(0, shares[str(number)] - quotas[str(number)]),
-            "subsets": dict(Counter(subsets[labels == number].tolist()).most_common()),
-            "words": words[number],
-        }
-        for number in range(len(words))
-    ]

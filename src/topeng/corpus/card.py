@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from topeng.recipe import CorpusOptions
+from topeng.recipe import ENGINE_OPTIONS, CorpusOptions
 from topeng.run import digest, write_atomically
 
 MANIFEST = "corpus.json"
@@ -25,7 +25,7 @@ def write_card(options: CorpusOptions, seed: int, run: Path, out: Path) -> None:
     subsets = options.subsets or list(source["subsets"])
     manifest = {
         "seed": seed,
-        "options": asdict(options),
+        "options": {name: value for name, value in asdict(options).items() if name not in ENGINE_OPTIONS},
         "source": source,
         "subsets": {
             name: drawn["subsets"].get(name, NONE_LEFT) | {"licence": options.licences.get(name, NOT_STATED)}

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from topeng.corpus import groups as grouping
 from topeng.corpus import sample
+from topeng.corpus.engine import NATIVE, Engine
 from topeng.corpus.ingest import take_rows
 from topeng.corpus.sample import Strata
 from topeng.corpus.schema import ROW_ID
@@ -37,6 +38,7 @@ class Corpus:
         content: content hashes, [R, 2].
         groups: exact ones, [R].
         common: hashes of boilerplate pieces.
+        engine: on which its folder is read.
     """
 
     folder: Path
@@ -48,14 +50,15 @@ class Corpus:
     groups: np.ndarray
     common: np.ndarray
     template_text: TemplateText
+    engine: Engine
 
     @classmethod
-    def read(cls, folder: Path, subsets: Sequence[str], seed: int) -> "Corpus":
+    def read(cls, folder: Path, subsets: Sequence[str], seed: int, engine: Engine = NATIVE) -> "Corpus":
         """Of a folder that ingest left."""
         row_ids, (templates, names), keys = sample.read_strata(
-            folder / "rows", ["template_name", "subset_name"], seed, subsets
+            folder / "rows", ["template_name", "subset_name"], seed, subsets, engine
         )
-        hashes = take_rows(folder, "hashes", row_ids)
+        hashes = take_rows(folder, "hashes", row_ids, engine)
         common = grouping.boilerplate(hashes)
         return cls(
             folder=folder,
@@ -67,6 +70,7 @@ class Corpus:
             groups=row_ids[grouping.exact_groups(hashes, common)],
             common=common,
             template_text=TemplateText.load(folder / "templates.parquet"),
+            engine=engine,
         )
 
     def places(self, row_ids: np.ndarray) -> np.ndarray:
@@ -75,7 +79,7 @@ class Corpus:
 
     def texts(self, row_ids: np.ndarray) -> pa.Table:
         """Rows with their texts, content hashes and exact groups, in order."""
-        table = take_rows(self.folder, "rows", row_ids)
+        table = take_rows(self.folder, "rows", row_ids, self.engine)
         places = self.places(table[ROW_ID].to_numpy())
         content = np.ascontiguousarray(self.content[places])
         hashes = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(places), [None, pa.py_buffer(content)])

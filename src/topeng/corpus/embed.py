@@ -1,54 +1,145 @@
-"""Rows as vectors: hashed TF-IDF and SVD offline, or any BERT or sentence-transformers model."""
+"""Rows as vectors: hashed TF-IDF and SVD offline, or any BERT or sentence-transformers model.
 
-from collections.abc import Sequence
+Rows are embedded in shards of 2,000. A model's shards are kept by what they depend on (its weights, the settings, the
+texts), so that a kill loses one at most; TF-IDF takes seconds, and nothing of it is kept.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from scipy import sparse
+from threadpoolctl import threadpool_limits
+from xxhash import xxh3_128
 
+from topeng.corpus.engine import NATIVE, Engine, whole_file
 from topeng.errors import ModelError
+from topeng.recipe import CorpusOptions
 
+SHARD_ROWS = 2_000
+BATCH_ROWS = 32
 TFIDF_FEATURES = 2**16
 TFIDF_DIMENSIONS = 64
 
+Texts = list[str]
 
-def embed(texts: Sequence[str], embedder: str, max_tokens: int, lower_case: bool | None, seed: int) -> np.ndarray:
+
+def shards(pool: pa.Table, order: np.ndarray) -> Iterator[Texts]:
+    """What is embedded of each row, `input` and `output`: 2,000 rows at a time, in this order."""
+    for start in range(0, len(order), SHARD_ROWS):
+        rows = pool.take(pa.array(order[start : start + SHARD_ROWS]))
+        pairs = zip(rows["input"].to_pylist(), rows["output"].to_pylist(), strict=True)
+        yield [f"{prompt}\n{answer}" for prompt, answer in pairs]
+
+
+def embed(
+    texts: Iterable[Texts],
+    options: CorpusOptions,
+    seed: int,
+    folder: Path,
+    engine: Engine = NATIVE,
+    progress: Callable[[int], None] = lambda shards: None,
+) -> np.ndarray:
     """Vectors, fp32 [R, D]: of unit length for `tfidf`, a model's as they are.
 
     Args:
-        embedder: `tfidf`, or a model by name or path; a plain BERT is mean-pooled.
-        max_tokens: a text is cut here (words for `tfidf`).
-        lower_case: before embedding; None leaves it to the embedder.
+        texts: in shards.
+        folder: where a model's shards are kept until all are there.
+        engine: on which the shards are embedded.
+        progress: told how many shards are done.
 
     Raises:
         ModelError: the model cannot be loaded.
     """
-    if lower_case:
-        texts = [text.lower() for text in texts]
-    vectors = _tfidf(texts, max_tokens, seed) if embedder == "tfidf" else _encode(texts, embedder, max_tokens)
-    return vectors.astype(np.float32)
+    parts = []
+    for part in engine.map(_work(options, folder), texts):
+        parts.append(part)
+        progress(len(parts))
+    if options.embedder == "tfidf":
+        return _latent(sparse.vstack(parts), seed)
+    return np.concatenate([np.load(path) for path in parts])
 
 
-def _tfidf(texts: Sequence[str], max_tokens: int, seed: int) -> np.ndarray:
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
-    from sklearn.preprocessing import normalize
-
-    cut = (" ".join(text.split()[:max_tokens]) for text in texts)
-    counts = HashingVectorizer(n_features=TFIDF_FEATURES, alternate_sign=False, norm=None).transform(cut)
-    weighted = TfidfTransformer(sublinear_tf=True).fit_transform(counts)
-    dimensions = min(TFIDF_DIMENSIONS, len(texts) - 1, TFIDF_FEATURES - 1)
-    reduced = TruncatedSVD(max(1, dimensions), random_state=seed).fit_transform(weighted)
-    return normalize(reduced)  # latent semantic analysis compares directions
+def _work(options: CorpusOptions, folder: Path) -> Callable[[Texts], Any]:
+    """What is done to a shard; it can be sent to another process."""
+    if options.embedder == "tfidf":
+        return partial(_counts, max_words=options.embedding_tokens, lower_case=options.lower_case is not False)
+    settings = (options.embedder, options.embedder_revision, options.embedding_tokens, options.embedding_dtype)
+    lower_case = bool(options.lower_case)
+    key = f"{encoder_digest(*settings)} {options.embedding_tokens} {options.embedding_dtype} {lower_case}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return partial(_encode_shard, settings=settings, lower_case=lower_case, key=key, folder=folder)
 
 
-def _encode(texts: Sequence[str], embedder: str, max_tokens: int) -> np.ndarray:
+@cache
+def load_encoder(embedder: str, revision: str | None, max_tokens: int, dtype: str) -> Any:
+    """A `SentenceTransformer` for inference, on a GPU where there is one; a plain BERT is mean-pooled.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    import torch
     from sentence_transformers import SentenceTransformer
 
     try:
-        model = SentenceTransformer(embedder)
+        model = SentenceTransformer(embedder, revision=revision, model_kwargs={"dtype": getattr(torch, dtype)})
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ModelError(
             f"cannot load corpus.embedder = {embedder} ({reason}): name a local copy, or `tfidf`, which needs none"
         ) from error
-    model.max_seq_length = max_tokens
-    return model.encode(list(texts), batch_size=64, show_progress_bar=False, convert_to_numpy=True)
+    model.max_seq_length = min(max_tokens, model.max_seq_length or max_tokens)
+    return model.eval()
+
+
+def encoder_digest(embedder: str, revision: str | None, max_tokens: int, dtype: str) -> str:
+    """xxh3-128 of a model's weights and of its tokenizer, but for what `encode` sets there."""
+    model, digest = load_encoder(embedder, revision, max_tokens, dtype), xxh3_128()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.cpu().float().contiguous().numpy().data)
+    tokenizer = json.loads(model.tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
+    digest.update(json.dumps(tokenizer).encode())
+    return digest.hexdigest()
+
+
+def _encode_shard(
+    texts: Texts, settings: tuple[str, str | None, int, str], lower_case: bool, key: str, folder: Path
+) -> Path:
+    """Writes the vectors of one shard, unless they are there; encode takes rows of like length together."""
+    content = json.dumps([key, texts], ensure_ascii=False)
+    path = folder / f"{xxh3_128(content.encode()).hexdigest()}.npy"
+    if not path.exists():
+        texts = [text.lower() for text in texts] if lower_case else texts
+        vectors = load_encoder(*settings).encode(
+            texts, batch_size=BATCH_ROWS, show_progress_bar=False, convert_to_numpy=True
+        )
+        with whole_file(path) as partial_path, partial_path.open("wb") as file:
+            np.save(file, vectors.astype(np.float32))
+    return path
+
+
+def _counts(texts: Texts, max_words: int, lower_case: bool) -> sparse.csr_matrix:
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    cut = (" ".join(text.split(maxsplit=max_words)[:max_words]) for text in texts)
+    vectorizer = HashingVectorizer(
+        n_features=TFIDF_FEATURES, alternate_sign=False, norm=None, lowercase=lower_case, dtype=np.float32
+    )
+    return vectorizer.transform(cut)
+
+
+def _latent(counts: sparse.csr_matrix, seed: int) -> np.ndarray:
+    """Latent semantic analysis, which compares directions; on one thread, so that no sum depends on their number."""
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfTransformer
+    from sklearn.preprocessing import normalize
+
+    weighted = TfidfTransformer(sublinear_tf=True).fit(counts).transform(counts, copy=False)
+    dimensions = max(1, min(TFIDF_DIMENSIONS, counts.shape[0] - 1))
+    with threadpool_limits(1):
+        return normalize(TruncatedSVD(dimensions, random_state=seed).fit_transform(weighted)).astype(np.float32)

@@ -9,10 +9,10 @@ A part is there whole or not at all; after a kill, ingest goes on with the first
 """
 
 import json
-from collections import Counter, deque
+import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, islice
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from xxhash import xxh3_128
 
 from topeng.corpus import readers, sample
 from topeng.corpus import source_text as st
+from topeng.corpus.engine import NATIVE, Engine, in_order, remove_partials, whole_file
 from topeng.corpus.schema import COLUMNS, ROW_ID
 from topeng.errors import CorpusError
 from topeng.run import write_atomically
@@ -35,14 +36,19 @@ LAYOUT = {
     "use_dictionary": ["dataset_name", "subset_name", "prompt_id", "template_name", "dataset_key"],
     "write_statistics": [ROW_ID],
 }
+TEMPLATES = "templates.parquet"
 TEMPLATE_SEED = 0
-THREADS = 2
+HASHING = "hashing source text"
 
 Progress = Callable[[str, int, int | None], None]
 """Told what is done, how many rows of it, and how many there are where that is known."""
 
 
-def ingest(files: Sequence[str], folder: Path, progress: Progress = lambda *_: None) -> dict[str, Any]:
+def _silent(label: str, done: int, total: int | None) -> None:
+    """Progress inside a task, which nobody sees."""
+
+
+def ingest(files: Sequence[str], folder: Path, progress: Progress = _silent, engine: Engine = NATIVE) -> dict[str, Any]:
     """Rewrites a source into `folder`, and says what it held: the content of `source.json`.
 
     Args:
@@ -51,10 +57,10 @@ def ingest(files: Sequence[str], folder: Path, progress: Progress = lambda *_: N
     Raises:
         CorpusError: a file is missing, unreadable or lacks a column, or no row is left.
     """
+    folder = folder.resolve()  # a task has another working directory
     for name in ("rows", "hashes"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    names = readers.resolve(files)
-    parts = [_read_part(name, number, names, folder, progress) for number, name in enumerate(names)]
+    parts = list(_read_parts(readers.resolve(files), folder, progress, engine))
     subsets, dropped = Counter[str](), Counter[str]()
     for part in parts:
         subsets.update(part["subsets"])
@@ -62,7 +68,7 @@ def ingest(files: Sequence[str], folder: Path, progress: Progress = lambda *_: N
     rows = subsets.total()
     if rows == dropped.total():
         raise CorpusError(f"no row is left of {', '.join(files)}: {dict(dropped) or 'the source is empty'}")
-    digest = _hash_parts(folder, rows - dropped.total(), progress)
+    digest = _hash_parts(folder, rows - dropped.total(), progress, engine)
     source = {
         "files": [{"name": part["file"], "rows": sum(part["subsets"].values())} for part in parts],
         "rows": rows,
@@ -70,6 +76,7 @@ def ingest(files: Sequence[str], folder: Path, progress: Progress = lambda *_: N
         "dropped": dict(dropped),
         "digest": digest,
     }
+    remove_partials(folder)
     write_atomically(folder / "source.json", json.dumps(source, indent=1))
     return source
 
@@ -79,24 +86,12 @@ def part_files(folder: Path, kind: str) -> list[Path]:
     return sorted((folder / kind).glob("part-*.parquet"))
 
 
-def take_rows(folder: Path, kind: str, row_ids: np.ndarray) -> pa.Table:
+def take_rows(folder: Path, kind: str, row_ids: np.ndarray, engine: Engine = NATIVE) -> pa.Table:
     """Some `rows` or `hashes` by their row ids, in order; row groups that hold none are not read."""
-    wanted = np.sort(row_ids)
-
-    def take(path: Path) -> list[pa.Table]:
-        tables = []
-        with pq.ParquetFile(path) as file:
-            for number in range(file.num_row_groups):
-                ids = file.metadata.row_group(number).column(0).statistics
-                low, high = np.searchsorted(wanted, [ids.min, ids.max + 1])
-                if low < high:
-                    table = file.read_row_group(number, use_threads=False)
-                    places = np.searchsorted(table[ROW_ID].to_numpy(), wanted[low:high])
-                    tables.append(table.take(pa.array(places)))
-            return tables or [file.schema_arrow.empty_table()]
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        return pa.concat_tables(chain.from_iterable(pool.map(take, part_files(folder, kind))))
+    files = part_files(folder.resolve(), kind)
+    take = partial(_take, threads=engine.threads)
+    found = engine.map(take, _wanted_of_each(files, np.sort(row_ids)))
+    return pa.concat_tables([pq.read_schema(files[0]).empty_table(), *found])
 
 
 def take_all(folder: Path) -> pa.Table:
@@ -104,17 +99,44 @@ def take_all(folder: Path) -> pa.Table:
     return pa.concat_tables([pq.read_table(path) for path in part_files(folder, "rows")])
 
 
-def _read_part(name: str, number: int, names: Sequence[str], folder: Path, progress: Progress) -> dict[str, Any]:
+def _read_parts(names: Sequence[str], folder: Path, progress: Progress, engine: Engine) -> Iterator[dict[str, Any]]:
+    """Writes the rows of each source file, and says what is known of them.
+
+    Raises:
+        CorpusError: a file was changed between counting and reading.
+    """
+    read = partial(_read_part, folder=folder, files=len(names), progress=progress if engine.local else _silent)
+    rows = 0
+    for part in engine.map(read, _numbered(names, folder)):
+        if part["first_row_id"] != rows:
+            raise CorpusError(f"a file before {part['file']} changed while it was read: run the same command again")
+        rows += sum(part["subsets"].values())
+        if not engine.local:
+            progress("reading the source", rows, None)
+        yield part
+
+
+def _numbered(names: Sequence[str], folder: Path) -> Iterator[tuple[int, str, int]]:
+    """Number, name and first row id of each file; of those before it, what was not read yet is counted."""
+    first = 0
+    for number, name in enumerate(names):
+        if number:
+            known = _part(folder, number - 1).with_suffix(".json")
+            before = json.loads(known.read_text())["subsets"].values() if known.exists() else None
+            first += readers.count(names[number - 1]) if before is None else sum(before)
+        yield number, name if "://" in name else os.path.abspath(name), first
+
+
+def _read_part(item: tuple[int, str, int], folder: Path, files: int, progress: Progress) -> dict[str, Any]:
     """Writes the rows of one source file, unless that was done before; what is known of them is kept beside them."""
-    path = folder / "rows" / f"part-{number:05}.parquet"
+    number, name, first = item
+    path = _part(folder, number)
     known = path.with_suffix(".json")
     if known.exists():
         return json.loads(known.read_text())
-    first = _rows_before(folder, number)
     subsets, dropped, read = Counter[str](), Counter[str](), 0
-    partial = path.with_suffix(".partial")
-    total, label = None, f"reading {Path(name).name} ({number + 1} of {len(names)})"
-    with pq.ParquetWriter(partial, SCHEMA, **LAYOUT) as writer:
+    total, label = None, f"reading {Path(name).name} ({number + 1} of {files})"
+    with whole_file(path) as file, pq.ParquetWriter(file, SCHEMA, **LAYOUT) as writer:
         for table in _in_groups(readers.tables(name), ROW_GROUP):
             if not read:
                 total = readers.rows_in(name)  # now that Daft could read it
@@ -124,18 +146,15 @@ def _read_part(name: str, number: int, names: Sequence[str], folder: Path, progr
                 writer.write_table(left)
             read += table.num_rows
             progress(label, read, total)
-    partial.replace(path)
     shown = name if "://" in name else Path(name).name  # where it lies on this machine is nobody's business
     part = {"file": shown, "first_row_id": first, "subsets": subsets, "dropped": dropped}
-    write_atomically(known, json.dumps(part))
+    with whole_file(known) as file:
+        file.write_text(json.dumps(part))
     return part
 
 
-def _rows_before(folder: Path, number: int) -> int:
-    if number == 0:
-        return 0
-    before = json.loads((folder / "rows" / f"part-{number - 1:05}.json").read_text())
-    return before["first_row_id"] + sum(before["subsets"].values())
+def _part(folder: Path, number: int) -> Path:
+    return folder / "rows" / f"part-{number:05}.parquet"
 
 
 def _in_groups(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
@@ -162,53 +181,88 @@ def _with_text(table: pa.Table, dropped: Counter[str]) -> pa.Table:
     return whole
 
 
-def _hash_parts(folder: Path, rows: int, progress: Progress) -> str:
+def _hash_parts(folder: Path, rows: int, progress: Progress, engine: Engine) -> str:
     """Writes the hashes of all rows; returns a digest of the rows' content, in order, however they are sharded."""
-    template_text = _template_text(folder)
-    total, done = xxh3_128(), 0
-    for part in part_files(folder, "rows"):
-        out = folder / "hashes" / part.name
-        if not out.exists():
-            partial, hashed = out.with_suffix(".partial"), 0
-            with pq.ParquetWriter(partial, st.SCHEMA, **LAYOUT) as writer:
-                for hashes in _in_order(lambda table: st.hash_rows(table, template_text), _groups_of(part)):
-                    writer.write_table(hashes)
-                    hashed += hashes.num_rows
-                    progress("hashing source text", done + hashed, rows)
-            partial.replace(out)
-        hashes = pq.read_table(out, columns=["content_hash"])["content_hash"]
-        for chunk in hashes.chunks:
+    _find_templates(folder, engine)
+    inside = progress if engine.local else _silent
+    hash_part = partial(_hash_part, folder=folder, rows=rows, progress=inside, threads=engine.threads)
+    for done in engine.map(hash_part, _with_rows_before(part_files(folder, "rows"))):
+        progress(HASHING, done, rows)
+    total = xxh3_128()
+    for part in part_files(folder, "hashes"):
+        for chunk in pq.read_table(part, columns=["content_hash"])["content_hash"].chunks:
             total.update(chunk.buffers()[1])
-        done += len(hashes)
     return total.hexdigest()
 
 
-def _template_text(folder: Path) -> st.TemplateText:
-    """Found in rows of each template that are drawn at random, so that no order of the rows matters."""
-    path = folder / "templates.parquet"
-    if not path.exists():
-        row_ids, (strata,), keys = sample.read_strata(folder / "rows", ["template_name"], TEMPLATE_SEED)
-        counts = {name: min(size, st.TEMPLATE_ROWS) for name, size in strata.sizes().items()}
-        chosen = sample.draw(row_ids, strata, keys, counts)
-        partial = path.with_suffix(".partial")
-        st.TemplateText.discover(take_rows(folder, "rows", chosen)).save(partial)
-        partial.replace(path)
-    return st.TemplateText.load(path)
+def _hash_part(item: tuple[Path, int], folder: Path, rows: int, progress: Progress, threads: int) -> int:
+    """Writes the hashes of a part, unless that was done before; returns the rows that are done with it, in order."""
+    part, done = item
+    out = folder / "hashes" / part.name
+    if out.exists():
+        return done + pq.read_metadata(out).num_rows
+    hash_rows = partial(st.hash_rows, template_text=st.TemplateText.load(folder / TEMPLATES))
+    with whole_file(out) as file, pq.ParquetWriter(file, st.SCHEMA, **LAYOUT) as writer:
+        for hashes in in_order(hash_rows, _groups_of(part), threads):
+            writer.write_table(hashes)
+            done += hashes.num_rows
+            progress(HASHING, done, rows)
+    return done
+
+
+def _with_rows_before(parts: Sequence[Path]) -> Iterator[tuple[Path, int]]:
+    rows = 0
+    for part in parts:
+        yield part, rows
+        rows += pq.read_metadata(part).num_rows
+
+
+def _find_templates(folder: Path, engine: Engine) -> None:
+    """In rows of each template that are drawn at random, so that no order of the rows matters."""
+    if (folder / TEMPLATES).exists():
+        return
+    row_ids, (strata,), keys = sample.read_strata(folder / "rows", ["template_name"], TEMPLATE_SEED, engine=engine)
+    counts = {name: min(size, st.TEMPLATE_ROWS) for name, size in strata.sizes().items()}
+    chosen = take_rows(folder, "rows", sample.draw(row_ids, strata, keys, counts), engine)
+    with whole_file(folder / TEMPLATES) as file:
+        st.TemplateText.discover(chosen).save(file)
+
+
+def _wanted_of_each(files: Sequence[Path], wanted: np.ndarray) -> Iterator[tuple[Path, np.ndarray]]:
+    """The parts that hold wanted rows, and which."""
+    for path in files:
+        ids = [group.column(0).statistics for group in _row_groups(pq.read_metadata(path))]
+        if ids:
+            low, high = np.searchsorted(wanted, [ids[0].min, ids[-1].max + 1])
+            if low < high:
+                yield path, wanted[low:high]
+
+
+def _take(item: tuple[Path, np.ndarray], threads: int) -> pa.Table:
+    """The wanted rows of a part."""
+    path, wanted = item
+    metadata = pq.read_metadata(path)
+
+    def take(group: int, low: int, high: int) -> pa.Table:
+        with pq.ParquetFile(path, metadata=metadata) as file:
+            table = file.read_row_group(group, use_threads=False)
+        places = np.searchsorted(table[ROW_ID].to_numpy(), wanted[low:high])
+        return table.take(pa.array(places))
+
+    ids = [group.column(0).statistics for group in _row_groups(metadata)]
+    bounds = [np.searchsorted(wanted, [group.min, group.max + 1]).tolist() for group in ids]
+    found = [(number, low, high) for number, (low, high) in enumerate(bounds) if low < high]
+    return pa.concat_tables(in_order(lambda place: take(*place), found, threads))
+
+
+def _row_groups(metadata: pq.FileMetaData) -> list[pq.RowGroupMetaData]:
+    return [metadata.row_group(number) for number in range(metadata.num_row_groups)]
 
 
 def _groups_of(part: Path) -> Iterator[pa.Table]:
     with pq.ParquetFile(part) as file:
         for number in range(file.num_row_groups):
             yield file.read_row_group(number, columns=[ROW_ID, "template_name", *st.FIELDS])
-
-
-def _in_order(function: Callable[[pa.Table], pa.Table], tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """`map` on two threads, with no more tables at hand than they need."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        ahead = deque(pool.submit(function, table) for table in islice(tables, THREADS + 1))
-        while ahead:
-            yield ahead.popleft().result()
-            ahead.extend(pool.submit(function, table) for table in islice(tables, 1))
 
 
 def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:

@@ -80,6 +80,20 @@ def rows_in(name: str) -> int | None:
     return pq.read_metadata(name).num_rows
 
 
+def count(name: str) -> int:
+    """Rows of a source file; a Parquet file says so itself, others are read through.
+
+    Raises:
+        CorpusError: it cannot be read.
+    """
+    try:
+        return rows_in(name) or _frame(name).count_rows()
+    except CorpusError:
+        raise
+    except Exception as error:
+        raise CorpusError(_unreadable(name, error)) from error
+
+
 def one_file(path: str | Path) -> str:
     """A local path as Daft takes it, which globs whatever it is given."""
     return re.sub(r"([*?\[\]{}])", r"\\\1", str(Path(path).resolve()))

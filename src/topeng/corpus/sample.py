@@ -6,6 +6,7 @@ the row, never from its text: a hash of the text would draw all copies of an ups
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import daft
@@ -14,6 +15,7 @@ import pyarrow as pa
 from daft import col
 
 from topeng.corpus import readers
+from topeng.corpus.engine import NATIVE, Engine
 from topeng.corpus.schema import ROW_ID
 from topeng.errors import CorpusError
 
@@ -60,7 +62,7 @@ class Strata:
     @classmethod
     def of(cls, column: pa.Array | pa.ChunkedArray) -> "Strata":
         """Of a column of names."""
-        encoded = pa.chunked_array(column).combine_chunks().dictionary_encode()
+        encoded = pa.chunked_array(column).unify_dictionaries().combine_chunks().dictionary_encode()
         return cls.of_codes(encoded.dictionary.to_pylist(), encoded.indices.to_numpy())
 
     @classmethod
@@ -80,7 +82,7 @@ class Strata:
 
 
 def read_strata(
-    folder: Path, columns: Sequence[str], seed: int, subsets: Sequence[str] = ()
+    folder: Path, columns: Sequence[str], seed: int, subsets: Sequence[str] = (), engine: Engine = NATIVE
 ) -> tuple[np.ndarray, list[Strata], np.ndarray]:
     """Of each row in a folder of Parquet files: its id, its strata, and its rank key, a hash of (seed, row_id).
 
@@ -91,27 +93,27 @@ def read_strata(
     Returns:
         Row ids [R], ascending; strata of each column; rank keys, uint64 [R].
     """
-    frame = daft.read_parquet(
-        [readers.one_file(path) for path in sorted(folder.glob("*.parquet"))]
-    )  # a glob has no order
+    read = partial(_read_file, columns=columns, seed=seed, subsets=subsets)
+    found = engine.map(read, sorted(folder.resolve().glob("*.parquet")))
+    names = [(name, pa.dictionary(pa.int32(), pa.string())) for name in columns]
+    none = pa.schema([(ROW_ID, pa.int64()), ("key", pa.uint64()), *names]).empty_table()
+    table = pa.concat_tables([none, *found])
+    row_ids = table[ROW_ID].to_numpy()
+    assert (row_ids[1:] > row_ids[:-1]).all()
+    return row_ids, [Strata.of(table[name]) for name in columns], table["key"].to_numpy()
+
+
+def _read_file(path: Path, columns: Sequence[str], seed: int, subsets: Sequence[str]) -> pa.Table:
+    """`read_strata` of one file, with its strata as dictionaries."""
+    frame = daft.read_parquet(readers.one_file(path))
     if subsets:
         frame = frame.where(col("subset_name").is_in(list(subsets)))
-    frame = frame.select(ROW_ID, *columns, col(ROW_ID).hash(seed=seed).alias("key"))
-    ids, keys = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
-    codes: list[list[np.ndarray]] = [[np.zeros(0, np.int32)] for _ in columns]
-    places: list[dict[str, int]] = [{} for _ in columns]
+    frame = frame.select(ROW_ID, col(ROW_ID).hash(seed=seed).alias("key"), *columns)
     with daft.execution_config_ctx(scantask_max_parallel=1):
-        for batch in frame.to_arrow_iter(1):
-            ids.append(batch[ROW_ID].to_numpy())
-            keys.append(batch["key"].to_numpy())
-            for column, known, found in zip(columns, places, codes, strict=True):
-                encoded = batch[column].cast(pa.string()).dictionary_encode()
-                numbers = [known.setdefault(name, len(known)) for name in encoded.dictionary.to_pylist()]
-                found.append(np.array(numbers, np.int32)[encoded.indices.to_numpy()])
-    row_ids = np.concatenate(ids)
-    assert (row_ids[1:] > row_ids[:-1]).all()
-    strata = [Strata.of_codes(list(known), np.concatenate(found)) for known, found in zip(places, codes, strict=True)]
-    return row_ids, strata, np.concatenate(keys)
+        table = frame.to_arrow()
+    for place, name in enumerate(columns, start=2):
+        table = table.set_column(place, name, table[name].cast(pa.string()).dictionary_encode())
+    return table
 
 
 def rank_keys(row_ids: np.ndarray, seed: int) -> np.ndarray:

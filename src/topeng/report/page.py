@@ -3,18 +3,16 @@
 The template escapes every value; nothing is marked safe.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from topeng.adapt.settings import METHODS
-from topeng.errors import RunError
 from topeng.report import plots, wording
+from topeng.report.files import existing, read_json, read_json_lines, read_text, templates, write_page
 
 Record = dict[str, Any]
+MAP_PAGE = "corpus/map.html"
 STYLES = 6  # colours of methods in the template
 
 
@@ -30,29 +28,18 @@ def write_report(run_dir: Path, path: Path, title: str, answers: int) -> None:
     Raises:
         RunError: a file of the run folder is missing or cannot be read.
     """
-    page = _environment().get_template("page.html.jinja").render(title=title, **_context(Path(run_dir), answers))
-    # A model may emit half of a surrogate pair, which UTF-8 cannot hold.
-    Path(path).write_bytes(page.encode("utf-8", "replace"))
-
-
-def _environment() -> Environment:
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    for form in (wording.count, wording.decimal, wording.signed, wording.percent, wording.duration, wording.memory):
-        environment.filters[form.__name__] = form
-    return environment
+    context = _context(Path(run_dir), answers)
+    write_page(path, templates().get_template("page.html.jinja").render(title=title, **context))
 
 
 def _context(run_dir: Path, answers: int) -> Record:
     """All that the template shows."""
-    scores, manifest = _json(run_dir / "scores.json"), _json(run_dir / "manifest.json")
+    scores, manifest = read_json(run_dir / "scores.json"), read_json(run_dir / "manifest.json")
     methods = _methods(scores)
-    summaries = {method: _json(run_dir / "adapters" / method / "summary.json") for method in methods}
-    funnel = _funnel(_json(run_dir / "corpus" / "funnel.json"), summaries)
+    summaries = {method: read_json(run_dir / "adapters" / method / "summary.json") for method in methods}
+    funnel = _funnel(read_json(run_dir / "corpus" / "funnel.json"), summaries)
     models = _comparison(scores, summaries)
-    logs = {method: _json_lines(run_dir / "adapters" / method / "log.jsonl") for method in methods}
+    logs = {method: read_json_lines(run_dir / "adapters" / method / "log.jsonl") for method in methods}
     return {
         "summary": wording.summary(funnel, models),
         "best": wording.best_adapter(models),
@@ -60,12 +47,13 @@ def _context(run_dir: Path, answers: int) -> Record:
         "styles": {model["name"]: model for model in models},
         "loss": plots.loss_plot(logs),
         "funnel": funnel,
-        "overlap": _json(run_dir / "corpus" / "overlap.json"),
-        "clusters": [_cluster(cluster) for cluster in _json(run_dir / "corpus" / "clusters.json")],
-        "map": plots.cluster_map(_existing(run_dir / "corpus" / "umap.parquet")),
+        "overlap": read_json(run_dir / "corpus" / "overlap.json"),
+        "clusters": [_cluster(cluster) for cluster in read_json(run_dir / "corpus" / "clusters.json")],
+        "map": plots.cluster_map(existing(run_dir / "corpus" / "umap.parquet")),
+        "map_page": MAP_PAGE if (run_dir / MAP_PAGE).exists() else None,
         "answers": _answers(run_dir, ["base", *methods], answers),
         "manifest": manifest,
-        "recipe": _text(run_dir / "recipe.yaml"),
+        "recipe": read_text(run_dir / "recipe.yaml"),
         "dash": wording.DASH,
     }
 
@@ -133,18 +121,18 @@ def _share(rows: Any, source: float | None) -> float | None:
 
 
 def _cluster(cluster: Record) -> Record:
-    """A cluster with its colour and its three main subsets by share."""
-    subsets = sorted((cluster.get("subsets") or {}).items(), key=lambda item: -item[1])
-    rows = sum(count for _, count in subsets)
-    return {
-        "cluster": cluster["cluster"],
+    """A cluster with its colour, its three main subsets and templates by share, and its most central row."""
+    return cluster | {
         "colour": plots.cluster_colour(cluster["cluster"]),
-        "rows": cluster.get("rows"),
-        "selected": cluster.get("selected"),
-        "topped_up": cluster.get("topped_up"),
-        "subsets": [(name, _share(count, rows)) for name, count in subsets[:3]],
-        "words": cluster.get("words") or [],
+        "subsets": _main(cluster["subsets"], cluster["rows"]),
+        "templates": _main(cluster["templates"], cluster["rows"]),
+        "central": next(iter(cluster["central"]), None),
     }
+
+
+def _main(rows: Mapping[str, int], total: int) -> list[tuple[str, float | None]]:
+    most = sorted(rows.items(), key=lambda item: -item[1])[:3]
+    return [(name, _share(count, total)) for name, count in most]
 
 
 def _answers(run_dir: Path, models: list[str], limit: int) -> list[Record]:
@@ -165,28 +153,4 @@ def _answer(row: Record, row_id: Any, answered: Mapping[str, Mapping[Any, Record
 
 
 def _answers_of(path: Path) -> dict[Any, Record]:
-    return {record.get("row_id"): record for record in _json_lines(path)} if path.exists() else {}
-
-
-def _existing(path: Path) -> Path:
-    if not path.exists():
-        raise RunError(f"{path} is missing: the report needs a finished run; `topeng run` finishes it")
-    return path
-
-
-def _text(path: Path) -> str:
-    return _existing(path).read_text(encoding="utf-8")
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(_text(path))
-    except json.JSONDecodeError as error:
-        raise RunError(f"{path} is not JSON ({error}): remove it and run its stage again") from error
-
-
-def _json_lines(path: Path) -> list[Record]:
-    try:
-        return [json.loads(line) for line in _text(path).split("\n") if line.strip()]
-    except json.JSONDecodeError as error:
-        raise RunError(f"{path} is not JSON Lines ({error}): remove it and run its stage again") from error
+    return {record.get("row_id"): record for record in read_json_lines(path)} if path.exists() else {}

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from matplotlib import color_sequences
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -24,6 +24,7 @@ from topeng.report.wording import decimal, finite, label
 
 # Ten colours told apart with every common colour-vision deficiency: Petroff, arXiv 2107.02270.
 CLUSTER_COLOURS = [to_hex(colour) for colour in color_sequences["petroff10"]]
+OTHER_COLOUR = "#8f9299"  # of what is beyond ten
 # Outlines around (0, 0), a shape a method: colour is never the only mark.
 MARKERS = [
     "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0z",
@@ -131,8 +132,14 @@ def cluster_map(path: Path) -> Map | None:
 
 
 def cluster_colour(cluster: int) -> str:
-    """The same on the map, in its legend and in the table."""
-    return CLUSTER_COLOURS[cluster % len(CLUSTER_COLOURS)]
+    """The same on both maps, in their legends and in the table."""
+    return CLUSTER_COLOURS[cluster] if cluster < len(CLUSTER_COLOURS) else OTHER_COLOUR
+
+
+def drawing_order(selected: np.ndarray) -> np.ndarray:
+    """Rows that were not selected first, so that they lie below; shuffled, or one cluster would cover the next."""
+    order = np.random.default_rng(0).permutation(len(selected))
+    return np.concatenate([order[~selected[order]], order[selected[order]]])
 
 
 def _points(log: Sequence[Mapping[str, Any]], key: str) -> list[Point]:
@@ -182,12 +189,10 @@ def _scatter(points: np.ndarray, cluster: np.ndarray, selected: np.ndarray, x: S
     figure = Figure(figsize=MAP_INCHES, dpi=MAP_DPI)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(x.low, x.high), ylim=(y.low, y.high))
     axes.axis("off")
-    # In the corpus's order one cluster would cover the next.
-    order = np.random.default_rng(0).permutation(len(points))
+    order = drawing_order(selected)
     size = float(np.clip(12_000 / len(points), 1.5, 12))
-    for rows, alpha in ((order[~selected[order]], 0.35), (order[selected[order]], 0.95)):
-        colours = [cluster_colour(c) for c in cluster[rows]]
-        axes.scatter(points[rows, 0], points[rows, 1], s=size, c=colours, alpha=alpha, linewidths=0)
+    colours = to_rgba_array([cluster_colour(c) for c in cluster[order]], np.where(selected[order], 0.95, 0.35))
+    axes.scatter(points[order, 0], points[order, 1], s=size, c=colours, linewidths=0)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", transparent=True, pil_kwargs={"optimize": True})
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

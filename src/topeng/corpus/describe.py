@@ -1,0 +1,128 @@
+"""What the clusters hold, for people: words, subsets, templates, central rows, and a plane to draw them on.
+
+Shapes: R rows of the pool, D width of their vectors, K clusters.
+"""
+
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from topeng.corpus.diverse import coverage
+from topeng.corpus.schema import ROW_ID
+
+NEIGHBOURS = 15
+"""Of a row on the plane: umap's default."""
+CENTRAL_ROWS = 3
+TEMPLATES_SHOWN = 5
+TEXT_SHOWN = 240
+"""Characters of a text that people look at."""
+
+
+def clusters(
+    pool: pa.Table,
+    vectors: np.ndarray,
+    labels: np.ndarray,
+    centres: np.ndarray,
+    selected: np.ndarray,
+    asked: Mapping[str, int],
+    shown: np.ndarray,
+) -> list[dict[str, Any]]:
+    """Of each cluster, its rows and those taken, its subsets and templates, telling words and most central rows.
+
+    Args:
+        vectors: fp32 [R, D]; `labels` [R] and `centres` [K, D] are their clusters.
+        selected: places of the rows taken; `asked` is the equal quota of each cluster, by its number as text.
+        shown: places of the rows that words are taken from.
+    """
+    texts = pool.select(["input", "output"]).take(pa.array(shown))
+    texts = pc.binary_join_element_wise(texts["input"], texts["output"], " ").to_pylist()
+    words = telling_words(texts, labels[shown], len(centres))
+    columns = {name: pool[name].to_numpy(zero_copy_only=False) for name in ("subset_name", "template_name")}
+    found = []
+    for number, centre in enumerate(centres):
+        rows = np.flatnonzero(labels == number)
+        taken = np.flatnonzero(np.isin(rows, selected))
+        by_distance = rows[np.argsort(np.linalg.norm(vectors[rows] - centre, axis=1), kind="stable")]
+        found.append(
+            {
+                "cluster": number,
+                "rows": len(rows),
+                "selected": len(taken),
+                "topped_up": max(0, len(taken) - asked[str(number)]),
+                "short": max(0, asked[str(number)] - len(taken)),
+                "covering": coverage(vectors[rows], taken),
+                "subsets": dict(Counter(columns["subset_name"][rows].tolist()).most_common()),
+                "templates": dict(Counter(columns["template_name"][rows].tolist()).most_common(TEMPLATES_SHOWN)),
+                "words": words[number],
+                "central": _first_distinct(pool, by_distance),
+            }
+        )
+    return found
+
+
+def telling_words(texts: Sequence[str], labels: np.ndarray, clusters: int, count: int = 8) -> list[list[str]]:
+    """Of each cluster, the words that set it apart: class-based TF-IDF (Grootendorst, arXiv 2203.05794, eq. 2)."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    vectorizer = CountVectorizer(max_features=20_000, token_pattern=r"(?u)\b[^\W\d_]{3,}\b")
+    try:
+        counts = vectorizer.fit_transform(texts)
+    except ValueError:  # there is no word of three letters
+        return [[] for _ in range(clusters)]
+    by_cluster = np.vstack([counts[labels == number].sum(axis=0) for number in range(clusters)])
+    frequency = np.asarray(by_cluster / np.maximum(by_cluster.sum(axis=1), 1))
+    average = by_cluster.sum() / clusters
+    weight = frequency * np.log1p(average / np.maximum(np.asarray(by_cluster.sum(axis=0)), 1))
+    words = vectorizer.get_feature_names_out()
+    return [[str(words[index]) for index in np.argsort(-row, kind="stable")[:count]] for row in weight]
+
+
+def plane(
+    pool: pa.Table, vectors: np.ndarray, labels: np.ndarray, selected: np.ndarray, shown: np.ndarray, seed: int
+) -> pa.Table:
+    """Some rows with their UMAP coordinates (McInnes et al., arXiv 1802.03426).
+
+    Args:
+        shown: places of the rows that are drawn.
+    """
+    x, y = _umap(vectors[shown], seed).T
+    rows = pool.take(pa.array(shown)).select([ROW_ID, "subset_name", "template_name", "input", "output"])
+    places = pa.table({"x": x, "y": y, "cluster": labels[shown], "selected": np.isin(shown, selected)})
+    for name in places.column_names:
+        rows = rows.append_column(name, places[name])
+    return _cut(rows)
+
+
+def _umap(vectors: np.ndarray, seed: int) -> np.ndarray:
+    """With exact neighbours: of 20,000 rows they are found sooner than numba compiles umap's search for near ones."""
+    from sklearn.neighbors import NearestNeighbors
+    from umap import UMAP
+
+    count = min(NEIGHBOURS, len(vectors) - 1)
+    distances, places = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(vectors).kneighbors(vectors)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "precomputed_knn.* is not an NNDescent object")
+        umap = UMAP(n_neighbors=count, random_state=seed, n_jobs=1, precomputed_knn=(places, distances))
+        return umap.fit_transform(vectors)
+
+
+def _first_distinct(pool: pa.Table, places: np.ndarray) -> list[dict[str, Any]]:
+    """The first rows that differ in content."""
+    near = pool.select([ROW_ID, "content_hash", "input", "output"]).take(pa.array(places[: 100 * CENTRAL_ROWS]))
+    distinct: dict[bytes, dict[str, Any]] = {}
+    for row in _cut(near).to_pylist():
+        distinct.setdefault(row.pop("content_hash"), row)
+    return list(distinct.values())[:CENTRAL_ROWS]
+
+
+def _cut(rows: pa.Table) -> pa.Table:
+    for name in ("input", "output"):
+        cut = pc.utf8_slice_codeunits(rows[name], 0, TEXT_SHOWN)
+        texts = pc.if_else(pc.equal(cut, rows[name]), cut, pc.binary_join_element_wise(cut, "…", ""))
+        rows = rows.set_column(rows.column_names.index(name), name, texts)
+    return rows

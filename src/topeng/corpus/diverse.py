@@ -1,0 +1,71 @@
+"""Which of a cluster's rows are taken: those of the lowest rank keys, or those that cover the cluster best."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+
+def take(
+    vectors: np.ndarray,
+    labels: np.ndarray,
+    keys: np.ndarray,
+    asked: Mapping[str, int],
+    shares: Mapping[str, int],
+    selection: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the rows taken from each cluster, ascending, and of those among them that top up for other clusters.
+
+    Args:
+        vectors: fp32 [R, D].
+        labels: of each row's cluster, [R], and `keys` its rank key.
+        asked: rows asked of each cluster, by its number as text; `shares` are those taken.
+        selection: `random` (lowest keys first) or `k-center`.
+    """
+    taken, added = [], []
+    for name, share in shares.items():
+        rows = np.flatnonzero(labels == int(name))
+        if selection == "k-center":
+            order = rows[k_center(vectors[rows], share)]
+        else:
+            order = rows[np.argsort(keys[rows], kind="stable")[:share]]
+        taken.append(order)
+        added.append(order[asked[name] :])
+    return np.sort(np.concatenate(taken)), np.sort(np.concatenate(added))
+
+
+def k_center(vectors: np.ndarray, count: int) -> np.ndarray:
+    """Places of `count` rows, each the farthest from those before it; the first is the nearest to the mean.
+
+    Greedy k-center (Gonzalez 1985, doi:10.1016/0304-3975(85)90224-5): the farthest row is at most twice as far from
+    the rows taken as with the best choice. Ties go to the lower place.
+
+    Args:
+        vectors: fp32 [R, D].
+    """
+    squared = np.einsum("rd,rd->r", vectors, vectors)
+
+    def distances(point: np.ndarray) -> np.ndarray:
+        return np.maximum(squared + point @ point - 2 * (vectors @ point), 0)
+
+    nearest = np.full(len(vectors), np.inf, np.float32)  # squared distance to the rows taken
+    with threadpool_limits(1):  # so that no sum depends on the number of threads
+        chosen = [int(distances(vectors.mean(axis=0)).argmin())]
+        while len(chosen) < count:
+            np.minimum(nearest, distances(vectors[chosen[-1]]), out=nearest)
+            nearest[chosen[-1]] = -1  # so that a copy of it goes before it
+            chosen.append(int(nearest.argmax()))
+    return np.array(chosen[:count], int)
+
+
+def coverage(vectors: np.ndarray, chosen: np.ndarray) -> dict[str, float]:
+    """Distances from rows to the nearest row taken: the greatest (`radius`) and the mean.
+
+    Args:
+        vectors: fp32 [R, D].
+        chosen: places of the rows taken.
+    """
+    from sklearn.metrics import pairwise_distances_argmin_min
+
+    _, nearest = pairwise_distances_argmin_min(vectors, vectors[chosen])
+    return {"radius": float(nearest.max()), "mean": float(nearest.mean())}

@@ -1,0 +1,91 @@
+"""The last corpus stage: clusters of the embedded pool, rows from each, and what is to be known of them."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from topeng.corpus import describe, sample
+from topeng.corpus.card import write_card
+from topeng.corpus.cluster import cluster, quotas
+from topeng.corpus.diverse import take
+from topeng.corpus.draw import HELD_OUT, Corpus
+from topeng.corpus.funnel import Funnel
+from topeng.corpus.overlap import overlap
+from topeng.corpus.profiles import hold_out_of_the_rest
+from topeng.corpus.schema import DRAWN, EMBEDDED, INGESTED, ROW_ID
+from topeng.corpus.source_text import TemplateText
+from topeng.recipe import CorpusOptions
+from topeng.run import write_atomically
+
+
+def select_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, console: Console) -> None:
+    """Writes `corpus/` in `work`: train, validation and test rows, and what is to be known of them.
+
+    Raises:
+        CorpusError: there are fewer rows than are to be selected.
+    """
+    out = work / "corpus"
+    out.mkdir(exist_ok=True)
+    pool = pq.read_table(run / DRAWN / "pool.parquet")
+    vectors, row_ids = np.load(run / EMBEDDED / "vectors.npy"), pool[ROW_ID].to_numpy()
+    with console.status("clustering"):
+        labels, centres = cluster(vectors, options.clusters, seed)
+        asked, shares = quotas(labels, options.clusters, options.train_rows)
+        selected, added = take(vectors, labels, sample.rank_keys(row_ids, seed), asked, shares, options.selection)
+    _tell_top_ups(asked, shares, console)
+    funnel = _count(run, row_ids, selected, added, console)
+    train = pool.take(pa.array(selected)).append_column("cluster", pa.array(labels[selected]))
+    with console.status("comparing test and train"):
+        held_out = _held_out(options, seed, run, train, funnel)
+        _check_leaks(train, held_out)
+        facts = overlap(held_out["test"], train, TemplateText.load(run / INGESTED / "templates.parquet"))
+    with console.status("describing the clusters"):
+        shown = np.sort(np.argsort(sample.rank_keys(row_ids, seed + 2))[: options.umap_rows])
+        plane = describe.plane(pool, vectors, labels, selected, shown, seed)
+        clusters = describe.clusters(pool, vectors, labels, centres, selected, asked, shown)
+    write_atomically(out / "clusters.json", json.dumps(clusters, indent=1, ensure_ascii=False))
+    write_atomically(out / "overlap.json", json.dumps(facts, indent=1, ensure_ascii=False))
+    for name, table in {"train": train, **held_out, "umap": plane}.items():
+        pq.write_table(table, out / f"{name}.parquet")
+    funnel.save(out)
+    write_card(options, seed, run, out)
+
+
+def _tell_top_ups(asked: Mapping[str, int], shares: Mapping[str, int], console: Console) -> None:
+    short = {name: asked[name] - share for name, share in shares.items() if share < asked[name]}
+    given = {name: share - asked[name] for name, share in shares.items() if share > asked[name]}
+    if short:
+        named = [", ".join(f"{name} ({rows:,})" for name, rows in side.items()) for side in (short, given)]
+        console.print(f"  short of rows: cluster {named[0]}; others give more: {named[1]}", highlight=False)
+
+
+def _count(run: Path, row_ids: np.ndarray, selected: np.ndarray, added: np.ndarray, console: Console) -> Funnel:
+    """The draw's funnel, with the rows that leave now and those that stay."""
+    funnel = Funnel(console)
+    funnel.resume(run / DRAWN)
+    funnel.drop("select", "over its cluster's quota", np.delete(row_ids, selected))
+    funnel.keep("select", "train", row_ids[np.setdiff1d(selected, added)])
+    funnel.keep("select", "train, for a cluster that is short", row_ids[added])
+    funnel.close("select")
+    return funnel
+
+
+def _held_out(options: CorpusOptions, seed: int, run: Path, train: pa.Table, funnel: Funnel) -> dict[str, pa.Table]:
+    """What the draw held out; for `paper`, what is held out now, of the rows that train left."""
+    if options.profile == "clean":
+        return {name: pq.read_table(run / DRAWN / f"{name}.parquet") for name in HELD_OUT}
+    corpus = Corpus.read(run / INGESTED, options.subsets, seed)
+    return hold_out_of_the_rest(corpus, options, train, funnel)
+
+
+def _check_leaks(train: pa.Table, held_out: Mapping[str, pa.Table]) -> None:
+    """No group and no content stands on two sides; that it does is our bug, not the user's."""
+    sides = {"train": train, **held_out}
+    for column in ("group", "content_hash"):
+        seen = [set(table[column].to_pylist()) for table in sides.values()]
+        assert sum(len(values) for values in seen) == len(set().union(*seen)), f"a {column} stands on two sides"

@@ -1,0 +1,111 @@
+"""The rows on their UMAP plane as one HTML file to look through: it loads nothing, and works from a disk.
+
+Texts reach the page as JSON, in an element that no browser runs, and its script writes them as text; the page's own
+policy lets no other script run.
+"""
+
+import base64
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from markupsafe import Markup
+
+from topeng.report.files import existing, read_json, templates, write_page
+from topeng.report.plots import CLUSTER_COLOURS, OTHER_COLOUR, drawing_order
+
+HERE = Path(__file__).parent
+SCRIPTS = ("map_plane.js", "map_page.js", "map_input.js")
+SPAN = 65_535
+"""The longer side of the plane in the page's whole units: 16 bits, under a tenth of a pixel when all is shown."""
+
+
+def write_map(corpus: Path, out: Path, title: str) -> None:
+    """Write the page of a finished corpus.
+
+    Args:
+        corpus: the folder that holds `umap.parquet` and `clusters.json`.
+        out: the HTML file to write.
+        title: of the page.
+
+    Raises:
+        RunError: one of the two is missing or cannot be read.
+    """
+    table = pq.read_table(existing(Path(corpus) / "umap.parquet"))
+    points = np.array([table["x"], table["y"]], dtype=float).T
+    placed = np.flatnonzero(np.isfinite(points).all(axis=1))
+    shown = placed[drawing_order(table["selected"].to_numpy()[placed])]
+    data = _data(table.take(shown), points[shown], read_json(Path(corpus) / "clusters.json"))
+    script = Markup("".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS))
+    page = (
+        templates()
+        .get_template("map.html.jinja")
+        .render(
+            title=title,
+            rows=len(shown),
+            selected=sum(data["selected"]),
+            clusters=len(data["clusters"]),
+            data=embedded(data),
+            script=script,
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        )
+    )
+    write_page(out, page)
+
+
+def embedded(value: Any) -> Markup:
+    """JSON for a script element: no text in it can end the element, or open a comment in it."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _data(table: pa.Table, points: np.ndarray, clusters: list[dict[str, Any]]) -> dict[str, Any]:
+    """All that the page knows: a column each, and of each category its names and the rows' numbers in them."""
+    plane = _plane(points)
+    code = {cluster["cluster"]: place for place, cluster in enumerate(clusters)}
+    codes = np.array([code[number] for number in table["cluster"].to_pylist()], dtype=int)
+    names = [" ".join([str(cluster["cluster"]), *cluster["words"][:1]]) for cluster in clusters]
+    return {
+        "colours": [*CLUSTER_COLOURS, OTHER_COLOUR],
+        "size": plane.max(axis=0, initial=0).tolist(),
+        "x": plane[:, 0].tolist(),
+        "y": plane[:, 1].tolist(),
+        "selected": [int(selected) for selected in table["selected"].to_pylist()],
+        "categories": {
+            "cluster": {"names": names, "codes": codes.tolist()},
+            "subset": _category(table["subset_name"].to_pylist()),
+            "template": _category(table["template_name"].to_pylist()),
+        },
+        "clusters": clusters,
+        "middles": [_middle(plane[codes == place]) for place in range(len(clusters))],
+        "ids": table["row_id"].to_pylist(),
+        "input": table["input"].to_pylist(),
+        "output": table["output"].to_pylist(),
+    }
+
+
+def _plane(points: np.ndarray) -> np.ndarray:
+    """Points in whole units from the upper left, [R, 2]: one length on both axes."""
+    if not len(points):
+        return points.astype(int)
+    low, high = points.min(axis=0), points.max(axis=0)
+    unit = float((high - low).max()) / SPAN or 1.0
+    return np.rint(np.column_stack([points[:, 0] - low[0], high[1] - points[:, 1]]) / unit).astype(int)
+
+
+def _category(values: list[str]) -> dict[str, list[Any]]:
+    """Its names, the most common first, and each row's number in them."""
+    names = [name for name, _ in sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))]
+    code = {name: place for place, name in enumerate(names)}
+    return {"names": names, "codes": [code[value] for value in values]}
+
+
+def _middle(points: np.ndarray) -> list[int] | None:
+    return np.median(points, axis=0).astype(int).tolist() if len(points) else None

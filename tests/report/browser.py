@@ -1,0 +1,124 @@
+"""Chromium, driven over its DevTools pipe: real mouse, keys and touch, and no package to install."""
+
+import json
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+OPTIONS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-sync", "--disable-dev-shm-usage"),
+    *("--no-first-run", "--disable-background-networking", "--disable-component-update", "--hide-scrollbars"),
+    "--remote-debugging-pipe",
+]
+KEYS = {"Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
+
+
+class Page:
+    """One tab; every call waits for the browser's answer."""
+
+    def __init__(self, pipe: socket.socket) -> None:
+        self.pipe, self.answers = pipe, pipe.makefile("rb")
+        self.number, self.session, self.events = 0, None, []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **values: Any) -> dict[str, Any]:
+        self.number += 1
+        command = {"id": self.number, "method": method, "params": values}
+        if self.session:
+            command["sessionId"] = self.session
+        self.pipe.sendall(json.dumps(command).encode() + b"\0")
+        while (message := self._message()).get("id") != self.number:
+            self.events.append(message)
+        assert "error" not in message, message
+        return message["result"]
+
+    def _message(self) -> dict[str, Any]:
+        text = bytearray()
+        while (byte := self.answers.read(1)) != b"\0":
+            assert byte, "the browser is gone"
+            text += byte
+        return json.loads(text)
+
+    def open(self, url: str, width: int = 1280, height: int = 800, **media: str) -> None:
+        """Loads a page of a size, with CSS media features such as prefers_color_scheme="dark"."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        features = [{"name": name.replace("_", "-"), "value": value} for name, value in media.items()]
+        self.call("Emulation.setEmulatedMedia", features=features)
+        self.call("Page.navigate", url="about:blank")
+        self.call("Page.navigate", url=url)
+        self.run("document.readyState === 'complete' || new Promise(done => addEventListener('load', done))")
+        self.settle()
+
+    def run(self, script: str) -> Any:
+        """The value of an expression in the page, awaited."""
+        answer = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def settle(self) -> None:
+        """Waits for what was asked to be drawn."""
+        self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+    def mouse(self, kind: str, x: float, y: float, **values: Any) -> None:
+        self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **values)
+        self.settle()
+
+    def click(self, x: float, y: float) -> None:
+        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+            self.mouse(kind, x, y, button="none" if kind == "mouseMoved" else "left", clickCount=1)
+
+    def touch(self, kind: str, *points: tuple[float, float]) -> None:
+        touches = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
+        self.call("Input.dispatchTouchEvent", type=kind, touchPoints=touches)
+        self.settle()
+
+    def key(self, key: str, modifiers: int = 0) -> None:
+        text = {"text": "\r" if key == "Enter" else key} if key not in KEYS or key == "Enter" else {}
+        code = {"windowsVirtualKeyCode": KEYS.get(key, ord(key[0])), "modifiers": modifiers}
+        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **code, **text)
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=key, **code)
+        self.settle()
+
+    def write(self, text: str) -> None:
+        self.call("Input.insertText", text=text)
+        self.settle()
+
+    def complaints(self) -> list[str]:
+        """What the browser logged as errors: exceptions, refused scripts, failed loads."""
+        self.settle()
+        logged = [event["params"]["entry"] for event in self.events if event["method"] == "Log.entryAdded"]
+        thrown = [str(event["params"]) for event in self.events if event["method"] == "Runtime.exceptionThrown"]
+        return thrown + [str(entry) for entry in logged if entry["level"] in ("error", "warning")]
+
+
+@contextmanager
+def browser(profile: Path) -> Iterator[Page]:
+    """A tab of a fresh Chromium; the test is skipped where it is not installed."""
+    binary = shutil.which("chromium")
+    if binary is None:
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    ours, its = socket.socketpair()
+    # It reads from 3 and writes to 4.
+    program = ["bash", "-c", f'exec "$@" 3<&{its.fileno()} 4>&{its.fileno()}', "bash"]
+    command = [*program, binary, *OPTIONS, f"--user-data-dir={profile}", "about:blank"]
+    with ours, subprocess.Popen(command, pass_fds=[its.fileno()], stderr=subprocess.DEVNULL) as process:
+        its.close()
+        ours.settimeout(60)
+        try:
+            page = Page(ours)
+            yield page
+            page.session = None
+            page.call("Browser.close")
+            process.wait(30)
+        finally:
+            process.kill()

@@ -1,0 +1,280 @@
+"""The map of the corpus, on rows that are made up here."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from browser import browser
+from made_up import write_json, write_plane
+
+from topeng.errors import RunError
+from topeng.report.map import SPAN, embedded, write_map
+
+SHIFT = 8
+HOSTILE = (
+    "</script><script>document.title='run'</script><img src=x onerror=\"document.title='run'\">' & <!-- \u2028\u2029"
+)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    write_plane(tmp_path / "corpus", 300, np.random.default_rng(0))
+    return tmp_path / "corpus"
+
+
+def change(corpus: Path, rows: int = 300, **columns: list) -> None:
+    """Rewrites the plane with its first rows, and with other values in columns."""
+    plane = pq.read_table(corpus / "umap.parquet").slice(0, rows)
+    for name, values in columns.items():
+        place = plane.schema.get_field_index(name)
+        plane = plane.set_column(place, name, pa.array(values, plane.schema.types[place]))
+    pq.write_table(plane, corpus / "umap.parquet")
+
+
+def drawn(corpus: Path, title: str = "Map") -> str:
+    write_map(corpus, corpus / "map.html", title)
+    return (corpus / "map.html").read_text(encoding="utf-8")
+
+
+def data_of(page: str) -> dict:
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page)[1])
+
+
+def test_rows_come_back(corpus):
+    data, plane = data_of(drawn(corpus)), pq.read_table(corpus / "umap.parquet").to_pylist()
+    rows = {row["row_id"]: row for row in plane}
+    assert sorted(data["ids"]) == sorted(rows)
+    for place, row_id in enumerate(data["ids"]):
+        row = rows[row_id]
+        for kind, column in {"subset": "subset_name", "template": "template_name"}.items():
+            category = data["categories"][kind]
+            assert category["names"][category["codes"][place]] == row[column]
+        assert data["clusters"][data["categories"]["cluster"]["codes"][place]]["cluster"] == row["cluster"]
+        assert (data["input"][place], data["output"][place]) == (row["input"], row["output"])
+        assert data["selected"][place] == row["selected"]
+    assert data["selected"] == sorted(data["selected"])  # those that were selected lie above
+    assert data["clusters"] == json.loads((corpus / "clusters.json").read_text())
+
+
+def test_places_keep_their_distances(corpus):
+    data, plane = data_of(drawn(corpus)), pq.read_table(corpus / "umap.parquet").to_pylist()
+    place = {row["row_id"]: (row["x"], -row["y"]) for row in plane}
+    was, now = np.array([place[row_id] for row_id in data["ids"]]), np.column_stack([data["x"], data["y"]])
+    assert now.min() == 0 and now.max() == SPAN == max(data["size"])
+    unit = np.ptp(was, axis=0).max() / SPAN
+    np.testing.assert_allclose((was - was.min(axis=0)) / unit, now, atol=0.51)
+
+
+def test_categories_are_in_order_of_size(corpus):
+    for category in (data_of(drawn(corpus))["categories"][kind] for kind in ("subset", "template")):
+        sizes = np.bincount(category["codes"])
+        assert sizes.tolist() == sorted(sizes, reverse=True)
+
+
+def test_texts_of_the_corpus_stay_data(corpus):
+    clusters = json.loads((corpus / "clusters.json").read_text())
+    clusters[0] |= {"words": [HOSTILE], "subsets": {HOSTILE: 1}, "templates": {HOSTILE: 1}}
+    clusters[0]["central"][0] |= {"input": HOSTILE, "output": HOSTILE}
+    write_json(corpus / "clusters.json", clusters)
+    columns = ("subset_name", "template_name", "input", "output")
+    change(corpus, **{name: [HOSTILE] * 300 for name in columns})
+    page = drawn(corpus, title=HOSTILE)
+    assert page.count("<script") == page.count("</script>") == 2
+    assert "<img" not in page and "<!--" not in page
+    assert not re.search("[<>&\u2028\u2029]", re.search(r'id="data">(.*?)</script>', page)[1])
+    data = data_of(page)
+    assert set(data["input"]) == {HOSTILE} and data["clusters"] == clusters
+
+
+def test_only_its_own_script_may_run(corpus):
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', drawn(corpus))[1]
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe-inline" not in re.search(r"script-src[^;]*", policy)[0]
+
+
+def test_it_loads_nothing(corpus):
+    page = drawn(corpus).split('<script type="application/json"')[0]
+    assert not re.search(r"@import|url\(|https?:|src=", page)
+
+
+def test_the_same_files_give_the_same_bytes(corpus):
+    assert drawn(corpus) == drawn(corpus)
+
+
+def test_rows_without_a_place_are_left_out(corpus):
+    change(corpus, x=[float("nan")] * 10 + [float("inf")] + [1.0] * 289, y=list(np.linspace(0, 1, 300)))
+    assert len(data_of(drawn(corpus))["ids"]) == 289
+    change(corpus, x=[float("nan")] * 300)
+    assert "No row has a place on the plane." in drawn(corpus)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_few_rows(corpus, rows):
+    change(corpus, rows, x=[2.5] * rows, y=[1.5] * rows)
+    page = drawn(corpus)
+    assert "No row has a place on the plane." in page if not rows else data_of(page)["x"] == [0] * rows
+
+
+def test_a_missing_file_is_named(corpus):
+    (corpus / "clusters.json").unlink()
+    with pytest.raises(RunError, match=r"clusters\.json is missing"):
+        drawn(corpus)
+
+
+def test_numbers_that_json_lacks_are_refused():
+    with pytest.raises(ValueError, match="JSON"):
+        embedded([float("nan")])
+
+
+@pytest.fixture
+def page(tmp_path):
+    with browser(tmp_path / "profile") as page:
+        yield page
+
+
+def big(tmp_path: Path) -> str:
+    write_plane(tmp_path / "big", 20_000, np.random.default_rng(1))
+    change(tmp_path / "big", 20_000, input=[f"{HOSTILE} banjir" if row % 400 == 0 else "x" for row in range(20_000)])
+    drawn(tmp_path / "big")
+    return (tmp_path / "big" / "map.html").as_uri()
+
+
+def text(page, name: str) -> str:
+    return page.run(f"document.getElementById('{name}').textContent")
+
+
+def place_of(page, row: int) -> tuple[float, float]:
+    """Where a row stands in the window, by its number in the page."""
+    box = "plot.getBoundingClientRect()"
+    left, top, width, height = page.run(f"[{box}.left, {box}.top, width, height]")
+    x, y = page.run(f"[across(data.x[{row}]), down(data.y[{row}])]")
+    return left + x * width / 100, top + y * height / 100
+
+
+@pytest.mark.slow
+def test_pointing_searching_and_hiding_among_20_000_rows(tmp_path, page):
+    page.open(big(tmp_path))
+    ids = page.run("data.ids")
+    lonely = page.run("data.x.indexOf(Math.max(...data.x))")
+    page.mouse("mouseMoved", *place_of(page, lonely))
+    assert text(page, "row-heading") == f"Row {ids[lonely]}"
+    page.click(*place_of(page, lonely))
+    page.mouse("mouseMoved", *place_of(page, 0))
+    assert text(page, "row-heading") == f"Row {ids[lonely]}"  # it is pinned
+    assert text(page, "cluster-words").startswith(
+        page.run(f"data.clusters[data.categories.cluster.codes[{lonely}]].words[0]")
+    )
+
+    page.run("byId('search').focus()")
+    page.write("BANJIR")
+    assert text(page, "hits") == "50 hits"
+    page.key("Enter")
+    page.key("Enter")
+    assert text(page, "hits") == "2 of 50 hits" and text(page, "row-heading") == "Row 1200"
+    assert text(page, "row-input") == f"{HOSTILE} banjir"
+    page.key("Enter", SHIFT)
+    assert text(page, "hits") == "1 of 50 hits"
+
+    shown = "level.filter(one => one > 0).length"
+    largest = page.run("data.categories.cluster.codes.filter(code => code === 0).length")
+    page.run("byId('legend').querySelector('button').click()")
+    assert page.run(shown) == 20_000 - largest
+    page.run("byId('legend').querySelectorAll('button')[3].dispatchEvent(new MouseEvent('dblclick'))")
+    assert page.run("[...new Set(data.categories.cluster.codes.filter((_, row) => level[row]))]") == [3]
+    page.run("byId('legend').querySelectorAll('button')[3].dispatchEvent(new MouseEvent('dblclick'))")
+    assert page.run(shown) == 20_000
+    page.run("byId('legend').querySelector('button').click(), byId('selected').click()")
+    assert page.run(shown) == page.run(
+        "data.selected.filter((one, row) => one && data.categories.cluster.codes[row]).length"
+    )
+    assert page.run("document.title") == "Map" and page.complaints() == []
+
+
+@pytest.mark.slow
+def test_dots_have_the_colour_of_their_category(corpus, page):
+    drawn(corpus)
+    page.open((corpus / "map.html").as_uri())
+    top = 299  # drawn last
+    place = f"across(data.x[{top}]) / 100 * width, down(data.y[{top}]) / 100 * height"
+    pixel = f"[...context.getImageData({place}, 1, 1).data]"
+    for kind in ("cluster", "subset", "template"):
+        page.run(f"byId('colour').value = '{kind}', byId('colour').dispatchEvent(new Event('change'))")
+        page.settle()
+        colour = page.run(f"colours[colourOf(data.categories.{kind}.codes[{top}])]")
+        assert page.run(pixel)[:3] == pytest.approx(colour, abs=16)
+    page.run("byId('search').value = 'no text has this', byId('search').dispatchEvent(new Event('input'))")
+    page.settle()
+    assert page.run(pixel)[:3] == pytest.approx(page.run("colours[other]"), abs=16)
+
+
+@pytest.mark.slow
+def test_a_browser_runs_no_other_script(corpus, page):
+    drawn(corpus)
+    page.open((corpus / "map.html").as_uri())
+    page.run("document.body.append(make('script', 'document.title = 1'))")
+    page.run("plot.setAttribute('onclick', 'document.title = 2'), plot.click()")
+    assert page.run("document.title") == "Map"
+    assert sum("Content Security Policy" in complaint for complaint in page.complaints()) == 2
+
+
+@pytest.mark.slow
+def test_an_address_holds_a_view(corpus, page):
+    drawn(corpus)
+    url = (corpus / "map.html").as_uri()
+    page.open(f"{url}#colour=subset&search=hujan&row=30&selected=1&hidden=2&view=30000,20000,3.00")
+    state = "[colour, search, data.ids[pinned], selectedOnly, [...hidden], view.x, view.y, view.zoom]"
+    expected = ["subset", "hujan", 30, True, [2], 30000, 20000, 3]
+    assert page.run(state) == expected
+    page.run("new Promise(done => setTimeout(done, 400))")
+    page.open(page.run("location.href"))
+    assert page.run(state) == expected
+    page.open(f"{url}#colour=__proto__&row=no&hidden=x&view=1,2")
+    assert page.run("[colour, pinned, view.zoom]") == ["cluster", -1, 1] and page.complaints() == []
+
+
+@pytest.mark.slow
+def test_keys_wheel_and_touch_move_the_plane(corpus, page):
+    drawn(corpus)
+    page.open((corpus / "map.html").as_uri(), 390, 844)
+    page.run("plot.focus()")
+    page.key("+")
+    assert page.run("view.zoom") > 1
+    before = page.run("view.x")
+    page.key("ArrowRight")
+    assert page.run("view.x") > before
+    assert text(page, "row-heading").startswith("Row ")  # the one nearest to the middle
+    page.key("Enter")
+    assert page.run("pinned") >= 0
+    page.key("0")
+    page.key("Escape")
+    assert page.run("[view.zoom, pinned]") == [1, -1]
+    left, top = place_of(page, 5)
+    page.mouse("mouseWheel", left, top, deltaX=0, deltaY=-300)
+    assert page.run("view.zoom") > 1
+    assert place_of(page, 5) == pytest.approx((left, top), abs=2)  # it zooms around the pointer
+    page.key("0")
+    page.touch("touchStart", (150, 500), (250, 500))
+    page.touch("touchMove", (100, 500), (300, 500))
+    page.touch("touchEnd")
+    assert page.run("view.zoom") == pytest.approx(2)
+    page.key("0")
+    page.touch("touchStart", place_of(page, 7))
+    page.touch("touchEnd")
+    assert page.run("pinned") == 7
+    assert page.run("document.documentElement.scrollWidth") == 390 and page.complaints() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_a_browser_shows_few_rows(corpus, page, rows):
+    change(corpus, rows, x=[2.5] * rows, y=[1.5] * rows)
+    drawn(corpus)
+    page.open((corpus / "map.html").as_uri())
+    if rows:
+        page.click(*place_of(page, 0))
+        assert text(page, "row-heading").startswith("Row ")
+    assert page.complaints() == []
