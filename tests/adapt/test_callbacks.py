@@ -1,10 +1,12 @@
 import json
 import signal
+from types import SimpleNamespace
 
 import pytest
+from torch import distributed, multiprocessing
 
 from topeng import run
-from topeng.adapt.callbacks import figures
+from topeng.adapt.callbacks import StopInOrder, figures
 from topeng.adapt.trainer import last_checkpoint
 from topeng.errors import Stopped
 
@@ -37,6 +39,25 @@ def test_a_second_signal_stops_at_once(training, signals, tmp_path):
     with pytest.raises(Stopped):
         training.train(tmp_path / "work", signals(3, signal.SIGINT, signal.SIGINT))
     assert last_checkpoint(tmp_path / "work" / "checkpoints") is None
+
+
+def rank_that_is_asked(rank, folder):
+    """Of two ranks the second gets a signal; both write what they would do."""
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    args, control = SimpleNamespace(device="cpu"), SimpleNamespace(should_save=False, should_training_stop=False)
+    with StopInOrder().listening() as callback:
+        callback.on_step_end(args, None, control)
+        before = control.should_save
+        if rank == 1:
+            signal.raise_signal(signal.SIGUSR1)
+        callback.on_step_end(args, None, control)
+    (folder / str(rank)).write_text(f"{before} {control.should_save} {control.should_training_stop}")
+
+
+@pytest.mark.slow
+def test_ranks_stop_together(tmp_path):
+    multiprocessing.spawn(rank_that_is_asked, (tmp_path,), nprocs=2)
+    assert [(tmp_path / str(rank)).read_text() for rank in (0, 1)] == ["False True True"] * 2
 
 
 def test_the_log_names_the_rates_of_a_and_b(training, tmp_path):

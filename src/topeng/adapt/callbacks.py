@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import distributed
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
@@ -15,7 +16,10 @@ from topeng.stop import SIGNALS, handling, stop
 
 
 class StopInOrder(TrainerCallback):
-    """Obeys a signal to stop once the step at hand is taken, with a checkpoint of it; a second signal at once."""
+    """Obeys a signal to stop once the step at hand is taken, with a checkpoint of it; a second signal at once.
+
+    Of several ranks all stop at the step that the first of them was asked at.
+    """
 
     def __init__(self) -> None:
         self._signal = 0
@@ -32,6 +36,10 @@ class StopInOrder(TrainerCallback):
         self._signal = number
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if distributed.is_available() and distributed.is_initialized():
+            asked = torch.tensor(self._signal, device=args.device)
+            distributed.all_reduce(asked, distributed.ReduceOp.MAX)
+            self._signal = int(asked)
         if self._signal:
             control.should_save = control.should_training_stop = True
 

@@ -36,13 +36,16 @@ def check_loggers(names: Sequence[str]) -> None:
 def logging_to(
     names: Sequence[str], folder: Path, args: TrainingArguments, step: int
 ) -> Iterator[list[TrainerCallback]]:
-    """The callbacks of a training's loggers, closed in the end.
+    """The callbacks of a training's loggers, closed in the end; of several ranks the first alone has any.
 
     Args:
         folder: `logs/METHOD` of a run: the run's name is the project's, the method's the training's.
         args: of the training, whose names they become.
         step: that the training goes on from; at 0 an earlier training's logs are removed.
     """
+    if args.process_index:
+        yield []
+        return
     if step == 0:
         shutil.rmtree(folder, ignore_errors=True)
     args.project, args.run_name = folder.parent.parent.resolve().name, folder.name
