@@ -39,6 +39,8 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 SUBSETS = ["identity_prompt", "safety_prompt", "smsa", "facqa", "berita", "nusax_mt_eng_ind"]
 SUBSETS += [f"nusa_kalimat_{code}_ind" for code in ["bew", "btk", "jav", "mad", "mak", "min", "sun"]]
 STUDY = {"rows": 1_000, "seeds": [1, 2, 3], "steps": 250, "batch_rows": 16, "learning_rate": 2e-3}
+DRAWS = 4
+"""Of the likelihood bound, a test row: the same masks for every arm."""
 QUIET = Console(quiet=True)
 Facts = dict[str, Any]
 
@@ -175,7 +177,7 @@ def study(folder: Path) -> Facts:
         "all rows": np.ones(len(subsets)) / len(subsets),
         "subsets alike": np.array([1 / (subsets == s).sum() for s in subsets]) / len(set(subsets.tolist())),
     }
-    return {"rows": test.num_rows, **STUDY} | {
+    return {"test rows": test.num_rows, "draws": DRAWS, **STUDY} | {
         f"nats a token, {name}": _compared({arm: np.stack(values) for arm, values in losses.items()}, weights)
         for name, weights in means.items()
     }
@@ -229,7 +231,7 @@ def _adapted_loss(run: Path, train: pa.Table, test: pa.Table, folder: Path, seed
     examples, dropped = tokenize_rows(tokenizer, test.to_pylist(), 256)
     assert not dropped, dropped
     ids = {"mask": model.config.mask_token_id, "eos": model.config.eos_token_id}
-    nll = response_nll(model, examples, ids["mask"], ids["eos"], 16, 0)
+    nll = response_nll(model, examples, ids["mask"], ids["eos"], DRAWS, 0)
     return nll / np.array([example.response_length for example in examples])
 
 

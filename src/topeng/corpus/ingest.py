@@ -241,18 +241,20 @@ def _wanted_of_each(files: Sequence[Path], wanted: np.ndarray) -> Iterator[tuple
 def _take(item: tuple[Path, np.ndarray], threads: int) -> pa.Table:
     """The wanted rows of a part."""
     path, wanted = item
-    metadata = pq.read_metadata(path)
 
-    def take(group: int, low: int, high: int) -> pa.Table:
-        with pq.ParquetFile(path, metadata=metadata) as file:
-            table = file.read_row_group(group, use_threads=False)
-        places = np.searchsorted(table[ROW_ID].to_numpy(), wanted[low:high])
-        return table.take(pa.array(places))
+    def take(groups: np.ndarray) -> pa.Table:
+        tables = []
+        with pq.ParquetFile(path) as file:
+            for group in groups.tolist():
+                table = file.read_row_group(group, use_threads=False)
+                places = np.searchsorted(table[ROW_ID].to_numpy(), wanted[bounds[group, 0] : bounds[group, 1]])
+                tables.append(table.take(pa.array(places)))
+            return pa.concat_tables(tables or [file.schema_arrow.empty_table()])
 
-    ids = [group.column(0).statistics for group in _row_groups(metadata)]
-    bounds = [np.searchsorted(wanted, [group.min, group.max + 1]).tolist() for group in ids]
-    found = [(number, low, high) for number, (low, high) in enumerate(bounds) if low < high]
-    return pa.concat_tables(in_order(lambda place: take(*place), found, threads))
+    ids = [group.column(0).statistics for group in _row_groups(pq.read_metadata(path))]
+    bounds = np.searchsorted(wanted, [[group.min, group.max + 1] for group in ids])
+    holding = np.flatnonzero(bounds[:, 0] < bounds[:, 1])
+    return pa.concat_tables(in_order(take, np.array_split(holding, threads), threads))
 
 
 def _row_groups(metadata: pq.FileMetaData) -> list[pq.RowGroupMetaData]:
