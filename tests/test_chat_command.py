@@ -81,3 +81,14 @@ def test_it_can_be_piped(checkpoint):
     said = "Apa?\n/adapter nowhere\n/exit\nnever read\n"
     done = subprocess.run(command, input=said, capture_output=True, text=True, check=True)
     assert "there is no adapter folder 'nowhere'" in done.stdout and "Traceback" not in done.stderr
+
+
+def test_a_whole_model_stands_in_the_base_s_place_and_leaves_it(chat, checkpoint, adapters):
+    base = chat.base
+    chat.take_adapter(str(checkpoint))
+    assert chat.model is not base
+    chat.answer("Apa?")
+    chat.take_adapter(str(adapters / "one"))
+    assert chat.base is base and chat.model is not base
+    chat.take_adapter("base")
+    assert chat.model is base

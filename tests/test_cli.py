@@ -43,6 +43,13 @@ def test_bad_overrides(arguments, message):
         (["generate", "./nowhere", "--file", "nowhere.txt"], "cannot read prompts from nowhere.txt"),
         (["chat", "./nowhere"], "there is no checkpoint folder ./nowhere"),
         (["export", "./nowhere", "adapter", "{tmp}/out"], "there is no checkpoint folder ./nowhere"),
+        (["train", "nowhere.yaml", "--sweep"], "cannot read the recipe nowhere.yaml"),
+        (
+            ["demo", "--adapter.methods", "[qlora]", "--base.device", "cpu", "--run-dir", "{tmp}/run"],
+            "needs a CUDA device",
+        ),
+        (["demo", "--adapter.methods", "[dorra]"], "did you mean 'dora'?"),
+        (["demo", "--train.report_to", "[wandbb]"], "did you mean 'wandb'?"),
         (["options", "more"], "unexpected argument 'more'"),
     ],
 )
@@ -75,6 +82,24 @@ def test_the_plan_of_the_paper_profile(capsys, tmp_path):
         assert figure in plan
     assert "GiB" in plan
     assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_without_a_base_says_so_and_estimates(capsys, tmp_path):
+    from importlib import resources
+
+    path = str(resources.files("topeng") / "recipes" / "llada-8b-indonesia.yaml")
+    methods = ["--adapter.methods", "[lora, qlora, full]"]
+    assert main(["train", path, "--plan", "--run-dir", str(tmp_path / "run"), *methods]) == 0
+    plan = " ".join(capsys.readouterr().out.split())
+    assert "No trial: the base GSAI-ML/LLaDA-8B-Instruct is no folder: name a local copy (--base.model FOLDER)" in plan
+    assert "frozen weights 14.93 GiB 5.28 GiB 0.00 GiB" in plan
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_sweep_or_a_plan(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "recipe.yaml", "--sweep", "--plan"])
+    assert "not allowed with argument" in capsys.readouterr().err
 
 
 def test_options_are_listed(capsys):

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from topeng import recipe as recipes
 from topeng.cli import main
 from topeng.corpus.schema import COLUMNS
 
@@ -113,6 +116,28 @@ def test_the_adapted_model_can_be_used(run, capsys, tmp_path):
     assert "exists already" in capsys.readouterr().err
 
 
+def test_a_plan_with_its_base_and_rows_is_timed(run, recipe, capsys):
+    before = stages_of(run)
+    assert main(["train", str(recipe), "--run-dir", str(run), "--plan"]) == 0
+    plan = " ".join(capsys.readouterr().out.split())
+    took = r" \d+\.\d\d s a step, \d+\.\d s an evaluation: \d+\.\d minutes for all 12 steps"
+    for method in ("lora", "pissa"):
+        assert re.search(method + took, plan)
+    assert stages_of(run) == before and not list((run / ".work").iterdir())
+
+
+def test_a_sweep_prints_recipe_lines(run, recipe, tmp_path, capsys):
+    folder = shutil.copytree(run, tmp_path / "run")
+    options = ["--sweep.learning_rates", "[0.001, 0.01]", "--sweep.steps", "2"]
+    assert main(["train", str(recipe), "--run-dir", str(folder), "--sweep", *options]) == 0
+    shown = capsys.readouterr().out
+    found = json.loads((folder / "sweep.json").read_text())
+    assert len(found) == 4 and all(trial["status"] == "finished" for trial in found)
+    lines = recipes.yaml.safe_load(shown[shown.index("train:\n") : shown.index("The run folder")])
+    assert set(recipes.parse(lines).train.learning_rates) == {"lora", "pissa"}
+    assert stages_of(folder)["train/lora"] == stages_of(run)["train/lora"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("at", ["train/lora", "train/pissa"])
 def test_a_killed_run_ends_as_an_undisturbed_one(run, recipe, tmp_path, at):
@@ -131,6 +156,30 @@ def test_a_killed_run_ends_as_an_undisturbed_one(run, recipe, tmp_path, at):
     for name, stage in stages_of(calm).items():
         if name.startswith(("corpus", "source", "base", "train", "evaluate")):
             assert stages_of(tmp_path / "run")[name]["outputs"] == stage["outputs"], name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signalled_training_saves_and_goes_on_to_the_same_end(run, recipe, tmp_path, number):
+    """Of three hundred steps, somewhere after the fiftieth, in a process of its own."""
+    options = ["--adapter.methods=[lora]", "--train.steps=300", "--train.save_steps=50", "--train.eval_steps=35"]
+    command = [sys.executable, "-m", "topeng.cli", "train", str(recipe), *options, "--run-dir"]
+    for name in ("stopped", "calm"):
+        shutil.copytree(run, tmp_path / name)
+    process = subprocess.Popen([*command, str(tmp_path / "stopped")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    checkpoints = tmp_path / "stopped" / ".work" / "train-lora" / "checkpoints"
+    while process.poll() is None and not (checkpoints / "checkpoint-50" / "complete").exists():
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, error = process.communicate()
+    assert process.returncode == 128 + number
+    assert f"topeng: stopped by {number.name}; the same command goes on from here" in error.decode()
+    saved = [file.parent.name for file in checkpoints.glob("*/complete")]
+    assert len(saved) == 2 and "checkpoint-50" in saved
+    for name in ("stopped", "calm"):
+        subprocess.run([*command, str(tmp_path / name)], check=True, stdout=subprocess.DEVNULL)
+    stopped, calm = (stages_of(tmp_path / name)["train/lora"]["outputs"] for name in ("stopped", "calm"))
+    assert stopped == calm
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ def load(
 
     Args:
         model: a checkpoint folder in its family's official layout, or a model id of the hub.
-        adapter: a folder that `topeng train` or peft left.
+        adapter: a folder that `topeng train` or peft left; a whole model (of method `full`) stands in the base's place.
         dtype: of the weights; that of the checkpoint without it.
         device: a GPU where there is one, without it.
         revision: commit of a model id.
@@ -27,9 +27,11 @@ def load(
         ModelError: the checkpoint or its tokenizer cannot be loaded.
         AdapterError: the adapter does not fit the model.
     """
-    from topeng.models import load_model, load_tokenizer
+    from topeng.models import is_checkpoint, load_model, load_tokenizer
     from topeng.text.chat import special_tokens
 
+    if adapter is not None and is_checkpoint(adapter):
+        model, adapter, revision = adapter, None, None
     tokenizer = load_tokenizer(model, revision)
     loaded = load_model(model, dtype, device, revision)
     special = special_tokens(tokenizer)

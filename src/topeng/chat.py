@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from peft import PeftModel
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -13,6 +14,7 @@ from topeng.generate.answer import prompt_canvas
 from topeng.generate.canvas import Canvas
 from topeng.generate.decode import denoise
 from topeng.generate.settings import Settings
+from topeng.models import is_checkpoint
 from topeng.text.chat import decode_answer, encode_prompt
 
 HELP = "/adapter NAME takes another adapter (`base`: none), /reset forgets the conversation, /exit ends it"
@@ -27,7 +29,6 @@ class Chat:
         Raises:
             ModelError, AdapterError: the model or the adapter cannot be loaded.
         """
-        self.path = model
         self.base, self.tokenizer = load(model)
         self.model, self.adapters = self.base, Path()
         self.settings, self.console = settings, console or Console(highlight=False)
@@ -91,22 +92,18 @@ class Chat:
             name: a folder, or the name of one beside the last; `base` for none.
 
         Raises:
-            AdapterError: there is no such adapter, or it does not fit; the model is then the plain base.
+            ModelError, AdapterError: there is no such adapter, or it does not fit; the model is then the plain base.
         """
-        if self.model is not self.base:
+        if isinstance(self.model, PeftModel):
             self.base = self.model.unload()
-            self.model = self.base
+        self.model = self.base
         if name == "base":
             return
         folder = Path(name) if Path(name).is_dir() else self.adapters / name
         if not name or not folder.is_dir():
             raise AdapterError(f"there is no adapter folder {name!r}: give a path, or a name beside the last adapter's")
-        try:
-            self.model, self.adapters = load_adapter(self.base, folder), folder.parent
-        except AdapterError:
-            self.base, _ = load(self.path)  # what did not fit has left its layers behind
-            self.model = self.base
-            raise
+        self.model = load(folder)[0] if is_checkpoint(folder) else load_adapter(self.base, folder)
+        self.adapters = folder.parent
 
     def _draw(self, canvas: Canvas) -> Text:
         """The answer so far, up to the last token that is committed."""

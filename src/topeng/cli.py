@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from topeng import __version__
-from topeng.errors import GenerationError, RecipeError, TopengError
+from topeng.errors import GenerationError, RecipeError, Stopped, TopengError
+from topeng.stop import SIGNALS, handling, stop
 
 if TYPE_CHECKING:
     from topeng.generate import Settings
@@ -27,17 +29,25 @@ STAGE_COMMANDS = {  # command -> the last stage it does, by the start of its nam
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0, or 1 with the error in one line."""
+    """Runs one command; returns the exit status: 0, 1 with the error in one line, or 128 and the signal's number."""
     parser = _parser()
     known, rest = parser.parse_known_args(arguments)
     try:
-        return known.command(known, rest)
+        with handling(stop, *SIGNALS):
+            return known.command(known, rest)
     except TopengError as error:
         print(f"topeng: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("topeng: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+        return _stopped(signal.SIGINT)
+    except Stopped as stopped:
+        return _stopped(stopped.signal)
+
+
+def _stopped(number: int) -> int:
+    """Says so, and returns the status that shells give a process that a signal has ended."""
+    print(f"topeng: stopped by {signal.Signals(number).name}; the same command goes on from here", file=sys.stderr)
+    return 128 + number
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("recipe", metavar="RECIPE", help="a YAML file")
         if name == "corpus":
             command.add_argument("folders", nargs="*", metavar="DIR", help="of `verify` and `diff`: finished corpora")
+        if name == "train":
+            instead = command.add_mutually_exclusive_group()
+            instead.add_argument(
+                "--sweep", action="store_true", help="try learning rates on the validation rows instead"
+            )
+            instead.add_argument("--plan", action="store_true", help="print the plan, time a few steps, and stop")
         command.set_defaults(last=last)
         _add_run_options(command)
 
@@ -110,24 +126,27 @@ def _run(known: argparse.Namespace, rest: list[str]) -> int:
     _quiet()
     from rich.console import Console
 
-    from topeng.pipeline import check_base, stages
+    from topeng.checks import check
+    from topeng.pipeline import stages_until
     from topeng.run import RunFolder
 
     console = Console()
-    planned = stages(recipe, folder, console)
-    wanted = [index for index, stage in enumerate(planned) if stage.name.startswith(known.last)]
-    if not wanted:
-        raise RecipeError(f"the recipe has no stage `{known.last}`: it names base.model = {recipe.base.model}")
-    planned = planned[: wanted[-1] + 1]
-    if known.dry_run:
-        from topeng.plan import print_plan
+    sweep, plan = (getattr(known, flag, False) for flag in ("sweep", "plan"))
+    planned = stages_until(recipe, "sweep" if sweep else known.last, folder, console)
+    if known.dry_run or plan:
+        from topeng.plan import print_plan, print_trial
 
         print_plan(recipe, planned, folder, console)
+        if plan:
+            print_trial(recipe, folder, console)
         return 0
-    if known.last != "source":  # rows are read without a model
-        check_base(recipe)
+    check(recipe, planned)
     with RunFolder(folder).locked() as run:
         run.run(planned, recipes.dump(recipe), recipe.seed, console)
+    if sweep:
+        from topeng.adapt.sweep import print_sweep
+
+        print_sweep(folder / "sweep.json", console)
     if (folder / "scores.json").exists() and known.last in ("compare", "report"):
         _print_comparison(folder, console)
     console.print(f"The run folder is {folder}", highlight=False, soft_wrap=True)

@@ -31,3 +31,15 @@ class GenerationError(TopengError):
 
 class RunError(TopengError):
     """A run folder that cannot be used as asked."""
+
+
+class DivergenceError(TopengError):
+    """A training whose loss is no longer finite."""
+
+
+class Stopped(BaseException):  # as KeyboardInterrupt is: what catches errors must not catch it
+    """The process was told to stop, by a signal other than Ctrl-C or in the midst of a training."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal

@@ -14,7 +14,8 @@ from typing import Any
 
 from rich.console import Console
 
-from topeng.errors import ModelError
+from topeng.adapt.settings import METHODS
+from topeng.errors import RecipeError
 from topeng.recipe import ENGINE_OPTIONS, Recipe, as_dict
 from topeng.run import Stage, write_atomically
 
@@ -23,6 +24,7 @@ CORPUS_FILES = [
     *("train.parquet", "validation.parquet", "test.parquet", "decisions.parquet", "umap.parquet"),
     *("funnel.json", "clusters.json", "overlap.json", "corpus.json", "README.md"),
 ]
+TRAINING_ROWS = ["corpus/train.parquet", "corpus/validation.parquet"]
 MAP_FILES = ["corpus/umap.parquet", "corpus/clusters.json"]
 EMBED_OPTIONS = {"embedder", "embedder_revision", "embedding_tokens", "embedding_dtype", "lower_case"}
 SELECT_OPTIONS = {"clusters", "selection", "train_rows", "umap_rows", "licences"}
@@ -53,30 +55,26 @@ def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
     ]
 
 
-def check_base(recipe: Recipe) -> None:
-    """Fails before hours of work, not after them, where the named base cannot be used.
+def stages_until(recipe: Recipe, last: str, run: Path, console: Console) -> list[Stage]:
+    """The stages up to the last whose name starts with `last`; those of a search for learning rates, for `sweep`.
 
     Raises:
-        ModelError: it cannot be reached, is of no known family, does not fit its tokenizer or the chat format, or its
-            context is shorter than the recipe's rows.
+        RecipeError: the recipe has none.
     """
-    if recipe.base.model is None:
-        return
-    from topeng.models import load_config, load_tokenizer
-    from topeng.text.chat import special_tokens
+    planned = (sweep_stages if last == "sweep" else stages)(recipe, run, console)
+    wanted = [index for index, stage in enumerate(planned) if stage.name.startswith(last)]
+    if not wanted:
+        raise RecipeError(f"the recipe has no stage `{last}`: it names base.model = {recipe.base.model}")
+    return planned[: wanted[-1] + 1]
 
-    config = load_config(recipe.base.model, recipe.base.revision)
-    special = special_tokens(load_tokenizer(recipe.base.model, recipe.base.revision))
-    if (config.mask_token_id, config.eos_token_id) != (special.mask, special.eos):
-        raise ModelError(
-            f"{recipe.base.model}: config.json has mask_token_id = {config.mask_token_id} and eos_token_id = "
-            f"{config.eos_token_id}, its tokenizer {special.mask} and {special.eos}: they belong to two models"
-        )
-    if recipe.context > config.max_position_embeddings:
-        raise ModelError(
-            f"text.max_length and generate.max_new_tokens are {recipe.context} together, beyond the context of "
-            f"{recipe.base.model}, {config.max_position_embeddings}: lower one of them"
-        )
+
+def sweep_stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
+    """The stages of a search for learning rates: up to the base, a stage a trial, and what they come to."""
+    from topeng.adapt.sweep import trials
+
+    before = [stage for stage in stages(recipe, run, console) if stage.name.startswith(("corpus", "source", "base"))]
+    tried = {name: _trial(trial, name, run, console) for name, trial in trials(recipe).items()}
+    return [*before, *tried.values(), _sweep(list(tried), run)]
 
 
 def _corpus(recipe: Recipe, options: dict[str, Any], run: Path, console: Console) -> list[Stage]:
@@ -182,17 +180,32 @@ def _train(recipe: Recipe, options: dict[str, Any], method: str, run: Path, cons
         train_adapter(recipe, method, run, folder, console)
         _free_memory()
 
-    adapter, train = dict(options["adapter"]), dict(options["train"])
-    del adapter["methods"], train["save_steps"], train["gradient_checkpointing"]  # these change no result
-    if method != "lora+":
-        del adapter["loraplus_lr_ratio"]
-    del train["learning_rates"]
-    train["learning_rate"] = recipe.train.rate(method)
-    depends = {"seed": recipe.seed, "adapter": adapter, "train": train, "text": _text_options(recipe, options)}
-    depends |= {"base": _model_options(options)}
+    depends = _training_options(recipe, options, method)
     base, inputs = _model_sources(recipe)
-    reads = ["corpus/train.parquet", "corpus/validation.parquet", *base]
-    return Stage(f"train/{method}", [f"adapters/{method}"], depends, work, reads, inputs)
+    return Stage(f"train/{method}", [f"adapters/{method}"], depends, work, [*TRAINING_ROWS, *base], inputs)
+
+
+def _trial(recipe: Recipe, name: str, run: Path, console: Console) -> Stage:
+    """A short training, of which its held-out loss stays."""
+
+    def work(folder: Path) -> None:
+        from topeng.adapt.sweep import run_trial
+
+        run_trial(recipe, run, folder, folder / "sweep" / f"{name}.json", console)
+        _free_memory()
+
+    (method,) = recipe.adapter.methods
+    depends = _training_options(recipe, as_dict(recipe), method)
+    base, inputs = _model_sources(recipe)
+    return Stage(f"sweep/{name}", [f"sweep/{name}.json"], depends, work, [*TRAINING_ROWS, *base], inputs)
+
+
+def _sweep(names: list[str], run: Path) -> Stage:
+    def work(folder: Path) -> None:
+        found = [json.loads((run / "sweep" / f"{name}.json").read_text()) for name in names]
+        write_atomically(folder / "sweep.json", json.dumps(found, indent=1))
+
+    return Stage("sweep", ["sweep.json"], {"trials": names}, work, [f"sweep/{name}.json" for name in names])
 
 
 def _evaluate(recipe: Recipe, options: dict[str, Any], name: str, run: Path, console: Console) -> Stage:
@@ -249,6 +262,19 @@ def _free_memory() -> None:
 def _inputs(files: list[str]) -> list[str]:
     """Local files behind paths and globs; what matches nothing stands for itself, and ingest says so."""
     return [match for name in files for match in sorted(glob.glob(name, recursive=True)) or [name]]
+
+
+def _training_options(recipe: Recipe, options: dict[str, Any], method: str) -> dict[str, Any]:
+    """What a method's training depends on: not what changes no result, nor what is another method's."""
+    adapter, train = dict(options["adapter"]), dict(options["train"])
+    for name in ("save_steps", "gradient_checkpointing", "report_to", "learning_rates"):
+        del train[name]
+    train["learning_rate"] = recipe.train.rate(method)
+    del adapter["methods"]
+    if not METHODS[method].rate_of_b:
+        del adapter["loraplus_lr_ratio"]
+    shared = {"seed": recipe.seed, "train": train, "text": _text_options(recipe, options)}
+    return shared | {"base": _model_options(options)} | ({} if METHODS[method].full else {"adapter": adapter})
 
 
 def _text_options(recipe: Recipe, options: dict[str, Any]) -> dict[str, Any]:

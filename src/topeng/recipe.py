@@ -1,4 +1,4 @@
-"""A whole run as data: every option is declared here once (decoding's in `generate.settings`).
+"""A whole run as data: every option is declared once, here or in `generate.settings` and `adapt.settings`.
 
 `load` reads a YAML file and overrides such as `{"adapter.rank": "32"}`; what it cannot accept it names
 with its place, the rule, and the nearest name.
@@ -9,25 +9,23 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import yaml
 
+from topeng.adapt.settings import METHODS, AdapterOptions, SweepOptions
 from topeng.errors import RecipeError
 from topeng.generate.settings import Settings
 from topeng.options import OptionError, Options, option
 
 CENDOL_INDONESIAN = ["indo_puisi", "wikihow", "wikipedia_id", "safety_prompt", "identity_prompt", "dolly"]
 
-Method = Literal["lora", "lora+", "pissa"]
-METHODS: tuple[str, ...] = get_args(Method)
+Logger = Literal["tensorboard", "wandb", "trackio"]
 
 ENGINE_OPTIONS = ("engine", "ray_address")
 """Of the corpus, where the work is done; what comes of it does not depend on them."""
 
 LLADA = "arXiv 2502.09992"
-LORA = "arXiv 2106.09685"
-LORA_PLUS = "arXiv 2402.12354"
 PAPER = "the experiment in DESIGN, profile `paper`"
 
 
@@ -139,24 +137,14 @@ class BaseOptions(Options):
 
 
 @dataclass(frozen=True)
-class AdapterOptions(Options):
-    """Parameter-efficient methods, side by side."""
-
-    methods: list[Method] = option(lambda: list(METHODS), "one adapter each")
-    rank: int = option(16, "of the update", source=LORA, ge=1)
-    alpha: int = option(32, "the update is scaled by alpha / rank", source=LORA, ge=1)
-    dropout: float = option(0.0, "on the adapter's input", ge=0, lt=1)
-    target_modules: str | list[str] = option("all-linear", "names, a regular expression, or `all-linear`: the blocks'")
-    loraplus_lr_ratio: float = option(16.0, "learning rate of B over that of A, for lora+", source=LORA_PLUS, ge=1)
-
-
-@dataclass(frozen=True)
 class TrainOptions(Options):
     """Adaptation by the diffusion loss."""
 
     epochs: float = option(1.0, "passes over the selected rows", gt=0)
     steps: int | None = option(None, "optimiser steps, in place of epochs", ge=1)
-    learning_rate: float = option(2e-4, "peak, cosine after a warm-up; of A for lora+", gt=0)
+    learning_rate: float | None = option(
+        None, "peak, cosine after a warm-up; of A for lora+; null: each method's own (adapt/settings.py)", gt=0
+    )
     learning_rates: dict[str, float] = option(dict, "by method, in place of learning_rate")
     batch_rows: int = option(16, "rows in a forward pass", unit="rows", ge=1)
     gradient_accumulation_steps: int = option(1, "forward passes in an optimiser step", ge=1)
@@ -166,10 +154,11 @@ class TrainOptions(Options):
     gradient_checkpointing: bool = option(False, "recompute activations in the backward pass")
     eval_steps: int = option(50, "held-out loss is taken every so many steps", ge=1)
     save_steps: int = option(100, "a checkpoint every so many steps", ge=1)
+    report_to: list[Logger] = option(lambda: ["tensorboard"], "loggers: tensorboard, wandb, trackio")
 
     def rate(self, method: str) -> float:
-        """The learning rate of a method: its own, or the recipe's."""
-        return self.learning_rates.get(method, self.learning_rate)
+        """The learning rate of a method: the recipe's for it, the recipe's for all, or the method's own."""
+        return self.learning_rates.get(method) or self.learning_rate or METHODS[method].learning_rate
 
 
 @dataclass(frozen=True)
@@ -200,14 +189,13 @@ class Recipe(Options):
     base: BaseOptions = option(BaseOptions, "")
     adapter: AdapterOptions = option(AdapterOptions, "")
     train: TrainOptions = option(TrainOptions, "")
+    sweep: SweepOptions = option(SweepOptions, "")
     generate: Settings = option(Settings, "")
     evaluate: EvaluateOptions = option(EvaluateOptions, "")
     report: ReportOptions = option(ReportOptions, "")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.adapter.methods:
-            raise OptionError("adapter.methods", "= [] must name at least one method")
         for method, rate in self.train.learning_rates.items():
             if method not in METHODS:
                 raise OptionError("train.learning_rates", f"has {method!r}, which is none of {', '.join(METHODS)}")

@@ -142,7 +142,7 @@ class RunFolder:
             work.mkdir(parents=True)
             write_atomically(work / ".fingerprint", fingerprint)
         started = time.monotonic()
-        _reset_peak_memory()
+        reset_peak_memory()
         try:
             stage.work(work)
         except OSError as error:
@@ -153,7 +153,7 @@ class RunFolder:
             "status": "done",
             "fingerprint": fingerprint,
             "seconds": round(time.monotonic() - started, 2),
-            "peak_memory_bytes": _peak_memory(),
+            "peak_memory_bytes": peak_memory(),
             "versions": self.manifest["versions"],
             "outputs": {output: digest(work / output) for output in stage.outputs},
             "sizes": {output: _sizes(work / output) for output in stage.outputs},
@@ -236,7 +236,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _reset_peak_memory() -> None:
+def reset_peak_memory() -> None:
     """On Linux the peak can be taken anew for each stage; elsewhere it is the process's so far."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -244,9 +244,19 @@ def _reset_peak_memory() -> None:
         return
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
+    """The most bytes that the process has held since the last reset."""
+    return _memory("VmHWM:")
+
+
+def memory_in_use() -> int:
+    """The bytes that the process holds; where that cannot be told, the most it has held."""
+    return _memory("VmRSS:")
+
+
+def _memory(field: str) -> int:
     try:
         status = Path("/proc/self/status").read_text()
-        return 1024 * int(status.split("VmHWM:")[1].split()[0])
+        return 1024 * int(status.split(field)[1].split()[0])
     except (OSError, IndexError):
         return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,13 +1,21 @@
+import copy
+import importlib.util
+import json
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+import topeng
 from topeng.adapt import methods
+from topeng.adapt.export import export_merged
 from topeng.errors import AdapterError
-from topeng.models import LLaDAConfig, LLaDAModelLM, load_model
+from topeng.models import LLaDAConfig, LLaDAModelLM, load_config, load_model
 from topeng.recipe import AdapterOptions
 
 OPTIONS = AdapterOptions(rank=4, alpha=8)
-IDS = torch.randint(6, 500, (2, 20), generator=torch.Generator().manual_seed(0))
+HERE = [name for name, method in methods.METHODS.items() if not method.quantized]  # 4 bits need a CUDA device
+IDS = torch.randint(6, 400, (2, 20), generator=torch.Generator().manual_seed(0))
 
 
 @torch.no_grad()
@@ -15,34 +23,71 @@ def logits(model):
     return model(input_ids=IDS).logits
 
 
-def disturb(adapted):
-    """Stands for training: every trainable weight moves."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in adapted.parameters():
-            if parameter.requires_grad:
-                parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
-
-
-@pytest.mark.parametrize("method", methods.METHODS)
+@pytest.mark.parametrize("method", HERE)
 def test_before_its_first_step_an_adapter_is_the_base(golden, method):
     base = logits(load_model(golden))
     adapted = methods.add_adapter(load_model(golden), method, OPTIONS, seed=0)
     torch.testing.assert_close(logits(adapted), base, atol=1e-5 * base.abs().max().item(), rtol=0)
 
 
-@pytest.mark.parametrize("method", methods.METHODS)
+def train(adapted, method, rate=1e-2):
+    """Three steps towards random tokens."""
+    optimizer = methods.create_optimizer(adapted, method, OPTIONS, rate, 0.0)
+    for _ in range(3):
+        adapted(input_ids=IDS, head_positions=IDS > 0, targets=IDS.flatten()).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("method", HERE)
 def test_a_saved_adapter_on_the_plain_base_is_the_trained_model(golden, tmp_path, method):
     adapted = methods.add_adapter(load_model(golden), method, OPTIONS, seed=0)
     adapted.save_pretrained(str(tmp_path / "initial"))
-    disturb(adapted)
+    train(adapted, method)
     trained = logits(adapted)
     methods.save_adapter(adapted, method, tmp_path / "adapter", tmp_path / "initial")
-    assert (trained - logits(load_model(golden))).abs().max() > 0.01
-    loaded = methods.load_adapter(load_model(golden), tmp_path / "adapter")
+    assert (trained - logits(load_model(golden))).abs().max() > 0.1
+    if methods.METHODS[method].full:
+        loaded = load_model(tmp_path / "adapter")
+    else:
+        loaded = methods.load_adapter(load_model(golden), tmp_path / "adapter")
+        assert loaded.peft_config["default"].r == (8 if methods.METHODS[method].changes_base else 4)
+        assert torch.equal(loaded.get_base_model().lm_head.weight, load_model(golden).lm_head.weight)
     torch.testing.assert_close(logits(loaded), trained, atol=1e-5 * trained.abs().max().item(), rtol=0)
-    rank = loaded.peft_config["default"].r
-    assert rank == (8 if method == "pissa" else 4)
+
+
+@pytest.mark.parametrize("method", ["pissa", "dora", "full"])
+def test_what_is_exported_answers_as_what_was_trained(checkpoint, tokenizer, tmp_path, method):
+    adapted = methods.add_adapter(load_model(checkpoint), method, OPTIONS, seed=0)
+    adapted.save_pretrained(str(tmp_path / "initial"))
+    train(adapted, method)
+    methods.save_adapter(adapted, method, tmp_path / "trained", tmp_path / "initial")
+    if method == "full":
+        tokenizer.save_pretrained(tmp_path / "trained")
+    loaded, _ = topeng.load(checkpoint, tmp_path / "trained", device="cpu")
+    export_merged(str(checkpoint), str(tmp_path / "trained"), tmp_path / "merged")
+    expected = logits(adapted)
+    for model in (loaded, load_model(tmp_path / "merged", device="cpu")):
+        torch.testing.assert_close(logits(model), expected, atol=1e-5 * expected.abs().max().item(), rtol=0)
+
+
+@pytest.mark.parametrize("method", HERE)
+def test_what_trains_has_a_gradient_and_nothing_else(golden, method):
+    adapted = methods.add_adapter(load_model(golden), method, OPTIONS, seed=0)
+    adapted(input_ids=IDS, head_positions=IDS > 0, targets=IDS.flatten()).loss.backward()
+    kinds = {"lora_A", "lora_B"} | ({"lora_magnitude_vector"} if method == "dora" else set())
+    for name, parameter in adapted.named_parameters():
+        trains = methods.METHODS[method].full or any(kind in name for kind in kinds)
+        assert (parameter.grad is not None) == trains, name
+
+
+@pytest.mark.parametrize("method", HERE)
+def test_parameters_are_counted_on_a_shape_without_weights(golden, method):
+    config = load_config(golden)
+    with torch.device("meta"):
+        shape = LLaDAModelLM(config)
+    adapted = methods.add_adapter(load_model(golden), method, OPTIONS, seed=0)
+    assert methods.count_parameters(shape, method, OPTIONS) == methods.trainable_share(adapted)
 
 
 def test_pissa_takes_from_the_base_what_it_gives_to_the_adapter(golden):
@@ -68,7 +113,7 @@ def test_pissa_is_seeded(golden):
         assert torch.equal(left, right)
 
 
-@pytest.mark.parametrize("method", methods.METHODS)
+@pytest.mark.parametrize("method", HERE)
 def test_a_restored_adapter_is_the_one_that_was_begun(golden, tmp_path, method):
     begun = methods.add_adapter(load_model(golden), method, OPTIONS, seed=0)
     begun.save_pretrained(str(tmp_path / "initial"))
@@ -81,10 +126,34 @@ def test_a_restored_adapter_is_the_one_that_was_begun(golden, tmp_path, method):
 def test_lora_plus_gives_b_the_larger_rate(golden):
     adapted = methods.add_adapter(load_model(golden), "lora+", OPTIONS, seed=0)
     optimizer = methods.create_optimizer(adapted, "lora+", OPTIONS, 1e-3, 0.0)
-    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     for name, parameter in adapted.named_parameters():
         if parameter.requires_grad:
-            assert rates[id(parameter)] == pytest.approx(1.6e-2 if "lora_B" in name else 1e-3)
+            of_b = "lora_B" in name
+            assert groups[id(parameter)]["lr"] == pytest.approx(1.6e-2 if of_b else 1e-3)
+            assert groups[id(parameter)]["name"] == ("B" if of_b else "A")
+
+
+def test_rates_are_named_where_there_are_two(golden):
+    for method, named in {"lora": {}, "lora+": {"learning_rate_A": 5e-4, "learning_rate_B": 8e-3}}.items():
+        adapted = methods.add_adapter(load_model(golden), method, OPTIONS, seed=0)
+        optimizer = methods.create_optimizer(adapted, method, OPTIONS, 1e-3, 0.0)
+        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+        assert methods.group_rates(optimizer, 5e-4) == pytest.approx(named)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here 4 bits may be had")
+def test_four_bits_are_refused_where_they_cannot_be_had():
+    with pytest.raises(AdapterError, match="qlora holds the base in 4 bits, which needs a CUDA device"):
+        methods.check_method("qlora", "cpu")
+    for method in HERE:
+        methods.check_method(method, "cpu")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="it is installed")
+def test_four_bits_without_their_package_are_refused():
+    with pytest.raises(AdapterError, match=r"qlora needs bitsandbytes: pip install 'topeng\[gpu\]'"):
+        methods.check_method("qlora", "cuda")
 
 
 def test_the_share_at_llada_8b_s_shape():
@@ -116,10 +185,25 @@ def test_targets_by_name_and_by_pattern(golden, targets):
     assert len(methods.adapter_layers(adapted)) == 4
 
 
-def test_an_adapter_of_another_base_is_refused(golden, model, tmp_path):
-    methods.add_adapter(load_model(golden), "lora", OPTIONS, seed=0).save_pretrained(str(tmp_path))
+@pytest.mark.parametrize("damage", ["another shape", "missing keys", "unknown targets"])
+def test_a_base_is_as_it_was_after_an_adapter_that_does_not_fit(golden, model, tmp_path, damage):
+    source = load_model(golden) if damage == "another shape" else copy.deepcopy(model)
+    methods.add_adapter(source, "lora", OPTIONS, seed=0).save_pretrained(str(tmp_path / "other"))
+    if damage == "missing keys":
+        weights = load_file(tmp_path / "other" / "adapter_model.safetensors")
+        save_file(dict(list(weights.items())[2:]), tmp_path / "other" / "adapter_model.safetensors")
+    if damage == "unknown targets":
+        file = tmp_path / "other" / "adapter_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"target_modules": ["query"]}))
+    before = logits(model)
     with pytest.raises(AdapterError, match="does not fit this base"):
-        methods.load_adapter(model, tmp_path)
+        methods.load_adapter(model, tmp_path / "other")
+    assert not methods.adapter_layers(model)
+    assert torch.equal(logits(model), before)
+    adapted = methods.add_adapter(copy.deepcopy(model), "lora", OPTIONS, seed=0)
+    adapted.save_pretrained(str(tmp_path / "fits"))
+    train(adapted, "lora")
+    assert torch.equal(logits(methods.load_adapter(model, tmp_path / "fits")), before)
 
 
 def test_a_folder_without_an_adapter_is_refused(golden, tmp_path):

@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+from peft import PeftModel
+
 from topeng import load
 from topeng.errors import RunError
 
@@ -19,6 +21,7 @@ def export_merged(model: str, adapter: str, out: Path) -> None:
     adapted, tokenizer = load(model, adapter)
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    adapted.merge_and_unload().save_pretrained(str(partial))
+    merged = adapted.merge_and_unload() if isinstance(adapted, PeftModel) else adapted
+    merged.save_pretrained(str(partial))
     tokenizer.save_pretrained(str(partial))
     partial.replace(out)

@@ -1,61 +1,93 @@
-"""Adaptation methods: names, checks, and what each needs of `peft`.
+"""Adaptation methods on a base: what each needs of `peft`, how it is saved, resumed and loaded.
 
-lora    W + (alpha / r) B A, B = 0 at first (arXiv 2106.09685)
-lora+   the same, B learning faster than A by a ratio (arXiv 2402.12354)
-pissa   B A from W's r largest singular triplets, the residual frozen (arXiv 2404.02948)
+The table of methods is `adapt.settings.METHODS`.
 """
 
+import importlib.util
 import json
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import peft
 import torch
 from peft.optimizers import create_loraplus_optimizer
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 from torch import nn
+from transformers import BitsAndBytesConfig
 
+from topeng.adapt.settings import METHODS, AdapterOptions
 from topeng.errors import AdapterError
-from topeng.recipe import AdapterOptions
+from topeng.models import load_model
 from topeng.run import write_atomically
 
 LARGE_SHARE = 0.01
 """Trainable parameters above this share of the base are worth a warning: the point was to train few."""
 
 
-@dataclass(frozen=True)
-class Method:
-    """Attributes:
-    init_lora_weights: peft's name of the initialisation.
-    changes_base: the initialisation takes from the base what it gives to the adapter.
+def check_method(method: str, device: str) -> None:
+    """Fails before anything is loaded where a method cannot be had.
+
+    Args:
+        device: the kind that is trained on, such as `cpu`.
+
+    Raises:
+        AdapterError: a 4-bit base without a CUDA device or without bitsandbytes.
     """
+    if not METHODS[method].quantized:
+        return
+    if device != "cuda":
+        raise AdapterError(
+            f"{method} holds the base in 4 bits, which needs a CUDA device, and this is {device}: "
+            "leave it out of adapter.methods"
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise AdapterError(f"{method} needs bitsandbytes: pip install 'topeng[gpu]'")
 
-    init_lora_weights: bool | str = True
-    changes_base: bool = False
 
+def load_base(path: str, method: str, dtype: str = "float32", device: Any = None, revision: str | None = None) -> Any:
+    """The base as a method trains on it: as it is, in 4 bits (NF4, arXiv 2305.14314), or in fp32 where it trains.
 
-METHODS = {
-    "lora": Method(),
-    "lora+": Method(),
-    "pissa": Method(init_lora_weights="pissa_niter_16", changes_base=True),
-}
+    AdamW's steps are small against a weight: bf16 would round most of them away.
+
+    Raises:
+        ModelError: the checkpoint cannot be loaded.
+    """
+    if METHODS[method].full:
+        dtype = "float32"
+    quantization = None
+    if METHODS[method].quantized:
+        quantization = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    return load_model(path, dtype, device, revision, quantization)
 
 
 def add_adapter(model: Any, method: str, options: AdapterOptions, seed: int) -> Any:
-    """Puts a fresh, trainable adapter on a freshly loaded base, which it may change (PiSSA).
+    """Puts a fresh, trainable adapter on a freshly loaded base, which it may change (PiSSA, OLoRA).
+
+    Of the method `full` it is the base itself, all of it trainable.
 
     Raises:
         AdapterError: `target_modules` matches nothing, or catches the vocabulary head.
     """
-    targets = target_names(model, options.target_modules)
+    if METHODS[method].full:
+        return model.requires_grad_(True)
+    return _add(model, METHODS[method].lora, options, seed)
+
+
+def _add(model: Any, lora: Mapping[str, Any], options: AdapterOptions, seed: int) -> Any:
     config = peft.LoraConfig(
         r=options.rank,
         lora_alpha=options.alpha,
         lora_dropout=options.dropout,
-        target_modules=targets,
-        init_lora_weights=METHODS[method].init_lora_weights,
+        target_modules=target_names(model, options.target_modules),
+        **lora,
     )
     with torch.random.fork_rng():  # peft draws from the global generator
         torch.manual_seed(seed)
@@ -67,23 +99,40 @@ def restore_adapter(model: Any, method: str, options: AdapterOptions, seed: int,
 
     A PiSSA drawn anew need not be the same to the last bit: the residual is rebuilt from the initial A and B.
     """
-    plain = "lora" if METHODS[method].changes_base else method
-    adapted = add_adapter(model, plain, options, seed)
+    if not METHODS[method].changes_base:
+        adapted = add_adapter(model, method, options, seed)
+    else:
+        adapted = _add(model, {}, options, seed)
+        adapted.peft_config["default"].init_lora_weights = METHODS[method].lora["init_lora_weights"]
+    if METHODS[method].full:  # its start is the base, and a checkpoint has all weights
+        return adapted
     peft.set_peft_model_state_dict(adapted, load_file(initial / "adapter_model.safetensors"))
     if METHODS[method].changes_base:
-        adapted.peft_config["default"].init_lora_weights = METHODS[method].init_lora_weights
         with torch.no_grad():
             for layer in adapter_layers(adapted):
                 layer.get_base_layer().weight -= layer.get_delta_weight("default")
     return adapted
 
 
+def count_parameters(model: Any, method: str, options: AdapterOptions) -> tuple[int, int]:
+    """Trainable parameters of a method, and those of the base, which may be of the meta device; it is used up."""
+    if METHODS[method].full:
+        return model.num_parameters(), model.num_parameters()
+    shaped = {} if METHODS[method].changes_base else METHODS[method].lora  # a start that is computed needs weights
+    return trainable_share(_add(model, shaped, options, seed=0))
+
+
 def save_adapter(adapted: Any, method: str, path: Path, initial: Path, base: str | None = None) -> None:
-    """Writes an adapter that works on the plain base: PiSSA's as its equal, a LoRA of twice the rank.
+    """Writes an adapter that works on the plain base: PiSSA's and OLoRA's as their equal, a LoRA of twice the rank.
+
+    Of the method `full` it is a checkpoint in the family's official layout.
 
     Args:
         base: the model id or path that is written down; the same weights give the same files.
     """
+    if METHODS[method].full:
+        adapted.save_pretrained(str(path))
+        return
     convert = {"path_initial_model_for_weight_conversion": str(initial)} if METHODS[method].changes_base else {}
     adapted.save_pretrained(str(path), **convert)
     (path / "README.md").unlink(missing_ok=True)  # peft's empty card, which names this machine's folders
@@ -98,7 +147,7 @@ def load_adapter(model: Any, path: str | Path) -> Any:
     """A saved adapter on its base, for inference.
 
     Raises:
-        AdapterError: the folder holds none, or one that was made for a base of another shape.
+        AdapterError: the folder holds none, or one that was made for a base of another shape; the base is as it was.
     """
     if not (Path(path) / "adapter_config.json").is_file():
         raise AdapterError(f"{path} holds no adapter: it has no adapter_config.json")
@@ -107,24 +156,49 @@ def load_adapter(model: Any, path: str | Path) -> Any:
             warnings.filterwarnings("error", message=".*missing adapter keys.*")
             return peft.PeftModel.from_pretrained(model, str(path)).eval()
     except (RuntimeError, ValueError, UserWarning, KeyError) as error:
+        _take_off(model)
         reason = " ".join(str(error).split())[:160]
         raise AdapterError(f"the adapter in {path} does not fit this base: {reason}") from error
 
 
+def _take_off(model: Any) -> None:
+    """Undoes what a failed load has put on a base."""
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, BaseTunerLayer):
+                setattr(module, name, child.get_base_layer())
+    if hasattr(model, "peft_config"):
+        del model.peft_config
+
+
 def create_optimizer(
     adapted: Any, method: str, options: AdapterOptions, learning_rate: float, weight_decay: float
-) -> Any:
-    """AdamW over the trainable parameters, in the method's groups."""
-    if method == "lora+":
-        return create_loraplus_optimizer(
-            adapted,
-            torch.optim.AdamW,
-            lr=learning_rate,
-            loraplus_lr_ratio=options.loraplus_lr_ratio,
-            loraplus_weight_decay=weight_decay,
-        )
-    trainable = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
-    return torch.optim.AdamW(trainable, lr=learning_rate, weight_decay=weight_decay)
+) -> torch.optim.Optimizer:
+    """AdamW over the trainable parameters; where A and B have rates of their own, its groups are named so."""
+    if not METHODS[method].rate_of_b:
+        trainable = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
+        return torch.optim.AdamW(trainable, lr=learning_rate, weight_decay=weight_decay)
+    optimizer = create_loraplus_optimizer(
+        adapted,
+        torch.optim.AdamW,
+        lr=learning_rate,
+        loraplus_lr_ratio=options.loraplus_lr_ratio,
+        loraplus_weight_decay=weight_decay,
+    )
+    optimizer.param_groups = [group for group in optimizer.param_groups if group["params"]]
+    of_a = {id(parameter) for name, parameter in adapted.named_parameters() if "lora_A" in name}
+    for group in optimizer.param_groups:
+        group["name"] = "A" if id(group["params"][0]) in of_a else "B"
+    return optimizer
+
+
+def group_rates(optimizer: torch.optim.Optimizer, learning_rate: float) -> dict[str, float]:
+    """The learning rates of named groups by their names in the log, given the first group's: one schedule for all."""
+    groups = [group for group in optimizer.param_groups if "name" in group]
+    return {
+        f"learning_rate_{group['name']}": learning_rate * (group["initial_lr"] / groups[0]["initial_lr"])
+        for group in groups
+    }
 
 
 def target_names(model: Any, target_modules: str | list[str]) -> list[str]:
@@ -171,12 +245,15 @@ def adapter_layers(adapted: Any) -> list[Any]:
 def probe_logits(model: Any, input_ids: list[int]) -> torch.Tensor:
     """Logits [1, T, V] of one row, in fp32: what an adapter must not move before its first step.
 
-    In fp32 a PiSSA moves them by rounding alone (1e-5); in bf16 by some 0.01, its residual being rounded again.
+    In fp32 a PiSSA moves them by rounding alone (1e-5 of the largest); in bf16 by 0.6 % of it (kecil-en), its residual
+    being rounded again.
     """
     return model(input_ids=torch.tensor([input_ids], device=next(model.parameters()).device)).logits.float()
 
 
 def trainable_share(adapted: Any) -> tuple[int, int]:
     """Trainable parameters, and those of the base."""
-    trainable = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
-    return trainable, sum(parameter.numel() for parameter in adapted.parameters()) - trainable
+    if isinstance(adapted, peft.PeftModel):
+        trainable, total = adapted.get_nb_trainable_parameters()  # counts two weights in a byte of 4 bits
+        return trainable, total - trainable
+    return adapted.num_parameters(only_trainable=True), adapted.num_parameters()

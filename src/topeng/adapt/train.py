@@ -9,17 +9,33 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import TextColumn
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from topeng.adapt import methods
+from topeng.adapt.callbacks import LossWindow, StopInOrder, figures
+from topeng.adapt.loggers import check_loggers, logging_to
+from topeng.adapt.settings import METHODS
 from topeng.adapt.tiny import new_model, new_tokenizer, tiny_config
 from topeng.adapt.trainer import DiffusionTrainer, Progress, last_checkpoint
 from topeng.errors import CorpusError
-from topeng.models import load_model, load_tokenizer
+from topeng.models import is_checkpoint, load_tokenizer
 from topeng.recipe import Recipe
 from topeng.run import progress_bar, write_atomically
 from topeng.text.rows import read_rows
 from topeng.text.tokens import Example, tokenize_rows
+
+LOG_KEYS = ("step", "loss", "eval_loss", "learning_rate", "learning_rate_A", "learning_rate_B", "grad_norm")
+
+
+def check_training(recipe: Recipe) -> None:
+    """Fails before anything is loaded where a method or a logger of the recipe cannot be had.
+
+    Raises:
+        AdapterError, RunError: which, and what to do.
+    """
+    for method in recipe.adapter.methods:
+        methods.check_method(method, _device(recipe))
+    check_loggers(recipe.train.report_to)
 
 
 def pretrain_base(recipe: Recipe, run: Path, work: Path, console: Console) -> None:
@@ -39,20 +55,32 @@ def pretrain_base(recipe: Recipe, run: Path, work: Path, console: Console) -> No
     )
     args.eval_steps = tiny.steps  # at its start and its end
     optimizer = torch.optim.AdamW(model.parameters(), lr=tiny.learning_rate, weight_decay=0.01)
-    trainer = _train(model, args, examples, held_out, recipe, optimizer, console, "base")
+    trainer = _train(model, args, examples, held_out, recipe, optimizer, console, run / "logs" / "base")
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     _write_log(out / "log.jsonl", trainer)
 
 
-def train_adapter(recipe: Recipe, method: str, run: Path, work: Path, console: Console) -> None:
+def train_adapter(
+    recipe: Recipe,
+    method: str,
+    run: Path,
+    work: Path,
+    console: Console,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> None:
     """Writes `adapters/METHOD/` in `work`: the adapter for the plain base, its log and its summary.
 
     A kill loses what came after the last whole checkpoint; called again, it goes on from there.
 
+    Args:
+        callbacks: called at the steps, beside the run's own.
+
     Raises:
         AdapterError: the targets do not fit the model.
         CorpusError: no row has a usable answer.
+        DivergenceError: the loss is no longer finite.
+        Stopped: a signal asked for it; a checkpoint is saved.
     """
     base = base_path(recipe, run)
     tokenizer = load_tokenizer(base, recipe.base.revision)
@@ -63,7 +91,7 @@ def train_adapter(recipe: Recipe, method: str, run: Path, work: Path, console: C
     )
     if not held_out:
         raise CorpusError(f"none of the validation rows can be scored: {dict(unusable)}")
-    model = load_model(base, recipe.base.dtype, recipe.base.device, recipe.base.revision)
+    model = methods.load_base(base, method, recipe.base.dtype, recipe.base.device, recipe.base.revision)
     before = methods.probe_logits(model, examples[0].input_ids)
     adapted = _adapted(recipe, method, model, initial)
     moved = float((methods.probe_logits(adapted, examples[0].input_ids) - before).abs().max())
@@ -73,13 +101,17 @@ def train_adapter(recipe: Recipe, method: str, run: Path, work: Path, console: C
     accumulation = options.gradient_accumulation_steps
     args = _arguments(recipe, work / "checkpoints", options.steps or -1, rate, options.batch_rows, accumulation)
     optimizer = methods.create_optimizer(adapted, method, recipe.adapter, rate, options.weight_decay)
-    trainer = _train(adapted, args, examples, held_out, recipe, optimizer, console, method)
+    logs = run / "logs" / method
+    trainer = _train(adapted, args, examples, held_out, recipe, optimizer, console, logs, callbacks)
     methods.save_adapter(adapted, method, out, initial, recipe.base.model)
+    if is_checkpoint(out):
+        tokenizer.save_pretrained(out)
     _write_log(out / "log.jsonl", trainer)
     summary = {
         "method": method,
         "rank": recipe.adapter.rank,
         "learning_rate": rate,
+        **methods.group_rates(optimizer, rate),
         "trainable_parameters": trainable,
         "total_parameters": total,
         "share": trainable / total,
@@ -100,6 +132,8 @@ def _adapted(recipe: Recipe, method: str, model: Any, initial: Path) -> Any:
     if (initial / "adapter_model.safetensors").exists():
         return methods.restore_adapter(model, method, recipe.adapter, recipe.seed, initial)
     adapted = methods.add_adapter(model, method, recipe.adapter, recipe.seed)
+    if METHODS[method].full:  # its start is the base
+        return adapted
     partial = initial.with_name("initial.partial")
     adapted.save_pretrained(str(partial))
     partial.replace(initial)
@@ -159,31 +193,44 @@ def _train(
     recipe: Recipe,
     optimizer: torch.optim.Optimizer,
     console: Console,
-    name: str,
+    logs: Path,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> DiffusionTrainer:
-    checkpoint = last_checkpoint(Path(args.output_dir))
+    checkpoint, name = last_checkpoint(Path(args.output_dir)), logs.name
     args.eval_on_start = checkpoint is None
     with progress_bar(console, TextColumn("{task.fields[figures]}")) as bar:
         task = bar.add_task(name, total=None, figures="")
-        shown: dict[str, str] = {}
+        shown: dict[str, float] = {}
 
-        def tell(step: int, steps: int, logs: dict[str, float]) -> None:
-            labels = {"loss": "loss", "eval_loss": "held-out"}
-            shown.update({labels[key]: f"{value:.3f}" for key, value in logs.items() if key in labels})
-            figures = "  ".join(f"{label} {value}" for label, value in shown.items())
-            bar.update(task, completed=step, total=steps, figures=figures)
+        def tell(step: int, steps: int, logged: dict[str, float]) -> None:
+            shown.update(logged)
+            bar.update(task, completed=step, total=steps, figures=figures(shown))
 
         fill = recipe.text.eos == "fill"
         trainer = DiffusionTrainer(model, args, examples, held_out, fill, optimizer, Progress(tell))
-        trainer.fit(checkpoint)
+        _fit(trainer, checkpoint, recipe.train.report_to, logs, callbacks)
     last = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
     console.print(f"  {name}: held-out loss {last[0]:.3f} -> {last[-1]:.3f} nats a token", highlight=False)
     return trainer
 
 
+def _fit(
+    trainer: DiffusionTrainer,
+    checkpoint: Path | None,
+    loggers: Sequence[str],
+    logs: Path,
+    callbacks: Sequence[TrainerCallback],
+) -> None:
+    """Trains to the end or to a signal, with all that is called at its steps."""
+    step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    with logging_to(loggers, logs, trainer.args, step) as reporters, StopInOrder().listening() as stop:
+        for callback in (LossWindow(trainer), *reporters, *callbacks, stop):
+            trainer.add_callback(callback)
+        trainer.fit(checkpoint)
+
+
 def _write_log(path: Path, trainer: DiffusionTrainer) -> None:
-    keys = ("step", "loss", "eval_loss", "learning_rate", "grad_norm")
-    entries = [{key: entry[key] for key in keys if key in entry} for entry in trainer.state.log_history]
+    entries = [{key: entry[key] for key in LOG_KEYS if key in entry} for entry in trainer.state.log_history]
     lines = [json.dumps(entry) for entry in entries if "loss" in entry or "eval_loss" in entry]
     write_atomically(path, "\n".join(lines) + "\n")
 
@@ -194,7 +241,7 @@ def _tell(console: Console, method: str, trainable: int, total: int, moved: floa
     console.print(
         f"  {method}: {trainable:,} trainable parameters, {trainable / total:.2%} of the base", highlight=False
     )
-    if trainable > methods.LARGE_SHARE * total:
+    if methods.LARGE_SHARE * total < trainable < total:
         console.print(
             f"  warning: that is over {methods.LARGE_SHARE:.0%}; a lower adapter.rank trains fewer",
             style="yellow",

@@ -11,8 +11,10 @@ from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
+from topeng.adapt.methods import group_rates
 from topeng.diffusion import forward_process, loss_weights, response_nll
-from topeng.errors import TopengError
+from topeng.errors import DivergenceError
+from topeng.models import is_checkpoint, load_model
 from topeng.text.batches import collate
 from topeng.text.tokens import Example
 
@@ -65,6 +67,14 @@ class DiffusionTrainer(Trainer):
                 return
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """A whole model's checkpoint has the official names, of which Trainer would read none, and go on regardless."""
+        if not is_checkpoint(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        weights = load_model(resume_from_checkpoint, self.model.dtype, "cpu").state_dict()
+        (model or self.model).load_state_dict(weights)
+
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """The micro-batches of a step, and the rows that they hold, over all ranks."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
@@ -84,11 +94,17 @@ class DiffusionTrainer(Trainer):
             weights=loss_weights(masked, p, inputs["response_length"], num_items_in_batch),
         )
         if not torch.isfinite(output.loss):
-            raise TopengError(
+            raise DivergenceError(
                 f"the loss is {output.loss.item()} at step {self.state.global_step + 1}, rows "
                 f"{inputs['row_ids'].tolist()}: lower train.learning_rate, or look at these rows"
             )
         return output.loss * self.accelerator.num_processes  # undoes DDP's mean over ranks
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Logs, with the learning rates of A and B where each has its own."""
+        if "learning_rate" in logs:
+            logs |= group_rates(self.optimizer, logs["learning_rate"])
+        super().log(logs, start_time)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """The held-out loss: the likelihood bound in nats a token, on noise that depends on the seed and the row."""

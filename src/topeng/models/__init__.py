@@ -14,7 +14,12 @@ from topeng.models.llada import LLaDAConfig, LLaDAModelLM
 
 FAMILIES: dict[str, Any] = {"llada": LLaDAModelLM}
 
-__all__ = ["FAMILIES", "LLaDAConfig", "LLaDAModelLM", "load_config", "load_model", "load_tokenizer"]
+__all__ = ["FAMILIES", "LLaDAConfig", "LLaDAModelLM", "is_checkpoint", "load_config", "load_model", "load_tokenizer"]
+
+
+def is_checkpoint(path: str | Path) -> bool:
+    """Whether a folder holds a whole model, such as `full` training leaves, rather than an adapter."""
+    return (Path(path) / "config.json").is_file()
 
 
 def load_config(path: str | Path, revision: str | None = None) -> Any:
@@ -41,6 +46,7 @@ def load_model(
     dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
     revision: str | None = None,
+    quantization: Any = None,
 ) -> Any:
     """A checkpoint in its family's official layout, in evaluation mode, without remote code.
 
@@ -49,6 +55,7 @@ def load_model(
         dtype: of the weights; that of the checkpoint without it.
         device: a GPU where there is one, without it.
         revision: commit of a model id.
+        quantization: a configuration of `transformers`, such as `BitsAndBytesConfig`.
 
     Returns:
         A `transformers` model: `model(input_ids=…, attention_mask=…).logits` [B, T, V] is aligned with the input.
@@ -58,6 +65,8 @@ def load_model(
     """
     config = load_config(path, revision)
     family = FAMILIES[config.model_type]
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    quantized = {"quantization_config": quantization, "device_map": {"": device}} if quantization else {}
     try:
         model, loading = family.from_pretrained(
             path,
@@ -67,6 +76,7 @@ def load_model(
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # they are named below, with the missing ones
             output_loading_info=True,
+            **quantized,
         )
     except (OSError, RuntimeError) as error:
         raise ModelError(f"cannot load the weights of {path}: {_first_line(error)}") from error
@@ -76,7 +86,7 @@ def load_model(
             raise ModelError(
                 f"{path} does not fit its config.json: {len(names)} {kind.replace('_', ' ')}, the first {names[0]}"
             )
-    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+    return model.eval() if quantization else model.to(device).eval()
 
 
 def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from topeng.recipe import METHODS
+from topeng.adapt.settings import METHODS
 from topeng.report import plots, wording
 from topeng.report.files import existing, read_json, read_json_lines, read_text, templates, write_page
 

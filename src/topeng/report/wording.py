@@ -7,8 +7,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from topeng.adapt.settings import METHODS
+
 DASH, MINUS, SPACE = "\N{EM DASH}", "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
-LABELS = {"base": "base", "lora": "LoRA", "lora+": "LoRA+", "pissa": "PiSSA"}
+LABELS = {"base": "base", **{name: method.label for name, method in METHODS.items()}}
 
 
 def finite(value: Any) -> float | None:

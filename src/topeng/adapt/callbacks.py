@@ -1,0 +1,82 @@
+"""What a training does at its steps beside training: it stops in order, keeps its log whole, and says how it goes."""
+
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import distributed
+from transformers import Trainer, TrainerCallback
+from transformers.trainer_callback import ExportableState
+
+from topeng.errors import Stopped
+from topeng.run import memory_in_use
+from topeng.stop import SIGNALS, handling, stop
+
+
+class StopInOrder(TrainerCallback):
+    """Obeys a signal to stop once the step at hand is taken, with a checkpoint of it; a second signal at once.
+
+    Of several ranks all stop at the step that the first of them was asked at.
+    """
+
+    def __init__(self) -> None:
+        self._signal = 0
+
+    @contextmanager
+    def listening(self) -> Iterator["StopInOrder"]:
+        """Within it, signals are kept until a step ends."""
+        with handling(self._note, *SIGNALS, signal.SIGINT):
+            yield self
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self._signal:
+            stop(number)
+        self._signal = number
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if distributed.is_available() and distributed.is_initialized():
+            asked = torch.tensor(self._signal, device=args.device)
+            distributed.all_reduce(asked, distributed.ReduceOp.MAX)
+            self._signal = int(asked)
+        if self._signal:
+            control.should_save = control.should_training_stop = True
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """
+        Raises:
+            Stopped: a signal was kept.
+        """
+        if self._signal:
+            raise Stopped(self._signal)
+
+
+class LossWindow(TrainerCallback, ExportableState):
+    """Keeps the losses since the last log in a checkpoint: without it, the log of a resumed training is another."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+
+    def state(self) -> dict[str, float]:
+        """What `trainer_state.json` holds of it."""
+        total, logged = (getattr(self._trainer, name, 0) for name in ("_tr_loss", "_globalstep_last_logged"))
+        return {"sum": float(total), "logged": logged}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        kept = state.stateful_callbacks.get("LossWindow")
+        if kept and state.global_step:
+            self._trainer._tr_loss += kept["sum"]
+            self._trainer._globalstep_last_logged = kept["logged"]
+
+
+def figures(logged: Mapping[str, float]) -> str:
+    """The latest figures, for a progress line: losses, rates where there are two, speed, and memory."""
+    named = {"loss": "loss", "eval_loss": "held-out"}
+    words = [f"{label} {logged[key]:.3f}" for key, label in named.items() if key in logged]
+    words += [f"rate {key[-1]} {logged[key]:.1e}" for key in logged if key.startswith("learning_rate_")]
+    if "tokens_per_second" in logged:
+        words.append(f"{logged['tokens_per_second']:,.0f} tokens/s")
+    on_gpu = torch.cuda.is_available()
+    memory = torch.cuda.max_memory_allocated() if on_gpu else memory_in_use()
+    return "  ".join([*words, f"{memory / 2**30:.1f} GiB{' at most' if on_gpu else ''}"])

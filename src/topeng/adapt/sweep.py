@@ -1,0 +1,122 @@
+"""A search for learning rates: short trainings on the same rows with the same noise, judged on the validation rows.
+
+A plain grid. Each trial has a schedule of its own, so that it ends as a training does, at a rate of 0. Short trials
+favour large rates somewhat: take the lower of two that are close.
+"""
+
+import json
+import math
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from topeng.adapt.settings import METHODS
+from topeng.adapt.train import train_adapter
+from topeng.errors import DivergenceError
+from topeng.recipe import Recipe
+from topeng.run import write_atomically
+
+
+def trials(recipe: Recipe) -> dict[str, Recipe]:
+    """By name, the recipe of each trial: one method, one learning rate (two for lora+), `sweep.steps` steps."""
+    sweep, found = recipe.sweep, {}
+    for method in recipe.adapter.methods:
+        for rate in sorted(set(sweep.learning_rates)):
+            if not METHODS[method].rate_of_b:
+                found[f"{method}-{rate:g}"] = _trial(recipe, method, rate, recipe.adapter.loraplus_lr_ratio)
+                continue
+            for rate_of_b in sorted(set(sweep.learning_rates_b)):
+                if rate_of_b >= rate:
+                    found[f"{method}-{rate:g}-{rate_of_b:g}"] = _trial(recipe, method, rate, rate_of_b / rate)
+    return found
+
+
+def _trial(recipe: Recipe, method: str, rate: float, ratio: float) -> Recipe:
+    steps = recipe.sweep.steps
+    return replace(
+        recipe,
+        adapter=replace(recipe.adapter, methods=[method], loraplus_lr_ratio=ratio),
+        train=replace(recipe.train, steps=steps, eval_steps=steps, learning_rates={method: rate}, report_to=[]),
+    )
+
+
+def run_trial(recipe: Recipe, run: Path, work: Path, out: Path, console: Console) -> None:
+    """Trains as `recipe` says and writes what came of it; a trial that diverges is a result too.
+
+    Args:
+        work: a folder of the trial's own, in which it goes on after a kill.
+    """
+    (method,) = recipe.adapter.methods
+    rate, losses = recipe.train.rate(method), []
+    console.print(f"  {_rates(method, rate, recipe.adapter.loraplus_lr_ratio)}", highlight=False)
+    try:
+        train_adapter(recipe, method, run, work, console)
+        lines = (work / "adapters" / method / "log.jsonl").read_text().splitlines()
+        losses = [entry["eval_loss"] for entry in map(json.loads, lines) if "eval_loss" in entry]
+    except DivergenceError as error:
+        console.print(f"  diverged: {error}", highlight=False)
+    finite = bool(losses) and math.isfinite(losses[-1])
+    result = {
+        "method": method,
+        "learning_rate": rate,
+        "loraplus_lr_ratio": recipe.adapter.loraplus_lr_ratio if METHODS[method].rate_of_b else None,
+        "steps": recipe.train.steps,
+        "status": "finished" if finite else "diverged",
+        "held_out_loss": losses[-1] if finite else None,
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, json.dumps(result, indent=1))
+
+
+def _rates(method: str, rate: float, ratio: float) -> str:
+    return f"A {rate:g}, B {rate * ratio:g}" if METHODS[method].rate_of_b else f"{rate:g}"
+
+
+def best_trials(results: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of each method, the trial with the least held-out loss, where one did not diverge."""
+    by_method = defaultdict(list)
+    for result in results:
+        if result["status"] == "finished":
+            by_method[result["method"]].append(result)
+    return {method: min(tried, key=lambda trial: trial["held_out_loss"]) for method, tried in by_method.items()}
+
+
+def recipe_lines(results: list[dict[str, Any]]) -> str:
+    """The best values as YAML, ready for a recipe."""
+    best = best_trials(results)
+    values: dict[str, Any] = {
+        "train": {"learning_rates": {method: trial["learning_rate"] for method, trial in best.items()}}
+    }
+    ratios = [trial["loraplus_lr_ratio"] for trial in best.values() if trial["loraplus_lr_ratio"]]
+    if ratios:
+        values["adapter"] = {"loraplus_lr_ratio": round(ratios[0], 4)}
+    return yaml.safe_dump(values, sort_keys=False)
+
+
+def print_sweep(path: Path, console: Console) -> None:
+    """Prints the trials of a finished search, and the best as recipe lines."""
+    results = json.loads(path.read_text())
+    best = best_trials(results)
+    table = Table(box=None, padding=(0, 2), title="Held-out loss, nats a token", title_justify="left")
+    for name, justify in (("method", "left"), ("learning rate", "left"), ("held-out", "right"), ("", "left")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for result in results:
+        method, loss = result["method"], result["held_out_loss"]
+        rates = _rates(method, result["learning_rate"], result["loraplus_lr_ratio"] or 1)
+        mark = _mark(result, results) if result == best.get(method) else ""
+        table.add_row(method, rates, "diverged" if loss is None else f"{loss:.4f}", mark)
+    console.print(table)
+    for method in {result["method"] for result in results} - set(best):
+        console.print(f"every trial of {method} diverged: lower sweep.learning_rates", style="yellow", highlight=False)
+    console.print(recipe_lines(results), highlight=False)
+
+
+def _mark(best: dict[str, Any], results: list[dict[str, Any]]) -> str:
+    tried = {result["learning_rate"] for result in results if result["method"] == best["method"]}
+    at_an_edge = len(tried) > 1 and best["learning_rate"] in (min(tried), max(tried))
+    return "best; at the edge of what was tried: widen sweep.learning_rates" if at_an_edge else "best"

@@ -1,0 +1,44 @@
+"""What fails at once rather than after hours: a base, a method or a logger that a recipe names and cannot have."""
+
+from collections.abc import Sequence
+
+from topeng.errors import ModelError
+from topeng.recipe import Recipe
+from topeng.run import Stage
+
+
+def check(recipe: Recipe, planned: Sequence[Stage]) -> None:
+    """Looks at what the stages will need; nothing large is loaded.
+
+    Raises:
+        ModelError: the named base cannot be reached, is of no known family, does not fit its tokenizer or the chat
+            format, or its context is shorter than the recipe's rows.
+        AdapterError, RunError: a method or a logger cannot be had here.
+    """
+    kinds = {stage.name.partition("/")[0] for stage in planned}
+    if kinds - {"corpus", "source"}:  # rows are read without a model
+        _check_base(recipe)
+    if kinds & {"base", "train", "sweep"}:
+        from topeng.adapt.train import check_training
+
+        check_training(recipe)
+
+
+def _check_base(recipe: Recipe) -> None:
+    if recipe.base.model is None:
+        return
+    from topeng.models import load_config, load_tokenizer
+    from topeng.text.chat import special_tokens
+
+    config = load_config(recipe.base.model, recipe.base.revision)
+    special = special_tokens(load_tokenizer(recipe.base.model, recipe.base.revision))
+    if (config.mask_token_id, config.eos_token_id) != (special.mask, special.eos):
+        raise ModelError(
+            f"{recipe.base.model}: config.json has mask_token_id = {config.mask_token_id} and eos_token_id = "
+            f"{config.eos_token_id}, its tokenizer {special.mask} and {special.eos}: they belong to two models"
+        )
+    if recipe.context > config.max_position_embeddings:
+        raise ModelError(
+            f"text.max_length and generate.max_new_tokens are {recipe.context} together, beyond the context of "
+            f"{recipe.base.model}, {config.max_position_embeddings}: lower one of them"
+        )
