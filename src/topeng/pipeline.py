@@ -25,6 +25,8 @@ CORPUS_FILES = [
 ]
 SELECT_OPTIONS = {"embedder", "embedding_tokens", "lower_case", "clusters", "train_rows", "umap_rows", "licences"}
 """Of the corpus, those that the draw does not depend on."""
+BASE_TRAINING = ("batch_tokens", "noise", "precision", "warmup_fraction", "max_grad_norm")
+"""Of the training options, those that a tiny base is pretrained by as well."""
 
 
 def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
@@ -144,7 +146,7 @@ def _base(recipe: Recipe, options: dict[str, Any], run: Path, console: Console) 
 
     depends = {"seed": recipe.seed, "tiny": options["base"]["tiny"], "device": options["base"]["device"]}
     depends |= {"text": _text_options(recipe, options), "context": recipe.context}
-    depends |= {name: options["train"][name] for name in ("warmup_fraction", "max_grad_norm")}
+    depends |= {name: options["train"][name] for name in BASE_TRAINING}
     return Stage("base", ["base"], depends, work, SOURCE_ROWS)
 
 
@@ -156,7 +158,12 @@ def _train(recipe: Recipe, options: dict[str, Any], method: str, run: Path, cons
         _free_memory()
 
     adapter, train = dict(options["adapter"]), dict(options["train"])
-    del adapter["methods"], train["save_steps"], train["gradient_checkpointing"]  # these change no result
+    del (
+        adapter["methods"],
+        train["save_steps"],
+        train["gradient_checkpointing"],
+        train["compile"],
+    )  # these change no result
     if method != "lora+":
         del adapter["loraplus_lr_ratio"]
     del train["learning_rates"]

@@ -1,5 +1,6 @@
 """What a run will do and need, before it starts: no weights are loaded and no rows are read."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ from rich.table import Table
 
 from topeng.adapt import methods
 from topeng.adapt.tiny import tiny_config
+from topeng.diffusion import copies
 from topeng.errors import ModelError
 from topeng.models import FAMILIES, LLaDAConfig, load_config
 from topeng.models.masked_lm import CHUNK_ELEMENTS
 from topeng.recipe import Recipe
 from topeng.run import RunFolder, Stage
+from topeng.text.batches import steps_in_epoch
 
 GIB = 2**30
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -38,7 +41,7 @@ def print_plan(recipe: Recipe, planned: list[Stage], run: Path, console: Console
     rows = [
         ("methods and learning rates", rates),
         ("trainable parameters", f"{trainable:,} ({trainable / total:.2%} of the base), each"),
-        ("optimiser steps", f"{training_steps(recipe):,} of {_rows_a_step(recipe)} rows, each"),
+        ("optimiser steps", f"{training_steps(recipe):,} of {recipe.train.batch_rows} rows, each"),
     ]
     _print(console, "Training", rows)
     parts = training_memory(recipe, config, total, trainable)
@@ -84,8 +87,8 @@ def base_config(recipe: Recipe) -> Any:
 
 def training_steps(recipe: Recipe) -> int:
     """Optimiser steps of one method."""
-    rows = recipe.corpus.train_rows
-    return recipe.train.steps or max(1, round(recipe.train.epochs * -(-rows // _rows_a_step(recipe))))
+    distinct = max(1, recipe.train.batch_rows // copies(recipe.train.noise))
+    return recipe.train.steps or math.ceil(recipe.train.epochs * steps_in_epoch(recipe.corpus.train_rows, distinct))
 
 
 def training_memory(recipe: Recipe, config: Any, total: int, trainable: int) -> dict[str, int]:
@@ -95,7 +98,8 @@ def training_memory(recipe: Recipe, config: Any, total: int, trainable: int) -> 
     D and MLP width M, or D where they are recomputed.
     """
     size = BYTES[recipe.base.dtype]
-    tokens = recipe.train.batch_rows * recipe.text.max_length
+    rows = min(recipe.train.batch_rows, max(1, recipe.train.batch_tokens // recipe.text.max_length))
+    tokens = rows * recipe.text.max_length
     width, layers = config.hidden_size, config.num_hidden_layers
     one_layer = tokens * (16 * width + 4 * config.intermediate_size) * size
     activations = (
@@ -107,10 +111,6 @@ def training_memory(recipe: Recipe, config: Any, total: int, trainable: int) -> 
         "activations": activations,
         "a chunk of logits and its gradient": 3 * 4 * min(CHUNK_ELEMENTS, tokens * config.vocab_size),
     }
-
-
-def _rows_a_step(recipe: Recipe) -> int:
-    return recipe.train.batch_rows * recipe.train.gradient_accumulation_steps
 
 
 def _print(console: Console, title: str, rows: list[tuple[str, str]]) -> None:

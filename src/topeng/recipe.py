@@ -21,6 +21,7 @@ CENDOL_INDONESIAN = ["indo_puisi", "wikihow", "wikipedia_id", "safety_prompt", "
 
 Method = Literal["lora", "lora+", "pissa"]
 METHODS: tuple[str, ...] = get_args(Method)
+Noise = Literal["independent", "stratified", "complementary"]
 
 LLADA = "arXiv 2502.09992"
 LORA = "arXiv 2106.09685"
@@ -145,8 +146,18 @@ class TrainOptions(Options):
     steps: int | None = option(None, "optimiser steps, in place of epochs", ge=1)
     learning_rate: float = option(2e-4, "peak, cosine after a warm-up; of A for lora+", gt=0)
     learning_rates: dict[str, float] = option(dict, "by method, in place of learning_rate")
-    batch_rows: int = option(16, "rows in a forward pass", unit="rows", ge=1)
-    gradient_accumulation_steps: int = option(1, "forward passes in an optimiser step", ge=1)
+    batch_rows: int = option(
+        16,
+        "rows in an optimiser step, over all ranks; complementary noise has half as many, twice each",
+        unit="rows",
+        ge=1,
+    )
+    batch_tokens: int = option(
+        8192, "a step is cut into forward passes of so many tokens, with padding; bounds memory", unit="tokens", ge=1
+    )
+    noise: Noise = option("stratified", "which tokens of a step are masked (docs/training.md)")
+    precision: Literal["float32", "bfloat16"] = option("float32", "of the computation (autocast); weights keep theirs")
+    compile: bool = option(False, "compile the decoder's layers (torch.compile)")
     warmup_fraction: float = option(0.05, "share of the steps", ge=0, lt=1)
     weight_decay: float = option(0.0, "of AdamW", ge=0)
     max_grad_norm: float = option(1.0, "gradients are clipped to this norm", gt=0)

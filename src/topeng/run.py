@@ -153,7 +153,7 @@ class RunFolder:
             "status": "done",
             "fingerprint": fingerprint,
             "seconds": round(time.monotonic() - started, 2),
-            "peak_memory_bytes": _peak_memory(),
+            "peak_memory_bytes": peak_memory(),
             "versions": self.manifest["versions"],
             "outputs": {output: digest(work / output) for output in stage.outputs},
             "sizes": {output: _sizes(work / output) for output in stage.outputs},
@@ -244,7 +244,8 @@ def _reset_peak_memory() -> None:
         return
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
+    """Bytes that this process had in memory at most, since the stage began where the system can tell."""
     try:
         status = Path("/proc/self/status").read_text()
         return 1024 * int(status.split("VmHWM:")[1].split()[0])

@@ -13,7 +13,8 @@ from transformers import TrainingArguments
 
 from topeng.adapt import methods
 from topeng.adapt.tiny import new_model, new_tokenizer, tiny_config
-from topeng.adapt.trainer import DiffusionTrainer, Progress, last_checkpoint
+from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, last_checkpoint
+from topeng.adapt.usage import SHARES
 from topeng.errors import CorpusError
 from topeng.models import load_model, load_tokenizer
 from topeng.recipe import Recipe
@@ -34,12 +35,10 @@ def pretrain_base(recipe: Recipe, run: Path, work: Path, console: Console) -> No
     model = new_model(tiny_config(tiny, recipe.context), recipe.seed)
     examples, _ = _examples(recipe, tokenizer, rows)
     held_out, _ = tokenize_rows(tokenizer, read_rows(run / "source" / "test.parquet"), recipe.text.max_length)
-    args = _arguments(
-        recipe, work / "checkpoints", tiny.steps, tiny.learning_rate, batch_rows=tiny.batch_rows, accumulation=1
-    )
+    args = _arguments(recipe, work / "checkpoints", tiny.steps, tiny.learning_rate)
     args.eval_steps = tiny.steps  # at its start and its end
     optimizer = torch.optim.AdamW(model.parameters(), lr=tiny.learning_rate, weight_decay=0.01)
-    trainer = _train(model, args, examples, held_out, recipe, optimizer, console, "base")
+    trainer = _train(model, args, examples, held_out, recipe, optimizer, tiny.batch_rows, console, "base")
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     _write_log(out / "log.jsonl", trainer)
@@ -70,10 +69,9 @@ def train_adapter(recipe: Recipe, method: str, run: Path, work: Path, console: C
     trainable, total = methods.trainable_share(adapted)
     _tell(console, method, trainable, total, moved, dropped)
     options, rate = recipe.train, recipe.train.rate(method)
-    accumulation = options.gradient_accumulation_steps
-    args = _arguments(recipe, work / "checkpoints", options.steps or -1, rate, options.batch_rows, accumulation)
+    args = _arguments(recipe, work / "checkpoints", options.steps or -1, rate)
     optimizer = methods.create_optimizer(adapted, method, recipe.adapter, rate, options.weight_decay)
-    trainer = _train(adapted, args, examples, held_out, recipe, optimizer, console, method)
+    trainer = _train(adapted, args, examples, held_out, recipe, optimizer, options.batch_rows, console, method)
     methods.save_adapter(adapted, method, out, initial, recipe.base.model)
     _write_log(out / "log.jsonl", trainer)
     summary = {
@@ -115,22 +113,20 @@ def _examples(recipe: Recipe, tokenizer: Any, rows: Sequence[dict]) -> tuple[lis
     return examples, dropped
 
 
-def _arguments(
-    recipe: Recipe, output_dir: Path, steps: int, rate: float, batch_rows: int, accumulation: int
-) -> TrainingArguments:
+def _arguments(recipe: Recipe, output_dir: Path, steps: int, rate: float) -> TrainingArguments:
     options = recipe.train
     args = TrainingArguments(
         output_dir=str(output_dir),
         seed=recipe.seed,
         max_steps=steps,
         num_train_epochs=options.epochs,
-        per_device_train_batch_size=batch_rows,
-        gradient_accumulation_steps=accumulation,
         learning_rate=rate,
         lr_scheduler_type="cosine",
         warmup_steps=options.warmup_fraction,
         max_grad_norm=options.max_grad_norm,
         gradient_checkpointing=options.gradient_checkpointing,
+        bf16=options.precision == "bfloat16",
+        ddp_find_unused_parameters=False,
         eval_strategy="steps",
         eval_steps=options.eval_steps,
         logging_steps=max(1, options.eval_steps // 5),
@@ -158,6 +154,7 @@ def _train(
     held_out: Sequence[Example],
     recipe: Recipe,
     optimizer: torch.optim.Optimizer,
+    batch_rows: int,
     console: Console,
     name: str,
 ) -> DiffusionTrainer:
@@ -173,8 +170,9 @@ def _train(
             figures = "  ".join(f"{label} {value}" for label, value in shown.items())
             bar.update(task, completed=step, total=steps, figures=figures)
 
-        fill = recipe.text.eos == "fill"
-        trainer = DiffusionTrainer(model, args, examples, held_out, fill, optimizer, Progress(tell))
+        options = recipe.train
+        batching = Batching(batch_rows, options.batch_tokens, options.noise, fill=recipe.text.eos == "fill")
+        trainer = DiffusionTrainer(model, args, examples, held_out, batching, optimizer, Progress(tell))
         trainer.fit(checkpoint)
     last = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
     console.print(f"  {name}: held-out loss {last[0]:.3f} -> {last[-1]:.3f} nats a token", highlight=False)
@@ -182,7 +180,7 @@ def _train(
 
 
 def _write_log(path: Path, trainer: DiffusionTrainer) -> None:
-    keys = ("step", "loss", "eval_loss", "learning_rate", "grad_norm")
+    keys = ("step", "loss", "eval_loss", "learning_rate", "grad_norm", *SHARES)
     entries = [{key: entry[key] for key in keys if key in entry} for entry in trainer.state.log_history]
     lines = [json.dumps(entry) for entry in entries if "loss" in entry or "eval_loss" in entry]
     write_atomically(path, "\n".join(lines) + "\n")
