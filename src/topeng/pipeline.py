@@ -158,12 +158,7 @@ def _train(recipe: Recipe, options: dict[str, Any], method: str, run: Path, cons
         _free_memory()
 
     adapter, train = dict(options["adapter"]), dict(options["train"])
-    del (
-        adapter["methods"],
-        train["save_steps"],
-        train["gradient_checkpointing"],
-        train["compile"],
-    )  # these change no result
+    del adapter["methods"], train["save_steps"], train["gradient_checkpointing"]  # these change no result
     if method != "lora+":
         del adapter["loraplus_lr_ratio"]
     del train["learning_rates"]

@@ -122,7 +122,7 @@ class DiffusionTrainer(Trainer):
         losses = []
         for places in passes:
             with nullcontext() if places is passes[-1] else self.accelerator.no_sync(model):
-                loss = self.compute_loss(model, self._noisy_pass(rows, places))
+                loss = self._pass_loss(model, self._noisy_pass(rows, places))
                 self.accelerator.backward(loss)
             losses.append(loss.detach())
         for loss, places in zip(torch.stack(losses).tolist(), passes, strict=True):
@@ -134,16 +134,14 @@ class DiffusionTrainer(Trainer):
         self.usage.seconds += time.perf_counter() - started
         return torch.stack(losses).sum()
 
-    def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
+    def _pass_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
         """A forward pass's share of the step's `sft_loss`, in nats."""
         output = model(**inputs)
         self.usage.add_loss(output.token_nll * inputs["weights"], inputs["targets"] == self._eos)
         return output.loss * self.accelerator.num_processes  # undoes the mean over ranks, DDP's and FSDP's
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """Not counted: transformers counts 6 for each weight and token, where most are frozen and the head is partial."""
+        """Not counted: transformers counts 6 for each weight and token, but most weights are frozen here."""
         return 0
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:

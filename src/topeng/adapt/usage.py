@@ -21,7 +21,7 @@ class Usage:
         self._end_loss: Any = 0.0
 
     def add_tokens(self, tokens: int, padding: int, response: int, end: int) -> None:
-        """Of a forward pass: its positions; those after the end of their rows, supervised or not; response; end tokens."""
+        """Of a forward pass: positions, those beyond the rows' own (`fill` supervises them), response and end tokens."""
         self._tokens += torch.tensor([tokens, padding, response, end])
 
     def add_loss(self, losses: Tensor, end: Tensor) -> None:

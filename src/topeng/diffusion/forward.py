@@ -10,7 +10,7 @@ complementary  the same, and each row stands a second time, with what was left u
 A row with exactly l of its L response tokens masked, l uniform on 1..L, counts the mean cross-entropy over these l
 tokens: p = l / L (eq. 6). That is the independent noise's expectation for eps -> 0: there the count is Binomial(L, p),
 p uniform, and the integral of C(L, l) p^(l-1) (1-p)^(L-l) is 1 / l. For eps > 0 count l has the weight
-P(Binomial(L, eps) < l) / (1 - eps) / l instead, which moves a share eps of all weight from the low counts to the others.
+P(Binomial(L, eps) < l) / (1 - eps) / l instead: a share eps of all weight goes from the low counts to the others.
 """
 
 import torch
