@@ -110,10 +110,12 @@ def _run(known: argparse.Namespace, rest: list[str]) -> int:
     _quiet()
     from rich.console import Console
 
+    from topeng import ranks
     from topeng.pipeline import check_base, stages
     from topeng.run import RunFolder
 
-    console = Console()
+    ranks.use_own_gpu()
+    console = Console(quiet=ranks.RANK > 0)
     planned = stages(recipe, folder, console)
     wanted = [index for index, stage in enumerate(planned) if stage.name.startswith(known.last)]
     if not wanted:
@@ -126,6 +128,9 @@ def _run(known: argparse.Namespace, rest: list[str]) -> int:
         return 0
     if known.last != "source":  # rows are read without a model
         check_base(recipe)
+    if ranks.RANK > 0:
+        RunFolder(folder).follow(planned)
+        return 0
     with RunFolder(folder).locked() as run:
         run.run(planned, recipes.dump(recipe), recipe.seed, console)
     if (folder / "scores.json").exists() and known.last in ("compare", "report"):

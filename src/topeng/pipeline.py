@@ -147,7 +147,7 @@ def _base(recipe: Recipe, options: dict[str, Any], run: Path, console: Console) 
     depends = {"seed": recipe.seed, "tiny": options["base"]["tiny"], "device": options["base"]["device"]}
     depends |= {"text": _text_options(recipe, options), "context": recipe.context}
     depends |= {name: options["train"][name] for name in BASE_TRAINING}
-    return Stage("base", ["base"], depends, work, SOURCE_ROWS)
+    return Stage("base", ["base"], depends, work, SOURCE_ROWS, together=True)
 
 
 def _train(recipe: Recipe, options: dict[str, Any], method: str, run: Path, console: Console) -> Stage:
@@ -167,7 +167,7 @@ def _train(recipe: Recipe, options: dict[str, Any], method: str, run: Path, cons
     depends |= {"base": _model_options(options)}
     base, inputs = _model_sources(recipe)
     reads = ["corpus/train.parquet", "corpus/validation.parquet", *base]
-    return Stage(f"train/{method}", [f"adapters/{method}"], depends, work, reads, inputs)
+    return Stage(f"train/{method}", [f"adapters/{method}"], depends, work, reads, inputs, together=True)
 
 
 def _evaluate(recipe: Recipe, options: dict[str, Any], name: str, run: Path, console: Console) -> Stage:

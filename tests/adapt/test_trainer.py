@@ -7,6 +7,7 @@ from transformers import TrainingArguments
 
 from topeng.adapt import methods
 from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, held_out_loss, last_checkpoint
+from topeng.adapt.usage import SHARES
 from topeng.diffusion import forward_process, sft_loss
 from topeng.errors import TopengError
 from topeng.models import load_model
@@ -127,7 +128,7 @@ def test_a_killed_training_ends_as_an_undisturbed_one(golden, tmp_path, method):
     again.train(resume_from_checkpoint=str(checkpoint))
     for left, right in zip(calm.model.parameters(), again.model.parameters(), strict=True):
         torch.testing.assert_close(left, right, atol=1e-6, rtol=0)
-    keep = ("step", "loss", "eval_loss")
+    keep = ("step", "loss", "eval_loss", *SHARES)
     histories = [
         [
             {key: entry[key] for key in keep if key in entry}
@@ -171,3 +172,18 @@ def test_a_loss_that_is_not_finite_names_its_rows(golden, tmp_path):
         methods.adapter_layers(broken.model)[-1].lora_A["default"].weight.fill_(float("nan"))
     with pytest.raises(TopengError, match=r"the loss is nan at step 1, rows \[\d+, \d+\]"):
         broken.train()
+
+
+@pytest.mark.parametrize("fill", [True, False])
+def test_what_passes_are_spent_on_is_logged(golden, tmp_path, fill):
+    """All rows in one pass: rows of 6 to 14 tokens, padded to 14; `fill` makes the padding part of the response."""
+    one = trainer(golden, tmp_path, batching=Batching(18, 1000, "independent", fill), rows=18, steps=1)
+    one.train()
+    logged = next(entry for entry in one.state.log_history if "loss" in entry)
+    own = sum(len(example.input_ids) for example in examples(18))
+    response = sum(example.response_length for example in examples(18))
+    assert logged["padding_share"] == pytest.approx(1 - own / (18 * 14))
+    assert logged["end_share"] == pytest.approx((18 * 14 - own) / (response + 18 * 14 - own) if fill else 0)
+    assert (0 < logged["end_loss_share"] < 1) == fill
+    assert logged["tokens_per_second"] > logged["answer_tokens_per_second"] > 0
+    assert logged["peak_memory_bytes"] > 2**20

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import TextColumn
 from transformers import TrainingArguments
 
+from topeng import ranks
 from topeng.adapt import methods
 from topeng.adapt.tiny import new_model, new_tokenizer, tiny_config
 from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, last_checkpoint
@@ -39,6 +40,9 @@ def pretrain_base(recipe: Recipe, run: Path, work: Path, console: Console) -> No
     args.eval_steps = tiny.steps  # at its start and its end
     optimizer = torch.optim.AdamW(model.parameters(), lr=tiny.learning_rate, weight_decay=0.01)
     trainer = _train(model, args, examples, held_out, recipe, optimizer, tiny.batch_rows, console, "base")
+    model = _gathered(trainer, lambda: new_model(tiny_config(tiny, recipe.context), recipe.seed))
+    if ranks.RANK > 0:
+        return
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     _write_log(out / "log.jsonl", trainer)
@@ -62,9 +66,10 @@ def train_adapter(recipe: Recipe, method: str, run: Path, work: Path, console: C
     )
     if not held_out:
         raise CorpusError(f"none of the validation rows can be scored: {dict(unusable)}")
-    model = load_model(base, recipe.base.dtype, recipe.base.device, recipe.base.revision)
+    model = _load_base(recipe, base)
     before = methods.probe_logits(model, examples[0].input_ids)
-    adapted = _adapted(recipe, method, model, initial)
+    with ranks.rank_0_first():  # the others take its start
+        adapted = _adapted(recipe, method, model, initial)
     moved = float((methods.probe_logits(adapted, examples[0].input_ids) - before).abs().max())
     trainable, total = methods.trainable_share(adapted)
     _tell(console, method, trainable, total, moved, dropped)
@@ -72,6 +77,9 @@ def train_adapter(recipe: Recipe, method: str, run: Path, work: Path, console: C
     args = _arguments(recipe, work / "checkpoints", options.steps or -1, rate)
     optimizer = methods.create_optimizer(adapted, method, recipe.adapter, rate, options.weight_decay)
     trainer = _train(adapted, args, examples, held_out, recipe, optimizer, options.batch_rows, console, method)
+    adapted = _gathered(trainer, lambda: _adapted(recipe, method, _load_base(recipe, base), initial))
+    if ranks.RANK > 0:
+        return
     methods.save_adapter(adapted, method, out, initial, recipe.base.model)
     _write_log(out / "log.jsonl", trainer)
     summary = {
@@ -92,6 +100,10 @@ def train_adapter(recipe: Recipe, method: str, run: Path, work: Path, console: C
 def base_path(recipe: Recipe, run: Path) -> str:
     """The model that is adapted: the recipe's, or the tiny one of this run."""
     return recipe.base.model or str(run / "base")
+
+
+def _load_base(recipe: Recipe, base: str) -> Any:
+    return load_model(base, recipe.base.dtype, recipe.base.device, recipe.base.revision)
 
 
 def _adapted(recipe: Recipe, method: str, model: Any, initial: Path) -> Any:
@@ -177,6 +189,18 @@ def _train(
     last = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
     console.print(f"  {name}: held-out loss {last[0]:.3f} -> {last[-1]:.3f} nats a token", highlight=False)
     return trainer
+
+
+def _gathered(trainer: DiffusionTrainer, rebuild: Callable[[], Any]) -> Any:
+    """The trained model, on rank 0; where its weights are sharded over ranks, a new one with what was trained."""
+    if not trainer.is_fsdp_enabled:
+        return trainer.model
+    trained = {name: weight.full_tensor() for name, weight in trainer.model.named_parameters() if weight.requires_grad}
+    if ranks.RANK > 0:
+        return None
+    model = rebuild()
+    model.load_state_dict(trained, strict=False)
+    return model
 
 
 def _write_log(path: Path, trainer: DiffusionTrainer) -> None:

@@ -73,15 +73,15 @@ class DiffusionTrainer(Trainer):
         self._mask, self._eos = model.config.mask_token_id, model.config.eos_token_id
         self._batching, self._copies = batching, copies(batching.noise)
         self._distinct_rows = max(1, batching.batch_rows // self._copies)
+        self.usage = Usage()
         super().__init__(
             model=model,
             args=args,
             train_dataset=list(examples),
             eval_dataset=list(held_out),
             optimizers=(optimizer, None),
-            callbacks=[progress],
+            callbacks=[progress, self.usage],
         )
-        self.usage = Usage()
         self.remove_callback(PrinterCallback)
 
     def fit(self, checkpoint: Path | None) -> None:
@@ -131,13 +131,13 @@ class DiffusionTrainer(Trainer):
                     f"the loss is {loss} at step {self.state.global_step + 1}, rows "
                     f"{[rows[place].row_id for place in places]}: lower train.learning_rate, or look at these rows"
                 )
-        self.usage.seconds += time.perf_counter() - started
+        self.usage.add_seconds(time.perf_counter() - started)
         return torch.stack(losses).sum()
 
     def _pass_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
         """A forward pass's share of the step's `sft_loss`, in nats."""
         output = model(**inputs)
-        self.usage.add_loss(output.token_nll * inputs["weights"], inputs["targets"] == self._eos)
+        self.usage.add_losses(output.token_nll * inputs["weights"], inputs["targets"] == self._eos)
         return output.loss * self.accelerator.num_processes  # undoes the mean over ranks, DDP's and FSDP's
 
     def floating_point_ops(self, inputs: Any) -> int:
@@ -148,7 +148,7 @@ class DiffusionTrainer(Trainer):
         """Adds to the loss what the passes since the last such line were spent on."""
         if "loss" in logs:
             logs |= figures(self.accelerator.gather(self.usage.totals().to(self.args.device)[None]))
-            self.usage = Usage()
+            self.usage.reset()
         super().log(logs, *args, **kwargs)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -181,7 +181,7 @@ class DiffusionTrainer(Trainer):
         if places:
             ends = int((response & (batch["input_ids"] == self._eos)).sum())
             own = sum(len(rows[place].input_ids) for place in taken)
-            self.usage.add_tokens(response.numel(), response.numel() - own, int(response.sum()), ends)
+            self.usage.add_pass(response.numel(), response.numel() - own, int(response.sum()), ends)
         inputs = {
             "input_ids": batch["input_ids"].masked_fill(masked, self._mask),
             "attention_mask": batch["attention_mask"],
