@@ -6,7 +6,7 @@ import torch
 from transformers import TrainingArguments
 
 from topeng.adapt import methods
-from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, held_out_loss, last_checkpoint
+from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, compile_layers, held_out_loss, last_checkpoint
 from topeng.adapt.usage import SHARES
 from topeng.diffusion import forward_process, sft_loss
 from topeng.errors import TopengError
@@ -40,6 +40,7 @@ def trainer(
     restore=None,
     rate=1e-2,
     dtype=None,
+    **arguments,
 ):
     def tell(step, steps, logs):
         if step == kill_at:
@@ -66,6 +67,7 @@ def trainer(
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=False,
+        **arguments,
     )
     optimizer = methods.create_optimizer(adapted, method, OPTIONS, rate, 0.0)
     return DiffusionTrainer(adapted, args, examples(rows), examples(4, 100), batching, optimizer, Progress(tell))
@@ -187,3 +189,28 @@ def test_what_passes_are_spent_on_is_logged(golden, tmp_path, fill):
     assert (0 < logged["end_loss_share"] < 1) == fill
     assert logged["tokens_per_second"] > logged["answer_tokens_per_second"] > 0
     assert logged["peak_memory_bytes"] > 2**20
+
+
+@pytest.mark.slow
+def test_compiled_layers_give_the_same_losses(golden, tmp_path):
+    plain, compiled = trainer(golden, tmp_path / "a", steps=3), trainer(golden, tmp_path / "b", steps=3)
+    compile_layers(compiled.model)
+    for each in (plain, compiled):
+        each.train()
+    assert losses(compiled) == pytest.approx(losses(plain), abs=1e-4)
+
+
+def test_a_missing_compiler_is_named(golden, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/no/such/compiler",))
+    with pytest.raises(TopengError, match="torch cannot compile here"):
+        compile_layers(trainer(golden, tmp_path).model)
+
+
+def test_half_precision_is_near(golden, tmp_path):
+    """Autocast: the adapter's weights and its gradient stay in fp32."""
+    full, half = trainer(golden, tmp_path / "a", steps=2), trainer(golden, tmp_path / "b", steps=2, bf16=True)
+    for each in (full, half):
+        each.train()
+    assert losses(half) == pytest.approx(losses(full), rel=0.02)
+    assert losses(half) != losses(full)
+    assert all(weight.dtype == torch.float32 for weight in half.model.parameters())

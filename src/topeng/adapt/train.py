@@ -14,7 +14,7 @@ from transformers import TrainingArguments
 from topeng import ranks
 from topeng.adapt import methods
 from topeng.adapt.tiny import new_model, new_tokenizer, tiny_config
-from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, last_checkpoint
+from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, compile_layers, last_checkpoint
 from topeng.adapt.usage import SHARES
 from topeng.errors import CorpusError
 from topeng.models import load_model, load_tokenizer
@@ -183,6 +183,8 @@ def _train(
             bar.update(task, completed=step, total=steps, figures=figures)
 
         options = recipe.train
+        if options.compile:
+            compile_layers(model)
         batching = Batching(batch_rows, options.batch_tokens, options.noise, fill=recipe.text.eos == "fill")
         trainer = DiffusionTrainer(model, args, examples, held_out, batching, optimizer, Progress(tell))
         trainer.fit(checkpoint)

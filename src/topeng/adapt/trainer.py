@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.trainer import TRAINER_STATE_NAME
 
 from topeng.adapt.usage import Usage, figures
@@ -202,6 +203,24 @@ def held_out_loss(model: Any, examples: Sequence[Example], mask: int, eos: int, 
     """Of each row, the likelihood bound over its response length, [R] nats a token: comparable between runs."""
     nll = response_nll(model, examples, mask, eos, HELD_OUT_DRAWS, seed)
     return nll / np.array([example.response_length for example in examples])
+
+
+def compile_layers(model: Any) -> None:
+    """Compiles the decoder's layers, each by itself, for passes of any length.
+
+    Raises:
+        TopengError: nothing can be compiled on this machine.
+    """
+    try:
+        torch.compile(torch.neg)(torch.ones(8, device=next(model.parameters()).device))
+    except RuntimeError as error:
+        raise TopengError(
+            f"train.compile = true, but torch cannot compile here ({str(error).strip().splitlines()[0]}): install a "
+            "C++ compiler (g++), on a GPU Triton too, or leave the option out"
+        ) from error
+    for layer in model.modules():
+        if isinstance(layer, GradientCheckpointingLayer):  # transformers' mark of a decoder layer
+            layer.compile(dynamic=True)
 
 
 class Progress(TrainerCallback):

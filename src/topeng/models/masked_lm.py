@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
@@ -60,6 +60,17 @@ class WeightedCrossEntropy(torch.autograd.Function):
         return *(None if grad is None else grad * loss_grad for grad in ctx.grads), None, None
 
 
+class VocabularyHead(nn.Linear):
+    """The head, D -> V, which can go on to the loss: what wraps it (FSDP) then has its weight whole when it is used."""
+
+    def forward(self, hidden: Tensor, targets: Tensor | None = None, weights: Tensor | None = None) -> Any:
+        """Logits; or with targets and weights [N] the weighted loss of hidden [N, D], and [N] nats."""
+        if targets is None:
+            return super().forward(hidden)
+        weight = self.weight if torch.is_grad_enabled() else self.weight.detach()
+        return WeightedCrossEntropy.apply(hidden, weight, targets, weights)
+
+
 class MaskedLMHead:
     """Mixed in before a `transformers` causal-LM class whose attention is made bidirectional by its config."""
 
@@ -67,6 +78,7 @@ class MaskedLMHead:
         super().__init__(config)  # type: ignore[call-arg]
         # Padding is the end token, which is a word too: its embedding must learn.
         self.get_input_embeddings().padding_idx = None  # type: ignore[attr-defined]
+        self.get_output_embeddings().__class__ = VocabularyHead  # type: ignore[attr-defined]
 
     def forward(
         self,
@@ -99,7 +111,5 @@ class MaskedLMHead:
         hidden = self.model(input_ids=input_ids, attention_mask=attention_mask, **kwargs).last_hidden_state  # type: ignore[attr-defined]
         hidden = hidden.flatten(0, 1) if head_positions is None else hidden[head_positions]  # [N, D]
         weights = torch.ones(targets.shape, device=hidden.device) if weights is None else weights
-        head: Tensor = self.lm_head.weight  # type: ignore[attr-defined]
-        head = head if torch.is_grad_enabled() else head.detach()
-        loss, token_nll = WeightedCrossEntropy.apply(hidden, head, targets, weights)
+        loss, token_nll = self.lm_head(hidden, targets, weights)  # type: ignore[attr-defined]
         return MaskedLMOutput(loss=loss, token_nll=token_nll)
