@@ -58,6 +58,7 @@ class FullLogits(Trainer):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--vocabulary", type=int, choices=SHAPES, help="one of the two")
     parser.add_argument("--rows", type=Path, metavar="SHARED", help="a folder with data/ and models/")
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--small", action="store_true")
@@ -69,17 +70,19 @@ def main() -> None:
     elif options.rows:
         keep("rows", real_rows(options.rows, options.rounds))
     elif options.gpu:
-        keep("gpu", gpu(options.rounds, options.small, options.four_bit))
+        keep("small" if options.small else "gpu", gpu(options.rounds, options.small, options.four_bit))
     else:
-        for vocabulary in SHAPES:
+        for vocabulary in [options.vocabulary] if options.vocabulary else SHAPES:
             keep(f"vocabulary {vocabulary}", vocabulary_steps(vocabulary, options.rounds))
 
 
 def keep(part: str, figures: dict[str, Any]) -> None:
+    print(f"{part}\n{json.dumps(figures, indent=1)}", flush=True)
+    if part == "small":  # a trial of the script
+        return
     file = HERE / "training.json"
     known = json.loads(file.read_text()) if file.exists() else {}
     file.write_text(json.dumps(known | {part: machine() | figures}, indent=1) + "\n")
-    print(f"{part}\n{json.dumps(figures, indent=1)}", flush=True)
 
 
 def small_model(vocabulary: int) -> Any:
@@ -195,11 +198,11 @@ def _memory_of(variant: str, vocabulary: int) -> int:
 
 def real_rows(shared: Path, rounds: int) -> dict[str, Any]:
     """Indonesian rows on a small English base: answer tokens a second, end tokens not counted."""
-    from topeng.text.rows import read_rows
+    import pyarrow.parquet as pq
 
     path = shared / "models" / "kecil-en"
     tokenizer, random = load_tokenizer(path), np.random.default_rng(0)
-    rows = read_rows(shared / "data" / "indonesian.parquet")
+    rows = pq.read_table(shared / "data" / "indonesian.parquet", columns=["input", "output"]).to_pylist()
     drawn = [rows[index] | {"row_id": int(index)} for index in random.choice(len(rows), 640, replace=False)]
     variants = {
         "reference: full logits, fill": ("full logits", "fill", Batching(16, 10**9, "independent", fill=True)),

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from machine import machine
 from transformers import TrainingArguments
@@ -25,7 +26,6 @@ from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress
 from topeng.diffusion import copies
 from topeng.models import load_model, load_tokenizer
 from topeng.recipe import AdapterOptions
-from topeng.text.rows import read_rows
 from topeng.text.tokens import Example, tokenize_rows
 
 HERE = Path(__file__).parent
@@ -55,7 +55,7 @@ def main() -> None:
 
 def examples(shared: Path) -> tuple[list[Example], list[Example]]:
     """Rows to train on and 48 held-out rows, without end tokens after the answer's own."""
-    rows = read_rows(shared / "data" / "indonesian.parquet")
+    rows = pq.read_table(shared / "data" / "indonesian.parquet", columns=["input", "output"]).to_pylist()
     drawn = np.random.default_rng(0).choice(len(rows), 2048, replace=False)
     tokenizer = load_tokenizer(shared / "models" / "kecil-en")
     found, _ = tokenize_rows(tokenizer, [rows[index] | {"row_id": int(index)} for index in drawn], MAX_LENGTH)

@@ -1,8 +1,10 @@
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topeng.text.batches import cut_by_tokens, step_rows, steps_in_epoch
+from topeng.text.batches import PASS_TOKENS, cut_by_tokens, step_rows, steps_in_epoch
 
 
 @given(st.integers(1, 50), st.integers(1, 12), st.integers(0, 3))
@@ -35,3 +37,24 @@ def test_rows_of_like_length_share_a_pass():
     padded = sum(len(taken) * max(lengths[place] for place in taken) for taken in cut_by_tokens(lengths, 4096))
     assert padded < 1.2 * sum(lengths)
     assert len(lengths) * max(lengths) > 1.8 * sum(lengths)
+
+
+@given(st.lists(st.integers(1, 900), min_size=1, max_size=7), st.integers(900, 3000))
+def test_the_cut_is_the_cheapest_of_all(lengths, batch_tokens):
+    def cost(passes):
+        return sum(len(taken) * max(taken) + PASS_TOKENS for taken in passes)
+
+    ordered = sorted(lengths, reverse=True)
+    cheapest = min(
+        cost(passes)
+        for marks in itertools.product([False, True], repeat=len(lengths) - 1)
+        if (passes := split_at(ordered, marks))
+        and all(len(taken) == 1 or len(taken) * max(taken) <= batch_tokens for taken in passes)
+    )
+    found = [[lengths[place] for place in taken] for taken in cut_by_tokens(lengths, batch_tokens)]
+    assert cost(found) == cheapest
+
+
+def split_at(values, marks):
+    bounds = [0, *(index for index, mark in enumerate(marks, 1) if mark), len(values)]
+    return [values[start:end] for start, end in itertools.pairwise(bounds)]

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from topeng.text.tokens import Example
 
+PASS_TOKENS = 256
+"""Tokens that a pass costs besides its own: while all weights are read once, an H100 computes some 300 in bf16."""
+
 
 def steps_in_epoch(rows: int, batch_rows: int) -> int:
     """Steps of one pass over all rows; the last may have fewer."""
@@ -31,7 +34,7 @@ def step_rows(rows: int, batch_rows: int, seed: int, step: int) -> list[int]:
 
 
 def cut_by_tokens(lengths: Sequence[int], batch_tokens: int, multiple_of: int = 1) -> list[list[int]]:
-    """Cuts a step into forward passes of rows of like length, so that little is padding.
+    """Cuts a step into forward passes of rows of like length: the cut with the fewest tokens, passes counted too.
 
     Args:
         lengths: of the step's rows, in tokens.
@@ -43,11 +46,20 @@ def cut_by_tokens(lengths: Sequence[int], batch_tokens: int, multiple_of: int = 
         Of each pass its rows, as places in `lengths`; the longest rows come first.
     """
     places = sorted(range(len(lengths)), key=lambda place: -lengths[place])
-    passes = []
-    while places:
-        count = max(1, batch_tokens // lengths[places[0]])
-        passes.append(places[:count])
-        places = places[count:]
+    cost, start = [0.0], [0]  # of the first rows, cut at best: all tokens, and where the last pass begins
+    for end in range(1, len(places) + 1):
+        costs = {
+            begin: cost[begin] + (end - begin) * lengths[places[begin]] + PASS_TOKENS
+            for begin in range(end)
+            if end - begin == 1 or (end - begin) * lengths[places[begin]] <= batch_tokens
+        }
+        start.append(min(costs, key=lambda begin: costs[begin]))
+        cost.append(costs[start[end]])
+    passes: list[list[int]] = []
+    end = len(places)
+    while end:
+        passes.insert(0, places[start[end] : end])
+        end = start[end]
     while len(passes) % multiple_of and max(map(len, passes)) > 1:
         largest = max(range(len(passes)), key=lambda index: len(passes[index]))
         half = -(-len(passes[largest]) // 2)
