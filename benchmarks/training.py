@@ -59,6 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--vocabulary", type=int, choices=SHAPES, help="one of the two")
+    parser.add_argument("--also", nargs="+", choices=("bfloat16", "compiled"), default=[], help="more variants")
     parser.add_argument("--rows", type=Path, metavar="SHARED", help="a folder with data/ and models/")
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--small", action="store_true")
@@ -73,7 +74,10 @@ def main() -> None:
         keep("small" if options.small else "gpu", gpu(options.rounds, options.small, options.four_bit))
     else:
         for vocabulary in [options.vocabulary] if options.vocabulary else SHAPES:
-            keep(f"vocabulary {vocabulary}", vocabulary_steps(vocabulary, options.rounds))
+            keep(
+                " ".join([f"vocabulary {vocabulary}", *options.also]),
+                vocabulary_steps(vocabulary, options.rounds, options.also),
+            )
 
 
 def keep(part: str, figures: dict[str, Any]) -> None:
@@ -150,27 +154,27 @@ def stepper(variant: str, model: Any, examples: Sequence[Example], batching: Bat
 
 
 def timed(steppers: dict[str, Callable[[int], float]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each variant's steps, taken in turn; the first round is not counted."""
+    """Seconds of each variant's steps 1 to `rounds`, taken in turn, after a first one that warms up."""
     seconds: dict[str, list[float]] = {name: [] for name in steppers}
-    for number in range(rounds + 1):
+    for number in range(1, rounds + 1):
         for name, step in steppers.items():
             started = time.perf_counter()
             step(number)
             seconds[name].append(time.perf_counter() - started)
-    return {name: values[1:] for name, values in seconds.items()}
+    return seconds
 
 
-def vocabulary_steps(vocabulary: int, rounds: int) -> dict[str, Any]:
+def vocabulary_steps(vocabulary: int, rounds: int, also: list[str]) -> dict[str, Any]:
     """Steps of equal rows: speed and memory of each variant; the losses are the same."""
     batching = Batching(ROWS, ROWS * LENGTH, "independent", fill=False)
-    names = ["full logits", "topeng"] + (["topeng bfloat16", "topeng compiled"] if vocabulary < 100_000 else [])
+    names = ["full logits", "topeng", *(f"topeng {word}" for word in also)]
     examples = equal_rows(ROWS, vocabulary)
     steppers = {name: stepper(name, small_model(vocabulary), examples, batching) for name in names}
     losses = {name: step(0) for name, step in steppers.items()}
     for name in set(names) - {"topeng bfloat16"}:
         assert abs(losses[name] / losses["full logits"] - 1) < 1e-4, losses
     medians = {name: statistics.median(values) for name, values in timed(steppers, rounds).items()}
-    memory = {name: _memory_of(name, vocabulary) for name in ("full logits", "topeng")}
+    memory = {name: _memory_of(name, vocabulary) for name in names[:2]}
     return {
         "losses_of_the_first_step": losses,
         "seconds_a_step": medians,
@@ -217,6 +221,8 @@ def real_rows(shared: Path, rounds: int) -> dict[str, Any]:
     answers = [  # of the steps that are timed
         sum(plain[row].response_length for row in step_rows(len(plain), 16, 0, step)) for step in range(1, rounds + 1)
     ]
+    for step in steppers.values():
+        step(0)
     speed = {name: sum(answers) / sum(values) for name, values in timed(steppers, rounds).items()}
     baseline = next(iter(speed.values()))
     lengths = [len(example.input_ids) for example in plain]
@@ -248,6 +254,7 @@ def gpu(rounds: int, small: bool, four_bit: bool) -> dict[str, Any]:
             step = stepper(variant, model, rows, batching)
             if device == "cuda":
                 torch.cuda.reset_peak_memory_stats()
+            step(0)
             seconds = statistics.median(timed({variant: step}, rounds)[variant])
             tokens = 8 * statistics.mean(len(row.input_ids) for row in rows)
             masked = 8 * statistics.mean(row.response_length for row in rows) / 2

@@ -12,6 +12,7 @@ import argparse
 import json
 import statistics
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +31,22 @@ from topeng.text.tokens import Example, tokenize_rows
 
 HERE = Path(__file__).parent
 NOISES = ("independent", "stratified", "complementary")
-STEP_ROWS, MAX_LENGTH = 16, 192
+STEP_ROWS, MAX_LENGTH = 16, 128
 OPTIONS = AdapterOptions(rank=16)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shared", type=Path, help="a folder with data/ and models/")
-    parser.add_argument("--batches", type=int, default=24)
+    parser.add_argument("--minutes", type=float, default=4, help="to draw batches for")
     parser.add_argument("--steps", type=int, help="of each training")
     parser.add_argument("--noise", choices=NOISES, default="stratified", help="against independent, with --steps")
     options = parser.parse_args()
-    torch.set_num_threads(2)
     train, held_out = examples(options.shared)
     if options.steps:
         part, figures = "steps", steps_to_loss(options.shared, train, held_out, options.noise, options.steps)
     else:
-        part, figures = "variance", variances(options.shared, train, options.batches)
+        part, figures = "variance", variances(options.shared, train, options.minutes)
     file = HERE / "variance.json"
     known = json.loads(file.read_text()) if file.exists() else {}
     file.write_text(json.dumps(known | {part: machine() | figures}, indent=1) + "\n")
@@ -84,22 +84,27 @@ def make_trainer(
     return DiffusionTrainer(adapted, args, train, held_out, batching, optimizer, Progress(lambda *_: None))
 
 
-def variances(shared: Path, train: list[Example], batches: int) -> dict[str, Any]:
+def variances(shared: Path, train: list[Example], minutes: float) -> dict[str, Any]:
     """Variance of a step's loss and of its gradient (the sum over its entries), all and the noise's part."""
-    found: dict[str, dict[str, float]] = {}
-    for noise in NOISES:
-        trainer, random = make_trainer(shared, train, [], noise, 0), np.random.default_rng(1)
-        loss, gradient = [], []
-        for batch in range(batches):
+    trainers = {noise: make_trainer(shared, train, [], noise, 0) for noise in NOISES}
+    losses: dict[str, list[float]] = {noise: [] for noise in NOISES}
+    gradients: dict[str, list[np.ndarray]] = {noise: [] for noise in NOISES}
+    random, started, batches = np.random.default_rng(1), time.monotonic(), 0
+    while time.monotonic() - started < 60 * minutes:
+        for noise, trainer in trainers.items():
             rows = random.choice(len(train), STEP_ROWS // copies(noise), replace=False)
             for draw in range(2):
-                trainer.state.global_step = 2 * batch + draw
+                trainer.state.global_step = 2 * batches + draw
                 drawn: Any = [train[row] for row in random.permutation(rows)]
-                loss.append(float(trainer.training_step(trainer.model, drawn)))
+                losses[noise].append(float(trainer.training_step(trainer.model, drawn)))
                 weights = [weight for weight in trainer.model.parameters() if weight.requires_grad]
-                gradient.append(torch.cat([weight.grad.flatten() for weight in weights]).numpy())
+                gradients[noise].append(torch.cat([weight.grad.flatten() for weight in weights]).numpy())
                 trainer.model.zero_grad()
-        found[noise] = _parts("loss", np.array(loss)[:, None]) | _parts("gradient", np.array(gradient))
+        batches += 1
+    found = {
+        noise: _parts("loss", np.array(losses[noise])[:, None]) | _parts("gradient", np.array(gradients[noise]))
+        for noise in NOISES
+    }
     plain = found["independent"]
     ratios = {noise: {key: value / plain[key] for key, value in parts.items()} for noise, parts in found.items()}
     return {"rows_a_step": STEP_ROWS, "batches": batches, "variance": found, "against_independent": ratios}

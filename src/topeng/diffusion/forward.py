@@ -4,7 +4,7 @@ Training's noise is one of three, which estimate the same loss with more or less
 
 independent    a level for each row, and each token by itself: `forward_process`, the reference
 stratified     a level in each of as many strata as the step has rows, drawn by one number (Kingma et al., Variational
-               Diffusion Models, arXiv 2107.00630, I.1), and exactly as many tokens masked as the level says
+               Diffusion Models, arXiv 2107.00630), and exactly as many tokens masked as the level says
 complementary  the same, and each row stands a second time, with what was left unmasked (LaViDa, arXiv 2505.16839)
 
 A row with exactly l of its L response tokens masked, l uniform on 1..L, counts the mean cross-entropy over these l
