@@ -126,11 +126,13 @@ def _run(known: argparse.Namespace, rest: list[str]) -> int:
     _quiet()
     from rich.console import Console
 
+    from topeng import ranks
     from topeng.checks import check
     from topeng.pipeline import stages_until
     from topeng.run import RunFolder
 
-    console = Console()
+    ranks.use_own_gpu()
+    console = Console(quiet=ranks.RANK > 0)
     sweep, plan = (getattr(known, flag, False) for flag in ("sweep", "plan"))
     planned = stages_until(recipe, "sweep" if sweep else known.last, folder, console)
     if known.dry_run or plan:
@@ -141,6 +143,9 @@ def _run(known: argparse.Namespace, rest: list[str]) -> int:
             print_trial(recipe, folder, console)
         return 0
     check(recipe, planned)
+    if ranks.RANK > 0:
+        RunFolder(folder).follow(planned)
+        return 0
     with RunFolder(folder).locked() as run:
         run.run(planned, recipes.dump(recipe), recipe.seed, console)
     if sweep:

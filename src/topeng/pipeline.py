@@ -29,6 +29,8 @@ MAP_FILES = ["corpus/umap.parquet", "corpus/clusters.json"]
 EMBED_OPTIONS = {"embedder", "embedder_revision", "embedding_tokens", "embedding_dtype", "lower_case"}
 SELECT_OPTIONS = {"clusters", "selection", "train_rows", "umap_rows", "licences"}
 """Of the corpus, those that the draw does not depend on."""
+BASE_TRAINING = ("batch_tokens", "noise", "precision", "warmup_fraction", "max_grad_norm")
+"""Of the training options, those that a tiny base is pretrained by as well."""
 
 
 def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
@@ -169,8 +171,8 @@ def _base(recipe: Recipe, options: dict[str, Any], run: Path, console: Console) 
 
     depends = {"seed": recipe.seed, "tiny": options["base"]["tiny"], "device": options["base"]["device"]}
     depends |= {"text": _text_options(recipe, options), "context": recipe.context}
-    depends |= {name: options["train"][name] for name in ("warmup_fraction", "max_grad_norm")}
-    return Stage("base", ["base"], depends, work, SOURCE_ROWS)
+    depends |= {name: options["train"][name] for name in BASE_TRAINING}
+    return Stage("base", ["base"], depends, work, SOURCE_ROWS, together=True)
 
 
 def _train(recipe: Recipe, options: dict[str, Any], method: str, run: Path, console: Console) -> Stage:
@@ -182,7 +184,8 @@ def _train(recipe: Recipe, options: dict[str, Any], method: str, run: Path, cons
 
     depends = _training_options(recipe, options, method)
     base, inputs = _model_sources(recipe)
-    return Stage(f"train/{method}", [f"adapters/{method}"], depends, work, [*TRAINING_ROWS, *base], inputs)
+    reads = [*TRAINING_ROWS, *base]
+    return Stage(f"train/{method}", [f"adapters/{method}"], depends, work, reads, inputs, together=True)
 
 
 def _trial(recipe: Recipe, name: str, run: Path, console: Console) -> Stage:
@@ -197,7 +200,8 @@ def _trial(recipe: Recipe, name: str, run: Path, console: Console) -> Stage:
     (method,) = recipe.adapter.methods
     depends = _training_options(recipe, as_dict(recipe), method)
     base, inputs = _model_sources(recipe)
-    return Stage(f"sweep/{name}", [f"sweep/{name}.json"], depends, work, [*TRAINING_ROWS, *base], inputs)
+    reads = [*TRAINING_ROWS, *base]
+    return Stage(f"sweep/{name}", [f"sweep/{name}.json"], depends, work, reads, inputs, together=True)
 
 
 def _sweep(names: list[str], run: Path) -> Stage:

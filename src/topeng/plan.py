@@ -1,5 +1,6 @@
 """What a run will do and need, before it starts: by its shape alone, or by a trial of a few steps as well."""
 
+import math
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -16,11 +17,13 @@ from topeng.adapt import methods
 from topeng.adapt.settings import METHODS
 from topeng.adapt.tiny import tiny_config
 from topeng.adapt.train import base_path, check_training, train_adapter
+from topeng.diffusion import copies
 from topeng.errors import ModelError
 from topeng.models import FAMILIES, LLaDAConfig, load_config
 from topeng.models.masked_lm import CHUNK_ELEMENTS
 from topeng.recipe import Recipe
 from topeng.run import RunFolder, Stage, memory_in_use, peak_memory, reset_peak_memory
+from topeng.text.batches import steps_in_epoch
 
 GIB = 2**30
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -47,7 +50,7 @@ def print_plan(recipe: Recipe, planned: list[Stage], run: Path, console: Console
         (method, f"{count:,} ({count / total:.2%} of the base) trainable, learning rate {recipe.train.rate(method):g}")
         for method, count in counts.items()
     ]
-    steps = f"{training_steps(recipe):,} of {_rows_a_step(recipe)} rows, by each method"
+    steps = f"{training_steps(recipe):,} of {recipe.train.batch_rows} rows, by each method"
     _print(console, "Training", [*rows, ("optimiser steps", steps)])
     _print_memory(recipe, config, total, counts, console)
 
@@ -112,8 +115,8 @@ def base_config(recipe: Recipe) -> Any:
 
 def training_steps(recipe: Recipe) -> int:
     """Optimiser steps of one method."""
-    rows = recipe.corpus.train_rows
-    return recipe.train.steps or max(1, round(recipe.train.epochs * -(-rows // _rows_a_step(recipe))))
+    distinct = max(1, recipe.train.batch_rows // copies(recipe.train.noise))
+    return recipe.train.steps or math.ceil(recipe.train.epochs * steps_in_epoch(recipe.corpus.train_rows, distinct))
 
 
 def training_memory(recipe: Recipe, config: Any, method: str, total: int, trainable: int) -> dict[str, int]:
@@ -124,7 +127,8 @@ def training_memory(recipe: Recipe, config: Any, method: str, total: int, traina
     """
     full, quantized = METHODS[method].full, METHODS[method].quantized
     size = 4 if full else BYTES[recipe.base.dtype]
-    tokens = recipe.train.batch_rows * recipe.text.max_length
+    rows = min(recipe.train.batch_rows, max(1, recipe.train.batch_tokens // recipe.text.max_length))
+    tokens = rows * recipe.text.max_length
     width, layers = config.hidden_size, config.num_hidden_layers
     outputs = 5 * width + 2 * config.intermediate_size if METHODS[method].lora.get("use_dora") else 0
     one_layer = tokens * (16 * width + 4 * config.intermediate_size + outputs) * size
@@ -203,10 +207,6 @@ def _trial(recipe: Recipe, method: str, run: Path) -> tuple[float, float, int]:
         train_adapter(replace(recipe, train=train), method, run, Path(folder), Console(quiet=True), [clock])
     memory = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory()
     return (clock.ends[-1] - clock.ends[0]) / (len(clock.ends) - 1), clock.evaluation, memory
-
-
-def _rows_a_step(recipe: Recipe) -> int:
-    return recipe.train.batch_rows * recipe.train.gradient_accumulation_steps
 
 
 def _gib(size: float) -> str:

@@ -21,6 +21,7 @@ from topeng.options import OptionError, Options, option
 CENDOL_INDONESIAN = ["indo_puisi", "wikihow", "wikipedia_id", "safety_prompt", "identity_prompt", "dolly"]
 
 Logger = Literal["tensorboard", "wandb", "trackio"]
+Noise = Literal["independent", "stratified", "complementary"]
 
 ENGINE_OPTIONS = ("engine", "ray_address")
 """Of the corpus, where the work is done; what comes of it does not depend on them."""
@@ -146,8 +147,18 @@ class TrainOptions(Options):
         None, "peak, cosine after a warm-up; of A for lora+; null: each method's own (adapt/settings.py)", gt=0
     )
     learning_rates: dict[str, float] = option(dict, "by method, in place of learning_rate")
-    batch_rows: int = option(16, "rows in a forward pass", unit="rows", ge=1)
-    gradient_accumulation_steps: int = option(1, "forward passes in an optimiser step", ge=1)
+    batch_rows: int = option(
+        16,
+        "rows in an optimiser step, over all ranks; complementary noise has half as many, twice each",
+        unit="rows",
+        ge=1,
+    )
+    batch_tokens: int = option(
+        8192, "a step is cut into forward passes of so many tokens, with padding; bounds memory", unit="tokens", ge=1
+    )
+    noise: Noise = option("stratified", "which tokens of a step are masked (docs/training.md)")
+    precision: Literal["float32", "bfloat16"] = option("float32", "of the computation (autocast); weights keep theirs")
+    compile: bool = option(False, "compile the decoder's layers (torch.compile)")
     warmup_fraction: float = option(0.05, "share of the steps", ge=0, lt=1)
     weight_decay: float = option(0.0, "of AdamW", ge=0)
     max_grad_norm: float = option(1.0, "gradients are clipped to this norm", gt=0)

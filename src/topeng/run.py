@@ -22,9 +22,11 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
+from topeng import ranks
 from topeng.errors import RunError
 
 MANIFEST = "manifest.json"
+WORK, SKIP = "work", "skip"
 PACKAGES = ("topeng", "torch", "transformers", "peft", "accelerate", "daft", "scikit-learn", "umap-learn", "sacrebleu")
 
 
@@ -39,6 +41,7 @@ class Stage:
         work: called with the folder to write `outputs` into; called again on the same folder after a kill.
         reads: what it reads of earlier stages' outputs.
         inputs: files or folders from outside the run that it reads; a name that is no path stands for itself.
+        together: all ranks of the run take part; rank 0 alone writes the outputs.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Stage:
     work: Callable[[Path], None]
     reads: Sequence[str] = ()
     inputs: Sequence[str] = field(default=())
+    together: bool = False
 
 
 class RunFolder:
@@ -127,6 +131,7 @@ class RunFolder:
             label = f"[{number}/{len(stages)}] {stage.name}"
             if self.finished(stage):
                 console.print(f"{label}: finished before", style="dim", highlight=False)
+                _tell_ranks(stage, SKIP)
                 continue
             console.print(label, style="bold", highlight=False)
             self._do(stage)
@@ -134,13 +139,23 @@ class RunFolder:
             size = f"{entry['peak_memory_bytes'] / 2**30:.1f} GiB"
             console.print(f"  done in {entry['seconds']:.1f} s, peak memory {size}", style="dim", highlight=False)
 
+    def follow(self, stages: Sequence[Stage]) -> None:
+        """What ranks other than 0 do: their part of the stages that all ranks share, when rank 0 comes to them."""
+        for stage in stages:
+            if stage.together and ranks.hear() == WORK:
+                stage.work(self._work_folder(stage))
+
+    def _work_folder(self, stage: Stage) -> Path:
+        return self.path / ".work" / stage.name.replace("/", "-")
+
     def _do(self, stage: Stage) -> None:
         fingerprint = self.fingerprint(stage)
-        work = self.path / ".work" / stage.name.replace("/", "-")
+        work = self._work_folder(stage)
         if not (work / ".fingerprint").exists() or (work / ".fingerprint").read_text() != fingerprint:
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir(parents=True)
             write_atomically(work / ".fingerprint", fingerprint)
+        _tell_ranks(stage, WORK)
         started = time.monotonic()
         reset_peak_memory()
         try:
@@ -180,6 +195,11 @@ class RunFolder:
             known = {"sha256": digest(path), "state": state}
             self.manifest["inputs"][name] = known
         return known["sha256"]
+
+
+def _tell_ranks(stage: Stage, word: str) -> None:
+    if stage.together:
+        ranks.tell(word)
 
 
 def digest(path: Path) -> str:

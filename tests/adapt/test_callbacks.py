@@ -72,6 +72,6 @@ def test_the_log_names_the_rates_of_a_and_b(training, tmp_path):
 
 def test_the_figures_of_a_progress_line():
     logged = {"loss": 3.14159, "learning_rate": 1e-4, "learning_rate_A": 1e-4, "learning_rate_B": 1.6e-3}
-    line = figures(logged | {"eval_loss": 2.5, "tokens_per_second": 12345.6, "epoch": 0.1})
+    line = progress_text(logged | {"eval_loss": 2.5, "tokens_per_second": 12345.6, "epoch": 0.1})
     assert line.startswith("loss 3.142  held-out 2.500  rate A 1.0e-04  rate B 1.6e-03  12,346 tokens/s  ")
     assert " GiB" in line

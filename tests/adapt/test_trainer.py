@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from transformers import TrainingArguments
 
 from topeng.adapt import methods
-from topeng.adapt.trainer import DiffusionTrainer, Progress, held_out_loss, last_checkpoint
+from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, compile_layers, held_out_loss, last_checkpoint
+from topeng.adapt.usage import SHARES
 from topeng.diffusion import forward_process, sft_loss
 from topeng.errors import TopengError
 from topeng.models import load_model
@@ -14,6 +17,7 @@ from topeng.text.tokens import Example
 
 MASK, EOS = 500, 501
 OPTIONS = AdapterOptions(rank=2, alpha=4)
+BATCHING = Batching(batch_rows=4, batch_tokens=32, noise="independent", fill=False)
 
 
 def examples(count, start=0):
@@ -26,13 +30,23 @@ class Killed(Exception):
 
 
 def trainer(
-    golden, folder, method="lora", batch_rows=4, accumulation=1, rows=20, steps=8, kill_at=None, restore=None, rate=1e-2
+    golden,
+    folder,
+    method="lora",
+    batching=BATCHING,
+    rows=20,
+    steps=8,
+    kill_at=None,
+    restore=None,
+    rate=1e-2,
+    dtype=None,
+    **arguments,
 ):
     def tell(step, steps, logs):
         if step == kill_at:
             raise Killed
 
-    base = load_model(golden)
+    base = load_model(golden, dtype)
     if restore:
         adapted = methods.restore_adapter(base, method, OPTIONS, 0, restore)
     else:
@@ -41,8 +55,6 @@ def trainer(
         output_dir=str(folder),
         seed=5,
         max_steps=steps,
-        per_device_train_batch_size=batch_rows,
-        gradient_accumulation_steps=accumulation,
         learning_rate=rate,
         logging_steps=1,
         save_steps=2,
@@ -55,9 +67,10 @@ def trainer(
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=False,
+        **arguments,
     )
     optimizer = methods.create_optimizer(adapted, method, OPTIONS, rate, 0.0)
-    return DiffusionTrainer(adapted, args, examples(rows), examples(4, 100), True, optimizer, Progress(tell))
+    return DiffusionTrainer(adapted, args, examples(rows), examples(4, 100), batching, optimizer, Progress(tell))
 
 
 def losses(trained):
@@ -65,7 +78,7 @@ def losses(trained):
 
 
 def test_the_logged_loss_is_the_oracle_s_over_the_global_batch(golden, tmp_path):
-    one = trainer(golden, tmp_path, batch_rows=20, steps=1)
+    one = trainer(golden, tmp_path, batching=Batching(20, 20 * 14, "independent", fill=True), steps=1)
     one.train()
     batch = collate(examples(20), EOS, fill=True)
     masked, p = forward_process(batch["response_mask"], 5, 0, batch["row_ids"])
@@ -75,18 +88,23 @@ def test_the_logged_loss_is_the_oracle_s_over_the_global_batch(golden, tmp_path)
     assert losses(one)[0] == pytest.approx(oracle.item(), rel=1e-4)
 
 
-def test_unequal_micro_batches_are_one_batch(golden, tmp_path):
-    """Five rows as one batch and as 2 + 2 + 1: the same loss and the same adapter."""
-    whole = trainer(golden, tmp_path / "a", batch_rows=5, rows=5, steps=4)
-    parts = trainer(golden, tmp_path / "b", batch_rows=2, accumulation=3, rows=5, steps=4)
+@pytest.mark.parametrize("noise", ["independent", "stratified", "complementary"])
+def test_how_a_step_is_cut_changes_nothing(golden, tmp_path, noise):
+    """Five rows in one forward pass, and in several unequal ones: the same losses and the same adapter.
+
+    In fp64, where another order of summation is far below what a wrong weight would change.
+    """
+    batching = Batching(batch_rows=10, batch_tokens=10_000, noise=noise, fill=False)
+    whole = trainer(golden, tmp_path / "a", batching=batching, rows=5, steps=4, dtype=torch.float64)
+    parts = trainer(
+        golden, tmp_path / "b", batching=replace(batching, batch_tokens=20), rows=5, steps=4, dtype=torch.float64
+    )
     for each in (whole, parts):
-        each.data_collator = lambda rows: collate(
-            rows, EOS, fill=False
-        )  # `fill` would pad each part to its own longest
+        each.model.double()
         each.train()
-    np.testing.assert_allclose(losses(whole), losses(parts), rtol=1e-5)
+    np.testing.assert_allclose(losses(whole), losses(parts), rtol=1e-6)  # logged in fp32
     for left, right in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
-        torch.testing.assert_close(left, right, atol=1e-5, rtol=0)
+        torch.testing.assert_close(left, right, atol=1e-9, rtol=0)
 
 
 def test_gradient_checkpointing_changes_nothing(golden, tmp_path):
@@ -112,7 +130,7 @@ def test_a_killed_training_ends_as_an_undisturbed_one(golden, tmp_path, method):
     again.train(resume_from_checkpoint=str(checkpoint))
     for left, right in zip(calm.model.parameters(), again.model.parameters(), strict=True):
         torch.testing.assert_close(left, right, atol=1e-6, rtol=0)
-    keep = ("step", "loss", "eval_loss")
+    keep = ("step", "loss", "eval_loss", *SHARES)
     histories = [
         [
             {key: entry[key] for key in keep if key in entry}
@@ -154,5 +172,45 @@ def test_a_loss_that_is_not_finite_names_its_rows(golden, tmp_path):
     broken = trainer(golden, tmp_path, rate=1e-2)
     with torch.no_grad():
         methods.adapter_layers(broken.model)[-1].lora_A["default"].weight.fill_(float("nan"))
-    with pytest.raises(TopengError, match=r"the loss is nan at step 1, rows \[\d+, \d+, \d+, \d+\]"):
+    with pytest.raises(TopengError, match=r"the loss is nan at step 1, rows \[\d+, \d+\]"):
         broken.train()
+
+
+@pytest.mark.parametrize("fill", [True, False])
+def test_what_passes_are_spent_on_is_logged(golden, tmp_path, fill):
+    """All rows in one pass: rows of 6 to 14 tokens, padded to 14; `fill` makes the padding part of the response."""
+    one = trainer(golden, tmp_path, batching=Batching(18, 1000, "independent", fill), rows=18, steps=1)
+    one.train()
+    logged = next(entry for entry in one.state.log_history if "loss" in entry)
+    own = sum(len(example.input_ids) for example in examples(18))
+    response = sum(example.response_length for example in examples(18))
+    assert logged["padding_share"] == pytest.approx(1 - own / (18 * 14))
+    assert logged["end_share"] == pytest.approx((18 * 14 - own) / (response + 18 * 14 - own) if fill else 0)
+    assert (0 < logged["end_loss_share"] < 1) == fill
+    assert logged["tokens_per_second"] > logged["answer_tokens_per_second"] > 0
+    assert logged["peak_memory_bytes"] > 2**20
+
+
+@pytest.mark.slow
+def test_compiled_layers_give_the_same_losses(golden, tmp_path):
+    plain, compiled = trainer(golden, tmp_path / "a", steps=3), trainer(golden, tmp_path / "b", steps=3)
+    compile_layers(compiled.model)
+    for each in (plain, compiled):
+        each.train()
+    assert losses(compiled) == pytest.approx(losses(plain), abs=1e-4)
+
+
+def test_a_missing_compiler_is_named(golden, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/no/such/compiler",))
+    with pytest.raises(TopengError, match="torch cannot compile here"):
+        compile_layers(trainer(golden, tmp_path).model)
+
+
+def test_half_precision_is_near(golden, tmp_path):
+    """Autocast: the adapter's weights and its gradient stay in fp32."""
+    full, half = trainer(golden, tmp_path / "a", steps=2), trainer(golden, tmp_path / "b", steps=2, bf16=True)
+    for each in (full, half):
+        each.train()
+    assert losses(half) == pytest.approx(losses(full), rel=0.02)
+    assert losses(half) != losses(full)
+    assert all(weight.dtype == torch.float32 for weight in half.model.parameters())

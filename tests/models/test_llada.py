@@ -66,6 +66,27 @@ def test_the_chunked_loss_and_its_gradient_are_the_full_one_s(model, monkeypatch
     torch.testing.assert_close(torch.autograd.grad(chunked.loss, weight), torch.autograd.grad(full, weight))
 
 
+def test_a_trainable_head_has_the_full_loss_s_gradient(model, monkeypatch):
+    monkeypatch.setattr(masked_lm, "CHUNK_ELEMENTS", 400 * 3)
+    input_ids = torch.randint(6, 400, (2, 9), generator=torch.Generator().manual_seed(0))
+    where = torch.ones(2, 9, dtype=torch.bool)
+    full = torch.nn.functional.cross_entropy(model(input_ids=input_ids).logits.flatten(0, 1), input_ids.flatten())
+    weights = torch.full((18,), 1 / 18)
+    chunked = model(input_ids=input_ids, head_positions=where, targets=input_ids[where], weights=weights).loss
+    head = model.get_output_embeddings().weight
+    torch.testing.assert_close(torch.autograd.grad(chunked, head), torch.autograd.grad(full, head))
+
+
+def test_a_gradient_is_scaled_by_what_the_loss_is_scaled_by(model):
+    input_ids = torch.tensor([[7, 8, 9]])
+    where = torch.ones(1, 3, dtype=torch.bool)
+    loss = model(input_ids=input_ids, head_positions=where, targets=input_ids[0]).loss
+    weight = model.model.norm.weight
+    (plain,) = torch.autograd.grad(loss, weight, retain_graph=True)
+    (scaled,) = torch.autograd.grad(-3 * loss, weight)
+    torch.testing.assert_close(scaled, -3 * plain)
+
+
 def test_no_masked_position_is_no_loss_with_a_gradient(model):
     where = torch.zeros(1, 4, dtype=torch.bool)
     output = model(input_ids=torch.full((1, 4), 9), head_positions=where, targets=torch.empty(0, dtype=torch.long))

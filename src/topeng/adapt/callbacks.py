@@ -70,7 +70,7 @@ class LossWindow(TrainerCallback, ExportableState):
             self._trainer._globalstep_last_logged = kept["logged"]
 
 
-def figures(logged: Mapping[str, float]) -> str:
+def progress_text(logged: Mapping[str, float]) -> str:
     """The latest figures, for a progress line: losses, rates where there are two, speed, and memory."""
     named = {"loss": "loss", "eval_loss": "held-out"}
     words = [f"{label} {logged[key]:.3f}" for key, label in named.items() if key in logged]

@@ -15,6 +15,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from topeng import ranks
 from topeng.adapt.settings import METHODS
 from topeng.adapt.train import train_adapter
 from topeng.errors import DivergenceError
@@ -56,10 +57,14 @@ def run_trial(recipe: Recipe, run: Path, work: Path, out: Path, console: Console
     console.print(f"  {_rates(method, rate, recipe.adapter.loraplus_lr_ratio)}", highlight=False)
     try:
         train_adapter(recipe, method, run, work, console)
+        if ranks.RANK > 0:
+            return
         lines = (work / "adapters" / method / "log.jsonl").read_text().splitlines()
         losses = [entry["eval_loss"] for entry in map(json.loads, lines) if "eval_loss" in entry]
     except DivergenceError as error:
         console.print(f"  diverged: {error}", highlight=False)
+        if ranks.RANK > 0:
+            return
     finite = bool(losses) and math.isfinite(losses[-1])
     result = {
         "method": method,

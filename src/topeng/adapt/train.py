@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,14 @@ from rich.console import Console
 from rich.progress import TextColumn
 from transformers import TrainerCallback, TrainingArguments
 
+from topeng import ranks
 from topeng.adapt import methods
-from topeng.adapt.callbacks import LossWindow, StopInOrder, figures
+from topeng.adapt.callbacks import LossWindow, StopInOrder, progress_text
 from topeng.adapt.loggers import check_loggers, logging_to
 from topeng.adapt.settings import METHODS
 from topeng.adapt.tiny import new_model, new_tokenizer, tiny_config
-from topeng.adapt.trainer import DiffusionTrainer, Progress, last_checkpoint
+from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, compile_layers, last_checkpoint
+from topeng.adapt.usage import SHARES
 from topeng.errors import CorpusError
 from topeng.models import is_checkpoint, load_tokenizer
 from topeng.recipe import Recipe
@@ -24,7 +26,8 @@ from topeng.run import progress_bar, write_atomically
 from topeng.text.rows import read_rows
 from topeng.text.tokens import Example, tokenize_rows
 
-LOG_KEYS = ("step", "loss", "eval_loss", "learning_rate", "learning_rate_A", "learning_rate_B", "grad_norm")
+RATES = ("learning_rate", "learning_rate_A", "learning_rate_B")
+LOG_KEYS = ("step", "loss", "eval_loss", *RATES, "grad_norm", *SHARES)
 
 
 def check_training(recipe: Recipe) -> None:
@@ -50,12 +53,14 @@ def pretrain_base(recipe: Recipe, run: Path, work: Path, console: Console) -> No
     model = new_model(tiny_config(tiny, recipe.context), recipe.seed)
     examples, _ = _examples(recipe, tokenizer, rows)
     held_out, _ = tokenize_rows(tokenizer, read_rows(run / "source" / "test.parquet"), recipe.text.max_length)
-    args = _arguments(
-        recipe, work / "checkpoints", tiny.steps, tiny.learning_rate, batch_rows=tiny.batch_rows, accumulation=1
-    )
+    args = _arguments(recipe, work / "checkpoints", tiny.steps, tiny.learning_rate)
     args.eval_steps = tiny.steps  # at its start and its end
     optimizer = torch.optim.AdamW(model.parameters(), lr=tiny.learning_rate, weight_decay=0.01)
-    trainer = _train(model, args, examples, held_out, recipe, optimizer, console, run / "logs" / "base")
+    logs = run / "logs" / "base"
+    trainer = _train(model, args, examples, held_out, recipe, optimizer, tiny.batch_rows, console, logs)
+    model = _gathered(trainer, lambda: new_model(tiny_config(tiny, recipe.context), recipe.seed))
+    if ranks.RANK > 0:
+        return
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     _write_log(out / "log.jsonl", trainer)
@@ -91,18 +96,25 @@ def train_adapter(
     )
     if not held_out:
         raise CorpusError(f"none of the validation rows can be scored: {dict(unusable)}")
-    model = methods.load_base(base, method, recipe.base.dtype, recipe.base.device, recipe.base.revision)
+
+    def load_base() -> Any:
+        return methods.load_base(base, method, recipe.base.dtype, recipe.base.device, recipe.base.revision)
+
+    model = load_base()
     before = methods.probe_logits(model, examples[0].input_ids)
-    adapted = _adapted(recipe, method, model, initial)
+    with ranks.rank_0_first():  # the others take its start
+        adapted = _adapted(recipe, method, model, initial)
     moved = float((methods.probe_logits(adapted, examples[0].input_ids) - before).abs().max())
     trainable, total = methods.trainable_share(adapted)
     _tell(console, method, trainable, total, moved, dropped)
     options, rate = recipe.train, recipe.train.rate(method)
-    accumulation = options.gradient_accumulation_steps
-    args = _arguments(recipe, work / "checkpoints", options.steps or -1, rate, options.batch_rows, accumulation)
+    args = _arguments(recipe, work / "checkpoints", options.steps or -1, rate)
     optimizer = methods.create_optimizer(adapted, method, recipe.adapter, rate, options.weight_decay)
     logs = run / "logs" / method
-    trainer = _train(adapted, args, examples, held_out, recipe, optimizer, console, logs, callbacks)
+    trainer = _train(adapted, args, examples, held_out, recipe, optimizer, options.batch_rows, console, logs, callbacks)
+    adapted = _gathered(trainer, lambda: _adapted(recipe, method, load_base(), initial))
+    if ranks.RANK > 0:
+        return
     methods.save_adapter(adapted, method, out, initial, recipe.base.model)
     if is_checkpoint(out):
         tokenizer.save_pretrained(out)
@@ -149,22 +161,20 @@ def _examples(recipe: Recipe, tokenizer: Any, rows: Sequence[dict]) -> tuple[lis
     return examples, dropped
 
 
-def _arguments(
-    recipe: Recipe, output_dir: Path, steps: int, rate: float, batch_rows: int, accumulation: int
-) -> TrainingArguments:
+def _arguments(recipe: Recipe, output_dir: Path, steps: int, rate: float) -> TrainingArguments:
     options = recipe.train
     args = TrainingArguments(
         output_dir=str(output_dir),
         seed=recipe.seed,
         max_steps=steps,
         num_train_epochs=options.epochs,
-        per_device_train_batch_size=batch_rows,
-        gradient_accumulation_steps=accumulation,
         learning_rate=rate,
         lr_scheduler_type="cosine",
         warmup_steps=options.warmup_fraction,
         max_grad_norm=options.max_grad_norm,
         gradient_checkpointing=options.gradient_checkpointing,
+        bf16=options.precision == "bfloat16",
+        ddp_find_unused_parameters=False,
         eval_strategy="steps",
         eval_steps=options.eval_steps,
         logging_steps=max(1, options.eval_steps // 5),
@@ -192,6 +202,7 @@ def _train(
     held_out: Sequence[Example],
     recipe: Recipe,
     optimizer: torch.optim.Optimizer,
+    batch_rows: int,
     console: Console,
     logs: Path,
     callbacks: Sequence[TrainerCallback] = (),
@@ -204,11 +215,14 @@ def _train(
 
         def tell(step: int, steps: int, logged: dict[str, float]) -> None:
             shown.update(logged)
-            bar.update(task, completed=step, total=steps, figures=figures(shown))
+            bar.update(task, completed=step, total=steps, figures=progress_text(shown))
 
-        fill = recipe.text.eos == "fill"
-        trainer = DiffusionTrainer(model, args, examples, held_out, fill, optimizer, Progress(tell))
-        _fit(trainer, checkpoint, recipe.train.report_to, logs, callbacks)
+        options = recipe.train
+        if options.compile:
+            compile_layers(model)
+        batching = Batching(batch_rows, options.batch_tokens, options.noise, fill=recipe.text.eos == "fill")
+        trainer = DiffusionTrainer(model, args, examples, held_out, batching, optimizer, Progress(tell))
+        _fit(trainer, checkpoint, [] if ranks.RANK else options.report_to, logs, callbacks)
     last = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
     console.print(f"  {name}: held-out loss {last[0]:.3f} -> {last[-1]:.3f} nats a token", highlight=False)
     return trainer
@@ -227,6 +241,18 @@ def _fit(
         for callback in (LossWindow(trainer), *reporters, *callbacks, stop):
             trainer.add_callback(callback)
         trainer.fit(checkpoint)
+
+
+def _gathered(trainer: DiffusionTrainer, rebuild: Callable[[], Any]) -> Any:
+    """The trained model, on rank 0; where its weights are sharded over ranks, a new one with what was trained."""
+    if not trainer.is_fsdp_enabled:
+        return trainer.model
+    trained = {name: weight.full_tensor() for name, weight in trainer.model.named_parameters() if weight.requires_grad}
+    if ranks.RANK > 0:
+        return None
+    model = rebuild()
+    model.load_state_dict(trained, strict=False)
+    return model
 
 
 def _write_log(path: Path, trainer: DiffusionTrainer) -> None:

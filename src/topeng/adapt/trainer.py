@@ -1,21 +1,33 @@
-"""`transformers.Trainer` with the diffusion loss: ours are the noise, the loss, the batches and the held-out loss."""
+"""`transformers.Trainer` with the diffusion loss: ours are the steps, the noise, the loss and the held-out loss.
 
+    step ──> rows (a shuffle) ──> forward passes of like length ──> noise ──> loss on masked positions
+
+A step's rows and noise are functions of (seed, step): neither the cut into forward passes, nor ranks, nor a resumed
+training change them.
+"""
+
+import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.trainer import TRAINER_STATE_NAME
 
 from topeng.adapt.methods import group_rates
-from topeng.diffusion import forward_process, loss_weights, response_nll
+from topeng.adapt.usage import Usage, figures
+from topeng.diffusion import copies, loss_weights, response_nll, training_noise
 from topeng.errors import DivergenceError
 from topeng.models import is_checkpoint, load_model
-from topeng.text.batches import collate
+from topeng.recipe import Noise
+from topeng.text.batches import collate, cut_by_tokens, step_rows, steps_in_epoch
 from topeng.text.tokens import Example
 
 COMPLETE = "complete"
@@ -24,10 +36,27 @@ HELD_OUT_DRAWS = 4
 """Of the likelihood bound, a row: few, since the same noise serves every step, method and run."""
 
 
-class DiffusionTrainer(Trainer):
-    """Minimises `sft_loss` over the global batch. Shapes: B rows, T positions, N masked positions."""
+@dataclass(frozen=True)
+class Batching:
+    """What a step is made of; the options of these names say more.
 
-    loss_is_scaled_for_ga = True  # by the rows of the global batch, not by its labels
+    Attributes:
+        batch_rows: rows of a step, over all ranks, copies included.
+        batch_tokens: of a forward pass at most, padding included.
+        noise: which tokens are masked.
+        fill: the EOS policy pads a forward pass with supervised end tokens.
+    """
+
+    batch_rows: int
+    batch_tokens: int
+    noise: Noise
+    fill: bool
+
+
+class DiffusionTrainer(Trainer):
+    """Minimises `sft_loss` over the rows of each step. Shapes: B rows, T positions, N masked positions."""
+
+    loss_is_scaled_for_ga = True  # by the rows of the step, not by its labels
 
     def __init__(
         self,
@@ -35,7 +64,7 @@ class DiffusionTrainer(Trainer):
         args: TrainingArguments,
         examples: Sequence[Example],
         held_out: Sequence[Example],
-        fill: bool,
+        batching: Batching,
         optimizer: torch.optim.Optimizer,
         progress: TrainerCallback,
     ) -> None:
@@ -43,17 +72,18 @@ class DiffusionTrainer(Trainer):
         Args:
             examples: to train on.
             held_out: rows whose likelihood bound is taken on fixed noise, at every evaluation.
-            fill: the EOS policy pads a batch with supervised end tokens.
         """
-        self._tokens = {"mask": model.config.mask_token_id, "eos": model.config.eos_token_id}
+        self._mask, self._eos = model.config.mask_token_id, model.config.eos_token_id
+        self._batching, self._copies = batching, copies(batching.noise)
+        self._distinct_rows = max(1, batching.batch_rows // self._copies)
+        self.usage = Usage()
         super().__init__(
             model=model,
             args=args,
             train_dataset=list(examples),
             eval_dataset=list(held_out),
-            data_collator=partial(collate, eos_token_id=self._tokens["eos"], fill=fill),
             optimizers=(optimizer, None),
-            callbacks=[progress],
+            callbacks=[progress, self.usage],
         )
         self.remove_callback(PrinterCallback)
 
@@ -75,46 +105,110 @@ class DiffusionTrainer(Trainer):
         weights = load_model(resume_from_checkpoint, self.model.dtype, "cpu").state_dict()
         (model or self.model).load_state_dict(weights)
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
-        """The micro-batches of a step, and the rows that they hold, over all ranks."""
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        rows = torch.tensor(sum(len(batch["row_ids"]) for batch in batches), device=device)
-        return batches, self.accelerator.gather(rows).sum()
+    def get_train_dataloader(self) -> DataLoader:
+        """Counts the steps of an epoch; which rows they have, `get_batch_samples` says."""
+        return DataLoader(range(steps_in_epoch(len(self.train_dataset), self._distinct_rows)))  # type: ignore[arg-type]
 
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """The micro-batch's share of the global batch's `sft_loss`, in nats."""
-        masked, p = forward_process(inputs["response_mask"], self.args.seed, self.state.global_step, inputs["row_ids"])
-        output = model(
-            input_ids=inputs["input_ids"].masked_fill(masked, self._tokens["mask"]),
-            attention_mask=inputs["attention_mask"],
-            head_positions=masked,
-            targets=inputs["input_ids"][masked],
-            weights=loss_weights(masked, p, inputs["response_length"], num_items_in_batch),
-        )
-        if not torch.isfinite(output.loss):
-            raise DivergenceError(
-                f"the loss is {output.loss.item()} at step {self.state.global_step + 1}, rows "
-                f"{inputs['row_ids'].tolist()}: lower train.learning_rate, or look at these rows"
-            )
-        return output.loss * self.accelerator.num_processes  # undoes DDP's mean over ranks
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, None]:
+        """The rows of a step, over all ranks, as one item: `training_step` cuts it."""
+        next(epoch_iterator)
+        rows = step_rows(len(self.train_dataset), self._distinct_rows, self.args.seed, self.state.global_step)
+        return [[self.train_dataset[row] for row in rows]], None
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Logs, with the learning rates of A and B where each has its own."""
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """The gradient of the step's loss, pass by pass; returns this rank's share of it, times the ranks.
+
+        Args:
+            inputs: the step's rows.
+
+        Raises:
+            DivergenceError: the loss is not finite.
+        """
+        started = time.perf_counter()
+        model.train()
+        rows = [example for example in inputs for _ in range(self._copies)]
+        lengths = [len(example.input_ids) for example in rows]
+        ranks = self.accelerator.num_processes
+        passes = cut_by_tokens(lengths, self._batching.batch_tokens, ranks)[self.accelerator.process_index :: ranks]
+        losses = []
+        for places in passes:
+            with nullcontext() if places is passes[-1] else self.accelerator.no_sync(model):
+                loss = self._pass_loss(model, self._noisy_pass(rows, places))
+                self.accelerator.backward(loss)
+            losses.append(loss.detach())
+        for loss, places in zip(torch.stack(losses).tolist(), passes, strict=True):
+            if not np.isfinite(loss):
+                raise DivergenceError(
+                    f"the loss is {loss} at step {self.state.global_step + 1}, rows "
+                    f"{[rows[place].row_id for place in places]}: lower train.learning_rate, or look at these rows"
+                )
+        self.usage.add_seconds(time.perf_counter() - started)
+        return torch.stack(losses).sum()
+
+    def _pass_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
+        """A forward pass's share of the step's `sft_loss`, in nats."""
+        output = model(**inputs)
+        self.usage.add_losses(output.token_nll * inputs["weights"], inputs["targets"] == self._eos)
+        return output.loss * self.accelerator.num_processes  # undoes the mean over ranks, DDP's and FSDP's
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: transformers counts 6 for each weight and token, but most weights are frozen here."""
+        return 0
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Adds the rates of A and B where each has its own, and what the passes since the last line were spent on."""
         if "learning_rate" in logs:
             logs |= group_rates(self.optimizer, logs["learning_rate"])
-        super().log(logs, start_time)
+        if "loss" in logs:
+            logs |= figures(self.accelerator.gather(self.usage.totals().to(self.args.device)[None]))
+            self.usage.reset()
+        super().log(logs, *args, **kwargs)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """The held-out loss: the likelihood bound in nats a token, on noise that depends on the seed and the row."""
+        """The held-out loss: the likelihood bound in nats a token, on noise that depends on the seed and the row.
+
+        Every rank scores all rows: a sharded model's ranks must take the same forward passes.
+        """
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
-        loss = held_out_loss(model, self.eval_dataset, self._tokens["mask"], self._tokens["eos"], self.args.seed)
+        loss = held_out_loss(model, self.eval_dataset, self._mask, self._eos, self.args.seed)
         metrics = {"eval_loss": float(loss.mean())}
         self.log(metrics)
         self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _noisy_pass(self, rows: Sequence[Example], places: Sequence[int]) -> dict[str, Tensor]:
+        """The model's arguments for some of a step's rows; without any, a pass that counts nothing."""
+        taken = list(places) or [0]
+        batch = collate([rows[place] for place in taken], self._eos, self._batching.fill)
+        response = batch["response_mask"]
+        masked, p = training_noise(
+            self._batching.noise,
+            response,
+            self.args.seed,
+            self.state.global_step,
+            batch["row_ids"],
+            torch.tensor(taken),
+            len(rows),
+        )
+        if places:
+            ends = int((response & (batch["input_ids"] == self._eos)).sum())
+            own = sum(len(rows[place].input_ids) for place in taken)
+            self.usage.add_pass(response.numel(), response.numel() - own, int(response.sum()), ends)
+        inputs = {
+            "input_ids": batch["input_ids"].masked_fill(masked, self._mask),
+            "attention_mask": batch["attention_mask"],
+            "head_positions": masked,
+            "targets": batch["input_ids"][masked],
+            "weights": loss_weights(masked, p, batch["response_length"], len(rows)) * bool(places),
+        }
+        return self._prepare_inputs(inputs)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            (Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / COMPLETE).touch()
 
 
 def held_out_loss(model: Any, examples: Sequence[Example], mask: int, eos: int, seed: int) -> np.ndarray:
@@ -123,8 +217,26 @@ def held_out_loss(model: Any, examples: Sequence[Example], mask: int, eos: int, 
     return nll / np.array([example.response_length for example in examples])
 
 
+def compile_layers(model: Any) -> None:
+    """Compiles the decoder's layers, each by itself, for passes of any length.
+
+    Raises:
+        TopengError: nothing can be compiled on this machine.
+    """
+    try:
+        torch.compile(torch.neg)(torch.ones(8, device=next(model.parameters()).device))
+    except RuntimeError as error:
+        raise DivergenceError(
+            f"train.compile = true, but torch cannot compile here ({str(error).strip().splitlines()[0]}): install a "
+            "C++ compiler (g++), on a GPU Triton too, or leave the option out"
+        ) from error
+    for layer in model.modules():
+        if isinstance(layer, GradientCheckpointingLayer):  # transformers' mark of a decoder layer
+            layer.compile(dynamic=True)
+
+
 class Progress(TrainerCallback):
-    """Tells each step and what was logged of it, and marks whole checkpoints."""
+    """Tells each step and what was logged of it."""
 
     def __init__(self, tell: Callable[[int, int, dict[str, float]], None]) -> None:
         """
@@ -138,9 +250,6 @@ class Progress(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._tell(state.global_step, state.max_steps, {})
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
 
 def last_checkpoint(path: Path) -> Path | None:

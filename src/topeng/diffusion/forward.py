@@ -1,9 +1,23 @@
-"""The forward process: response tokens become the mask token (LLaDA, arXiv 2502.09992, eq. 7)."""
+"""The forward process: response tokens become the mask token (LLaDA, arXiv 2502.09992, eq. 7).
+
+Training's noise is one of three, which estimate the same loss with more or less variance:
+
+independent    a level for each row, and each token by itself: `forward_process`, the reference
+stratified     a level in each of as many strata as the step has rows, drawn by one number (Kingma et al., Variational
+               Diffusion Models, arXiv 2107.00630), and exactly as many tokens masked as the level says
+complementary  the same, and each row stands a second time, with what was left unmasked (LaViDa, arXiv 2505.16839)
+
+A row with exactly l of its L response tokens masked, l uniform on 1..L, counts the mean cross-entropy over these l
+tokens: p = l / L (eq. 6). That is the independent noise's expectation for eps -> 0: there the count is Binomial(L, p),
+p uniform, and the integral of C(L, l) p^(l-1) (1-p)^(L-l) is 1 / l. For eps > 0 count l has the weight
+P(Binomial(L, eps) < l) / (1 - eps) / l instead: a share eps of all weight goes from the low counts to the others.
+"""
 
 import torch
 from torch import Tensor
 
-from topeng.diffusion.noise import Use, uniforms
+from topeng.diffusion.noise import Use, row_generator, uniforms
+from topeng.recipe import Noise
 
 EPS = 1e-3
 """The masking probability's lower end: its inverse weights the loss."""
@@ -21,9 +35,48 @@ def forward_process(
     Returns:
         `masked` bool [B, T], `p` [B] in fp32.
     """
-    place = response_mask.cumsum(dim=1) - 1  # of a token in its response
+    noise = _token_noise(response_mask, seed, step, row_ids)
+    p = (1 - eps) * noise[:, 0] + eps
+    masked = response_mask & (noise[:, 1:] < p[:, None])
+    return masked, p
+
+
+def copies(noise: Noise) -> int:
+    """How often a row stands in a step, one time after the other."""
+    return 2 if noise == "complementary" else 1
+
+
+def training_noise(
+    noise: Noise, response_mask: Tensor, seed: int, step: int, row_ids: Tensor, places: Tensor, step_rows: int
+) -> tuple[Tensor, Tensor]:
+    """Draws which response tokens of a step's rows are masked, whatever other rows share their forward pass.
+
+    Args:
+        response_mask: bool [B, T].
+        row_ids: [B].
+        places: [B], of the rows in the step, which has them in random order; copies stand beside each other.
+        step_rows: all rows of the step, copies included.
+
+    Returns:
+        `masked` bool [B, T], `p` [B] in fp32, as `sft_loss` takes them.
+    """
+    if noise == "independent":
+        return forward_process(response_mask, seed, step, row_ids)
+    times = copies(noise)
+    offset = row_generator(Use.STRATA, seed, step, 0).random()
+    level = (places // times + offset) / (step_rows // times)  # [B] in (0, 1), one in each stratum
+    length = response_mask.sum(dim=1)
+    count = torch.minimum(1 + (level * length).long(), length)
+    draws = _token_noise(response_mask, seed, step, row_ids)[:, 1:].masked_fill(~response_mask, torch.inf)
+    first = draws.argsort(dim=1).argsort(dim=1) < count[:, None]
+    complement = (places % times == 1) & (count < length)  # of everything: everything again
+    masked = response_mask & (first ^ complement[:, None])
+    return masked, masked.sum(dim=1) / length
+
+
+def _token_noise(response_mask: Tensor, seed: int, step: int, row_ids: Tensor) -> Tensor:
+    """[B, 1 + T] uniform draws in fp32: one of the row, then one of each response token, by its place there."""
+    place = response_mask.cumsum(dim=1) - 1
     draws = uniforms(Use.TRAINING, seed, step, row_ids.tolist(), 1 + int(place.max()) + 1)
     noise = torch.from_numpy(draws).to(response_mask.device, torch.float32)
-    p = (1 - eps) * noise[:, 0] + eps
-    masked = response_mask & (noise[:, 1:].gather(1, place.clamp(min=0)) < p[:, None])
-    return masked, p
+    return torch.cat([noise[:, :1], noise[:, 1:].gather(1, place.clamp(min=0))], dim=1)

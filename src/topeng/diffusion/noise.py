@@ -16,6 +16,7 @@ class Use(IntEnum):
     LIKELIHOOD = 1
     DECODING = 2
     COMMITTING = 3
+    STRATA = 4
 
 
 def row_generator(use: Use, seed: int, step: int, row: int) -> np.random.Generator:

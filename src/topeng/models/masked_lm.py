@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 CHUNK_ELEMENTS = 2**24
@@ -23,30 +22,53 @@ class MaskedLMOutput(CausalLMOutputWithPast):
     token_nll: Tensor | None = None
 
 
-def chunked_cross_entropy(hidden: Tensor, head: nn.Linear, targets: Tensor) -> Tensor:
-    """Cross-entropy of `head(hidden)` against `targets`, a chunk of positions at a time.
+class WeightedCrossEntropy(torch.autograd.Function):
+    """Weighted cross-entropy of `hidden @ weight.T`, a chunk of positions at a time.
 
-    Chunks are recomputed in the backward pass, so that logits never stand in memory all at once.
-
-    Args:
-        hidden: [N, D] last hidden states.
-        head: the vocabulary head, D -> V.
-        targets: [N] token ids.
-
-    Returns:
-        [N] nats, fp32.
+    Its gradient is taken in the forward pass, while a chunk's logits are at hand (as Liger-Kernel does, arXiv
+    2410.10989): two products with the vocabulary under a frozen head, where recomputed logits would take three.
     """
-    if len(targets) == 0:
-        return hidden.sum(dim=-1).float()  # empty, yet part of the graph
 
-    def nll(hidden: Tensor, targets: Tensor) -> Tensor:
-        return functional.cross_entropy(head(hidden).float(), targets, reduction="none")
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Of hidden [N, D], weight [V, D], targets and weights [N]: the loss, and [N] nats (fp32)."""
+        need_hidden, need_weight, *_ = ctx.needs_input_grad
+        hidden_grad = torch.zeros_like(hidden) if need_hidden else None
+        weight_grad = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
+        token_nll = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
+        rows = max(1, CHUNK_ELEMENTS // len(weight))
+        for start in range(0, len(targets), rows):
+            chunk = slice(start, start + rows)
+            logits = functional.linear(hidden[chunk], weight).float()
+            log_p = torch.log_softmax(logits, dim=-1, out=logits)
+            where = targets[chunk, None]
+            token_nll[chunk] = -log_p.gather(1, where).squeeze(1)
+            if hidden_grad is None and weight_grad is None:
+                continue
+            logits_grad = log_p.exp_().scatter_add_(1, where, torch.full_like(where, -1, dtype=log_p.dtype))
+            logits_grad = logits_grad.mul_(weights[chunk, None]).to(hidden.dtype)
+            if hidden_grad is not None:
+                hidden_grad[chunk] = logits_grad @ weight
+            if weight_grad is not None:
+                weight_grad += logits_grad.T @ hidden[chunk]
+        ctx.grads = hidden_grad, None if weight_grad is None else weight_grad.to(weight.dtype)
+        ctx.mark_non_differentiable(token_nll)
+        return (token_nll * weights).sum(), token_nll
 
-    rows = max(1, CHUNK_ELEMENTS // head.out_features)
-    pieces = zip(hidden.split(rows), targets.split(rows), strict=True)
-    if not torch.is_grad_enabled():
-        return torch.cat([nll(*piece) for piece in pieces])
-    return torch.cat([checkpoint(nll, *piece, use_reentrant=False) for piece in pieces])
+    @staticmethod
+    def backward(ctx: Any, loss_grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        return *(None if grad is None else grad * loss_grad for grad in ctx.grads), None, None
+
+
+class VocabularyHead(nn.Linear):
+    """The head, D -> V, which can go on to the loss: what wraps it (FSDP) then has its weight whole when it is used."""
+
+    def forward(self, hidden: Tensor, targets: Tensor | None = None, weights: Tensor | None = None) -> Any:
+        """Logits; or with targets and weights [N] the weighted loss of hidden [N, D], and [N] nats."""
+        if targets is None:
+            return super().forward(hidden)
+        weight = self.weight if torch.is_grad_enabled() else self.weight.detach()
+        return WeightedCrossEntropy.apply(hidden, weight, targets, weights)
 
 
 class MaskedLMHead:
@@ -56,6 +78,7 @@ class MaskedLMHead:
         super().__init__(config)  # type: ignore[call-arg]
         # Padding is the end token, which is a word too: its embedding must learn.
         self.get_input_embeddings().padding_idx = None  # type: ignore[attr-defined]
+        self.get_output_embeddings().__class__ = VocabularyHead  # type: ignore[attr-defined]
 
     def forward(
         self,
@@ -87,6 +110,6 @@ class MaskedLMHead:
             return super().forward(input_ids=input_ids, attention_mask=attention_mask, **kwargs)  # type: ignore[misc]
         hidden = self.model(input_ids=input_ids, attention_mask=attention_mask, **kwargs).last_hidden_state  # type: ignore[attr-defined]
         hidden = hidden.flatten(0, 1) if head_positions is None else hidden[head_positions]  # [N, D]
-        token_nll = chunked_cross_entropy(hidden, self.lm_head, targets)  # type: ignore[attr-defined]
-        loss = token_nll.sum() if weights is None else (token_nll * weights).sum()
+        weights = torch.ones(targets.shape, device=hidden.device) if weights is None else weights
+        loss, token_nll = self.lm_head(hidden, targets, weights)  # type: ignore[attr-defined]
         return MaskedLMOutput(loss=loss, token_nll=token_nll)

@@ -1,11 +1,70 @@
-"""Examples as padded tensors. Shapes: B rows, T positions."""
+"""Which rows a step has, how it is cut into forward passes, and examples as padded tensors.
+
+Shapes: B rows, T positions.
+"""
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from topeng.text.tokens import Example
+
+PASS_TOKENS = 256
+"""Tokens that a pass costs besides its own: while all weights are read once, an H100 computes some 300 in bf16."""
+
+
+def steps_in_epoch(rows: int, batch_rows: int) -> int:
+    """Steps of one pass over all rows; the last may have fewer."""
+    return -(-rows // batch_rows)
+
+
+def step_rows(rows: int, batch_rows: int, seed: int, step: int) -> list[int]:
+    """The rows of a step, in the order of a shuffle that is a function of (seed, epoch).
+
+    Args:
+        rows: all of them.
+        batch_rows: of a step.
+        step: from 0, over all epochs.
+    """
+    epoch, place = divmod(step, steps_in_epoch(rows, batch_rows))
+    order = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(rows)
+    return order[place * batch_rows : (place + 1) * batch_rows].tolist()
+
+
+def cut_by_tokens(lengths: Sequence[int], batch_tokens: int, multiple_of: int = 1) -> list[list[int]]:
+    """Cuts a step into forward passes of rows of like length: the cut with the fewest tokens, passes counted too.
+
+    Args:
+        lengths: of the step's rows, in tokens.
+        batch_tokens: at most so many padded tokens in a pass; a longer row has one of its own.
+        multiple_of: as many ranks take as many passes each. The largest are halved; where rows are too few, empty
+            passes are added.
+
+    Returns:
+        Of each pass its rows, as places in `lengths`; the longest rows come first.
+    """
+    places = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    cost, start = [0.0], [0]  # of the first rows, cut at best: all tokens, and where the last pass begins
+    for end in range(1, len(places) + 1):
+        costs = {
+            begin: cost[begin] + (end - begin) * lengths[places[begin]] + PASS_TOKENS
+            for begin in range(end)
+            if end - begin == 1 or (end - begin) * lengths[places[begin]] <= batch_tokens
+        }
+        start.append(min(costs, key=lambda begin: costs[begin]))
+        cost.append(costs[start[end]])
+    passes: list[list[int]] = []
+    end = len(places)
+    while end:
+        passes.insert(0, places[start[end] : end])
+        end = start[end]
+    while len(passes) % multiple_of and max(map(len, passes)) > 1:
+        largest = max(range(len(passes)), key=lambda index: len(passes[index]))
+        half = -(-len(passes[largest]) // 2)
+        passes[largest : largest + 1] = [passes[largest][:half], passes[largest][half:]]
+    return passes + [[] for _ in range(-len(passes) % multiple_of)]
 
 
 def collate(examples: Sequence[Example], eos_token_id: int, fill: bool = False) -> dict[str, Tensor]:
@@ -13,7 +72,8 @@ def collate(examples: Sequence[Example], eos_token_id: int, fill: bool = False) 
 
     Args:
         eos_token_id: LLaDA's end token is its padding too.
-        fill: make the padding part of the response, visible and supervised (the reference's EOS policy).
+        fill: make the padding part of the response, visible and supervised (the reference's EOS policy): up to the
+            longest row of this batch, so that what a row means depends on the rows beside it.
 
     Returns:
         `input_ids`, `attention_mask`, bool `response_mask` [B, T]; `response_length`, `row_ids` [B].
