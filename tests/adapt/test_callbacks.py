@@ -6,7 +6,7 @@ import pytest
 from torch import distributed, multiprocessing
 
 from topeng import run
-from topeng.adapt.callbacks import StopInOrder, figures
+from topeng.adapt.callbacks import StopInOrder, progress_text
 from topeng.adapt.trainer import last_checkpoint
 from topeng.errors import Stopped
 

@@ -53,29 +53,29 @@ def run_trial(recipe: Recipe, run: Path, work: Path, out: Path, console: Console
         work: a folder of the trial's own, in which it goes on after a kill.
     """
     (method,) = recipe.adapter.methods
-    rate, losses = recipe.train.rate(method), []
+    rate, loss = recipe.train.rate(method), math.nan
     console.print(f"  {_rates(method, rate, recipe.adapter.loraplus_lr_ratio)}", highlight=False)
     try:
         train_adapter(recipe, method, run, work, console)
-        if ranks.RANK > 0:
-            return
-        lines = (work / "adapters" / method / "log.jsonl").read_text().splitlines()
-        losses = [entry["eval_loss"] for entry in map(json.loads, lines) if "eval_loss" in entry]
+        loss = _last_loss(work / "adapters" / method / "log.jsonl") if ranks.RANK == 0 else loss
     except DivergenceError as error:
         console.print(f"  diverged: {error}", highlight=False)
-        if ranks.RANK > 0:
-            return
-    finite = bool(losses) and math.isfinite(losses[-1])
+    if ranks.RANK > 0:
+        return
     result = {
         "method": method,
         "learning_rate": rate,
         "loraplus_lr_ratio": recipe.adapter.loraplus_lr_ratio if METHODS[method].rate_of_b else None,
         "steps": recipe.train.steps,
-        "status": "finished" if finite else "diverged",
-        "held_out_loss": losses[-1] if finite else None,
+        "status": "finished" if math.isfinite(loss) else "diverged",
+        "held_out_loss": loss if math.isfinite(loss) else None,
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, json.dumps(result, indent=1))
+
+
+def _last_loss(log: Path) -> float:
+    return [entry["eval_loss"] for entry in map(json.loads, log.read_text().splitlines()) if "eval_loss" in entry][-1]
 
 
 def _rates(method: str, rate: float, ratio: float) -> str:
