@@ -81,7 +81,7 @@ def test_two_ranks_train_as_one(golden, tmp_path, sharded):
 
 
 RECIPE = """
-corpus: {synthetic_rows: 1000, sample_rows: 200, test_rows: 12, validation_rows: 6, clusters: 3, train_rows: 60,
+corpus: {synthetic_rows: 2000, sample_rows: 150, test_rows: 12, validation_rows: 6, clusters: 3, train_rows: 60,
          umap_rows: 60}
 source: {synthetic_rows: 500, test_rows: 12}
 text: {max_length: 96, eos: block}
