@@ -129,7 +129,7 @@ def stepper(variant: str, model: Any, examples: Sequence[Example], batching: Bat
     args._n_gpu = min(1, args.n_gpu)
     optimizer = methods.create_optimizer(adapted, "lora", AdapterOptions(rank=16), 1e-4, 0.0)
     if "compiled" in variant:
-        compile_layers(adapted)
+        compile_layers(adapted, Path(tempfile.mkdtemp()))
     plain = variant.startswith("full logits")
     if plain:
         trainer: Trainer = FullLogits(adapted, args, train_dataset=list(examples), optimizers=(optimizer, None))

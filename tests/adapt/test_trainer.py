@@ -194,7 +194,7 @@ def test_what_passes_are_spent_on_is_logged(golden, tmp_path, fill):
 @pytest.mark.slow
 def test_compiled_layers_give_the_same_losses(golden, tmp_path):
     plain, compiled = trainer(golden, tmp_path / "a", steps=3), trainer(golden, tmp_path / "b", steps=3)
-    compile_layers(compiled.model)
+    compile_layers(compiled.model, tmp_path / "compiled")
     for each in (plain, compiled):
         each.train()
     assert losses(compiled) == pytest.approx(losses(plain), abs=1e-4)
@@ -203,7 +203,7 @@ def test_compiled_layers_give_the_same_losses(golden, tmp_path):
 def test_a_missing_compiler_is_named(golden, tmp_path, monkeypatch):
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/no/such/compiler",))
     with pytest.raises(TopengError, match="torch cannot compile here"):
-        compile_layers(trainer(golden, tmp_path).model)
+        compile_layers(trainer(golden, tmp_path).model, tmp_path / "compiled")
 
 
 def test_half_precision_is_near(golden, tmp_path):

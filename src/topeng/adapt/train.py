@@ -219,7 +219,7 @@ def _train(
 
         options = recipe.train
         if options.compile:
-            compile_layers(model)
+            compile_layers(model, Path(args.output_dir).with_name(f"compiled-{ranks.RANK}"))
         batching = Batching(batch_rows, options.batch_tokens, options.noise, fill=recipe.text.eos == "fill")
         trainer = DiffusionTrainer(model, args, examples, held_out, batching, optimizer, Progress(tell))
         _fit(trainer, checkpoint, [] if ranks.RANK else options.report_to, logs, callbacks)

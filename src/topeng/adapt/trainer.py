@@ -6,6 +6,8 @@ A step's rows and noise are functions of (seed, step): neither the cut into forw
 training change them.
 """
 
+import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -24,7 +26,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from topeng.adapt.methods import group_rates
 from topeng.adapt.usage import Usage, figures
 from topeng.diffusion import copies, loss_weights, response_nll, training_noise
-from topeng.errors import DivergenceError
+from topeng.errors import DivergenceError, TopengError
 from topeng.models import is_checkpoint, load_model
 from topeng.recipe import Noise
 from topeng.text.batches import collate, cut_by_tokens, step_rows, steps_in_epoch
@@ -217,16 +219,22 @@ def held_out_loss(model: Any, examples: Sequence[Example], mask: int, eos: int, 
     return nll / np.array([example.response_length for example in examples])
 
 
-def compile_layers(model: Any) -> None:
+def compile_layers(model: Any, folder: Path) -> None:
     """Compiles the decoder's layers, each by itself, for passes of any length.
+
+    Args:
+        folder: what is compiled goes there, and what an earlier process left there goes: a kill can leave half a file,
+            on which torch's own cache would fail ever after.
 
     Raises:
         TopengError: nothing can be compiled on this machine.
     """
+    shutil.rmtree(folder, ignore_errors=True)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
     try:
         torch.compile(torch.neg)(torch.ones(8, device=next(model.parameters()).device))
     except RuntimeError as error:
-        raise DivergenceError(
+        raise TopengError(
             f"train.compile = true, but torch cannot compile here ({str(error).strip().splitlines()[0]}): install a "
             "C++ compiler (g++), on a GPU Triton too, or leave the option out"
         ) from error
