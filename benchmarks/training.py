@@ -40,6 +40,8 @@ SHAPES = {32_000: 6, 126_464: 4}
 """Vocabulary -> layers, of width 512."""
 IDS = {"mask_token_id": 2, "eos_token_id": 1, "pad_token_id": 1}
 ROWS, LENGTH, PROMPT = 4, 512, 171
+PASS_ROWS = 2
+"""Of a step of four rows, those in a forward pass: `train.batch_tokens` is 1,024."""
 
 
 class FullLogits(Trainer):
@@ -166,7 +168,7 @@ def timed(steppers: dict[str, Callable[[int], float]], rounds: int) -> dict[str,
 
 def vocabulary_steps(vocabulary: int, rounds: int, also: list[str]) -> dict[str, Any]:
     """Steps of equal rows: speed and memory of each variant; the losses are the same."""
-    batching = Batching(ROWS, ROWS * LENGTH, "independent", fill=False)
+    batching = Batching(ROWS, PASS_ROWS * LENGTH, "independent", fill=False)
     names = ["full logits", "topeng", *(f"topeng {word}" for word in also)]
     examples = equal_rows(ROWS, vocabulary)
     steppers = {name: stepper(name, small_model(vocabulary), examples, batching) for name in names}
@@ -187,7 +189,7 @@ def vocabulary_steps(vocabulary: int, rounds: int, also: list[str]) -> dict[str,
 
 def step_memory(variant: str, vocabulary: int) -> int:
     """The most bytes that two steps hold above what stands before them."""
-    batching = Batching(ROWS, ROWS * LENGTH, "independent", fill=False)
+    batching = Batching(ROWS, PASS_ROWS * LENGTH, "independent", fill=False)
     step = stepper(variant, small_model(vocabulary), equal_rows(ROWS, vocabulary), batching)
     Path("/proc/self/clear_refs").write_text("5")
     before = peak_memory()

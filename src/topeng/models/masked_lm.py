@@ -46,11 +46,11 @@ class WeightedCrossEntropy(torch.autograd.Function):
             if hidden_grad is None and weight_grad is None:
                 continue
             logits_grad = log_p.exp_().scatter_add_(1, where, torch.full_like(where, -1, dtype=log_p.dtype))
-            logits_grad = logits_grad.mul_(weights[chunk, None]).to(hidden.dtype)
+            logits_grad, factor = logits_grad.to(hidden.dtype), weights[chunk, None]
             if hidden_grad is not None:
-                hidden_grad[chunk] = logits_grad @ weight
+                hidden_grad[chunk] = (logits_grad @ weight) * factor
             if weight_grad is not None:
-                weight_grad += logits_grad.T @ hidden[chunk]
+                weight_grad += logits_grad.T @ (hidden[chunk] * factor).to(hidden.dtype)
         ctx.grads = hidden_grad, None if weight_grad is None else weight_grad.to(weight.dtype)
         ctx.mark_non_differentiable(token_nll)
         return (token_nll * weights).sum(), token_nll
