@@ -30,12 +30,13 @@ def compare(options: CorpusOptions, folder: Path, digest: Callable[[Path], str])
     found = {"native": _run(options, folder / "native", digest)}
     for name, killing in (("Ray, two nodes of a CPU", False), ("Ray, a worker and then a node killed", True)):
         with _two_nodes() as cluster:
-            deaths = Thread(target=_kill, args=(cluster, folder / "ray" / INGESTED / "hashes"))
+            killed: list[str] = []
+            deaths = Thread(target=_kill, args=(cluster, folder / "ray" / INGESTED / "hashes", killed))
             shutil.rmtree(folder / "ray", ignore_errors=True)
             if killing:
                 deaths.start()
             found[name] = _run(replace(on_ray, ray_address=cluster.address), folder / "ray", digest)
-            assert not deaths.is_alive()
+            assert killed == (["worker", "node"] if killing else [])
     assert len({facts["digest"] for facts in found.values()}) == 1, found
     return found
 
@@ -69,7 +70,7 @@ def _two_nodes() -> Iterator[Cluster]:
         cluster.shutdown()
 
 
-def _kill(cluster: Cluster, hashes: Path) -> None:
+def _kill(cluster: Cluster, hashes: Path, killed: list[str]) -> None:
     """A worker at work, when some parts are hashed; later one of the nodes."""
     _wait(hashes, WORKER_AT)
     workers = [process.pid for process in psutil.process_iter() if process.name().startswith("ray::")]
@@ -77,8 +78,10 @@ def _kill(cluster: Cluster, hashes: Path) -> None:
     while not busy:
         busy = [pid for pid in workers if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::_run")]
     os.kill(busy[0], signal.SIGKILL)
+    killed.append("worker")
     _wait(hashes, NODE_AT)
     cluster.remove_node(cluster.last, allow_graceful=False)
+    killed.append("node")
 
 
 def _wait(folder: Path, parts: int) -> None:

@@ -81,3 +81,18 @@ def test_the_shipped_recipes_are_valid(name):
     from importlib import resources
 
     recipes.load(str(resources.files("topeng") / "recipes" / name))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"train": {"epochs": float("inf")}}, "train.epochs = inf must be a finite number"),
+        ({"train": {"learning_rates": {"lora": float("nan")}}}, "learning_rates.lora = nan must be a finite number"),
+        ({"train": {"noise": "complementary", "batch_rows": 7}}, "train.batch_rows = 7 must be even"),
+        ({"adapter": {"methods": ["lora", "lora"]}}, "names a method twice"),
+        ({"corpus": {"train_rows": 3, "clusters": 5}}, "corpus.train_rows = 3 must be at least clusters = 5"),
+    ],
+)
+def test_values_that_make_no_sense_together_are_refused(values, message):
+    with pytest.raises(RecipeError, match=message):
+        recipes.parse(values)

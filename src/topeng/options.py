@@ -5,9 +5,11 @@ Plain frozen dataclasses, checked when they are made, so that a recipe, a flag a
 
 import dataclasses
 import difflib
+import math
 import operator
 import types
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from topeng.errors import RecipeError
@@ -122,10 +124,10 @@ def _convert_choice(value: Any, choices: tuple[Any, ...], place: str) -> Any:
 
 def _convert_scalar(value: Any, kind: Any, place: str) -> Any:
     if kind is float and isinstance(value, str | int) and not isinstance(value, bool):
-        try:
-            return float(value)  # YAML reads 1e-4 as text
-        except ValueError:
-            pass
+        with suppress(ValueError):
+            value = float(value)  # YAML reads 1e-4 as text
+    if isinstance(value, float):
+        _expect(math.isfinite(value), value, "a finite number", place)
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     fits = isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)

@@ -29,7 +29,7 @@ MAP_FILES = ["corpus/umap.parquet", "corpus/clusters.json"]
 EMBED_OPTIONS = {"embedder", "embedder_revision", "embedding_tokens", "embedding_dtype", "lower_case"}
 SELECT_OPTIONS = {"clusters", "selection", "train_rows", "umap_rows", "licences"}
 """Of the corpus, those that the draw does not depend on."""
-BASE_TRAINING = ("batch_tokens", "noise", "precision", "warmup_fraction", "max_grad_norm")
+BASE_TRAINING = ("batch_tokens", "noise", "precision", "compile", "warmup_fraction", "max_grad_norm")
 """Of the training options, those that a tiny base is pretrained by as well."""
 
 

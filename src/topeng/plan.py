@@ -1,5 +1,6 @@
 """What a run will do and need, before it starts: by its shape alone, or by a trial of a few steps as well."""
 
+import gc
 import math
 import time
 from contextlib import suppress
@@ -205,6 +206,7 @@ def _trial(recipe: Recipe, method: str, run: Path) -> tuple[float, float, int]:
     reset_peak_memory()
     with TemporaryDirectory() as folder, suppress(_Measured):
         train_adapter(replace(recipe, train=train), method, run, Path(folder), Console(quiet=True), [clock])
+    gc.collect()  # a trainer and its model hold each other
     memory = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory()
     return (clock.ends[-1] - clock.ends[0]) / (len(clock.ends) - 1), clock.evaluation, memory
 

@@ -71,9 +71,11 @@ class CorpusOptions(Options):
     )
     embedder: str = option("tfidf", "`tfidf` (offline), or a BERT or sentence-transformers model by name or path")
     embedder_revision: str | None = option(None, "commit of a model id, to pin it")
-    embedding_tokens: int = option(512, "a row is cut here before it is embedded", unit="tokens", source=PAPER, ge=8)
+    embedding_tokens: int = option(
+        512, "a row is cut here before it is embedded (words for tfidf)", unit="tokens", source=PAPER, ge=8
+    )
     embedding_dtype: Literal["float32", "bfloat16"] = option("float32", "of a model's weights while it embeds")
-    lower_case: bool | None = option(None, "lower-case before embedding; null: as the tokenizer says")
+    lower_case: bool | None = option(None, "lower-case before embedding; null: as the tokenizer says; tfidf does")
     clusters: int = option(10, "K of K-Means", source=PAPER, ge=1)
     train_rows: int = option(10_000, "rows selected, an equal quota from each cluster", unit="rows", source=PAPER, ge=1)
     selection: Literal["random", "k-center"] = option(
@@ -81,6 +83,13 @@ class CorpusOptions(Options):
     )
     licences: dict[str, str] = option(dict, "of each subset, for the data card")
     umap_rows: int = option(20_000, "rows on the UMAP plot, at most", unit="rows", ge=50)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.train_rows < self.clusters:
+            raise OptionError(
+                "train_rows", f"= {self.train_rows} must be at least clusters = {self.clusters}, a row each"
+            )
 
     @property
     def most_shingles(self) -> int:
@@ -166,6 +175,11 @@ class TrainOptions(Options):
     eval_steps: int = option(50, "held-out loss is taken every so many steps", ge=1)
     save_steps: int = option(100, "a checkpoint every so many steps", ge=1)
     report_to: list[Logger] = option(lambda: ["tensorboard"], "loggers: tensorboard, wandb, trackio")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.noise == "complementary" and self.batch_rows % 2:
+            raise OptionError("batch_rows", f"= {self.batch_rows} must be even for complementary noise, a row twice")
 
     def rate(self, method: str) -> float:
         """The learning rate of a method: the recipe's for it, the recipe's for all, or the method's own."""

@@ -48,6 +48,13 @@ def test_a_training_from_its_start_removes_earlier_logs(training, tmp_path):
     assert len(list((training.run / "logs" / "lora").iterdir())) == 1
 
 
+def test_a_trial_leaves_the_logs_of_a_training(training, tmp_path):
+    training.changed("train", report_to=["tensorboard"]).train(tmp_path / "one")
+    kept = list((training.run / "logs" / "lora").iterdir())
+    training.changed("train", report_to=[]).train(tmp_path / "trial")
+    assert list((training.run / "logs" / "lora").iterdir()) == kept != []
+
+
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
 def test_a_logger_that_is_not_installed_is_named(name):
     if installed(name):

@@ -172,7 +172,7 @@ def test_a_loss_that_is_not_finite_names_its_rows(golden, tmp_path):
     broken = trainer(golden, tmp_path, rate=1e-2)
     with torch.no_grad():
         methods.adapter_layers(broken.model)[-1].lora_A["default"].weight.fill_(float("nan"))
-    with pytest.raises(TopengError, match=r"the loss is nan at step 1, rows \[\d+, \d+\]"):
+    with pytest.raises(TopengError, match=r"at step 1 the loss is nan, rows \[\d+, \d+\]"):
         broken.train()
 
 

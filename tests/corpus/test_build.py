@@ -122,7 +122,7 @@ def test_the_paper_s_pool_has_its_copies(tmp_path):
 def test_clusters_and_the_plane_are_described(corpus):
     clusters = json.loads((corpus / "corpus" / "clusters.json").read_text())
     assert sum(entry["selected"] for entry in clusters) == 400
-    assert all(len(entry["words"]) == 8 for entry in clusters)
+    assert all(entry["words"] for entry in clusters)
     plane = read(corpus, "umap")
     assert plane.num_rows == 200
     assert np.isfinite(plane["x"].to_numpy()).all()

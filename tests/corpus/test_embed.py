@@ -50,8 +50,8 @@ def bert(tmp_path_factory):
     (tmp_path / "vocab.txt").write_text("\n".join(words))
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     torch.manual_seed(0)
-    BertModel(BertConfig(vocab_size=len(words), **shape)).save_pretrained(tmp_path)
-    BertTokenizer(vocab=str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
+    BertModel(BertConfig(vocab_size=100, **shape)).save_pretrained(tmp_path)
+    BertTokenizer(vocab=str(tmp_path / "vocab.txt"), do_lower_case=False).save_pretrained(tmp_path)
     return tmp_path
 
 
@@ -69,6 +69,7 @@ def test_a_plain_bert_is_mean_pooled(bert, embed):
 def test_lower_case_is_ours_to_set(bert, embed):
     upper = [text.upper() for text in TEXTS]
     np.testing.assert_allclose(embed(upper, str(bert), 512, True), embed(TEXTS, str(bert), 512, True), atol=1e-6)
+    assert not np.allclose(embed(upper, str(bert)), embed(TEXTS, str(bert)), atol=1e-3)
 
 
 def test_rows_are_cut(bert, embed):
@@ -142,3 +143,18 @@ def test_a_kill_loses_a_shard_at_most(bert, tmp_path, embed):
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
     shutil.rmtree(tmp_path / "shards")
     np.testing.assert_array_equal(after_a_kill, embed(texts, str(bert), shard=100))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer of 5"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"half"), "cannot load corpus.embedder"),
+    ],
+)
+def test_half_a_model_is_an_error(bert, embed, tmp_path, spoil, message):
+    shutil.copytree(bert, tmp_path / "half")
+    (tmp_path / "half" / "vocab.txt").unlink()
+    spoil(tmp_path / "half")
+    with pytest.raises(ModelError, match=message):
+        embed(TEXTS, str(tmp_path / "half"))

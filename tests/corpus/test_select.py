@@ -1,20 +1,24 @@
 """Clusters, what is taken of each, and what is said of them."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 from test_build import OPTIONS, QUIET, make
 
+from topeng.corpus.audit import verify
 from topeng.corpus.cluster import STARTING_ROWS, cluster, quotas
-from topeng.corpus.describe import TEXT_SHOWN, telling_words
+from topeng.corpus.describe import TEXT_SHOWN, plane, telling_words
 from topeng.corpus.diverse import coverage, k_center, take
 from topeng.corpus.select import select_corpus
+from topeng.errors import CorpusError
 
 
 def blobs(counts, width=4, spread=0.1, seed=0):
@@ -54,9 +58,14 @@ def test_any_number_of_threads_makes_the_same_partition(tmp_path):
         "np.save(sys.argv[1], cluster(vectors, 10, 42)[0])"
     )
     for threads in ("1", "2"):
-        environment = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        environment = os.environ | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
         subprocess.run([sys.executable, "-c", program, str(tmp_path / threads)], env=environment, check=True)
     np.testing.assert_array_equal(*(np.load(tmp_path / f"{threads}.npy") for threads in (1, 2)))
+
+
+def test_more_clusters_than_rows_that_differ_are_an_error():
+    with pytest.raises(CorpusError, match=r"corpus\.clusters = 3 needs as many rows that differ, and of 40 rows 2 do"):
+        cluster(np.repeat(np.eye(2, dtype=np.float32), 20, axis=0), 3, seed=0)
 
 
 def test_k_center_takes_the_farthest_row_each_time():
@@ -87,6 +96,7 @@ def test_top_ups_are_the_last_rows_of_a_cluster_that_are_taken(selection):
 
 def test_a_corpus_without_words_has_clusters_without_telling_ones():
     assert telling_words(["12 ab", "x1"], np.array([0, 1]), 2) == [[], []]
+    assert telling_words(["kucing tidur", "aaa bbb ccc"], np.array([0, 1]), 3)[2] == []
 
 
 def test_clusters_are_described(tmp_path):
@@ -97,19 +107,19 @@ def test_clusters_are_described(tmp_path):
     assert sum(entry["selected"] for entry in described) == OPTIONS.train_rows
     for entry in described:
         assert sum(entry["subsets"].values()) == entry["rows"] >= sum(entry["templates"].values())
-        assert len(entry["words"]) == 8 and 0 < entry["covering"]["mean"] <= entry["covering"]["radius"]
-        assert len({row["output"] for row in entry["central"]}) >= 1
+        assert 1 <= len(entry["words"]) <= 8 and 0 < entry["covering"]["mean"] <= entry["covering"]["radius"]
+        assert len({(row["input"], row["output"]) for row in entry["central"]}) == len(entry["central"]) >= 1
         for row in entry["central"]:
             assert pool[row["row_id"]]["input"].startswith(row["input"][:TEXT_SHOWN].removesuffix("…"))
 
 
 def test_the_plane_holds_the_rows_that_it_shows(tmp_path):
     make(OPTIONS, tmp_path)
-    plane = pq.read_table(tmp_path / "corpus" / "umap.parquet")
+    found = pq.read_table(tmp_path / "corpus" / "umap.parquet")
     train = set(pq.read_table(tmp_path / "corpus" / "train.parquet")["row_id"].to_pylist())
-    assert plane.num_rows == OPTIONS.umap_rows
-    assert max(len(text) for text in plane["output"].to_pylist()) <= TEXT_SHOWN + 1
-    for row in plane.to_pylist():
+    assert found.num_rows == OPTIONS.umap_rows
+    assert max(len(text) for text in found["output"].to_pylist()) <= TEXT_SHOWN + 1
+    for row in found.to_pylist():
         assert row["selected"] == (row["row_id"] in train)
         assert np.isfinite([row["x"], row["y"]]).all()
 
@@ -126,6 +136,17 @@ def test_top_ups_are_told_and_decided(tmp_path):
     reasons = pq.read_table(tmp_path / "corpus" / "decisions.parquet")["reason"].to_pylist()
     assert reasons.count("train, for a cluster that is short") == short
     assert reasons.count("train") == 1_200 - short
+    assert not [check for check in verify(tmp_path) if check.problems]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 6])
+def test_a_few_rows_have_a_plane_too(rows):
+    vectors = np.random.default_rng(0).normal(size=(rows, 4)).astype(np.float32)
+    pool = pa.table({name: ["a"] * rows for name in ("subset_name", "template_name", "input", "output")})
+    pool = pool.append_column("row_id", pa.array(range(rows)))
+    everything = np.arange(rows)
+    found = plane(pool, vectors, np.zeros(rows, int), everything, everything, 0)
+    assert found.num_rows == rows and np.isfinite(found["x"].to_numpy()).all()
 
 
 def test_the_selection_changes_the_rows_and_nothing_else(tmp_path):

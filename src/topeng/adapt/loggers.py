@@ -46,6 +46,9 @@ def logging_to(
     if args.process_index:
         yield []
         return
+    if not names:  # a trial, a plan or another rank than 0, which have no logs of their own
+        yield []
+        return
     if step == 0:
         shutil.rmtree(folder, ignore_errors=True)
     args.project, args.run_name = folder.parent.parent.resolve().name, folder.name

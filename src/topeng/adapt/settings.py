@@ -74,6 +74,8 @@ class AdapterOptions(Options):
         super().__post_init__()
         if not self.methods:
             raise OptionError("methods", "= [] must name at least one method")
+        if len(set(self.methods)) < len(self.methods):
+            raise OptionError("methods", f"= {self.methods} names a method twice")
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,18 @@ def print_sweep(path: Path, console: Console) -> None:
 
 
 def _mark(best: dict[str, Any], results: list[dict[str, Any]]) -> str:
-    tried = {result["learning_rate"] for result in results if result["method"] == best["method"]}
-    at_an_edge = len(tried) > 1 and best["learning_rate"] in (min(tried), max(tried))
-    return "best; at the edge of what was tried: widen sweep.learning_rates" if at_an_edge else "best"
+    """Whether the best is at an edge of what was tried, of A or of B."""
+    tried = [result for result in results if result["method"] == best["method"]]
+    for name, rate in (("learning_rates", _rate_of_a), ("learning_rates_b", _rate_of_b)):
+        rates = {rate(result) for result in tried}
+        if len(rates) > 1 and rate(best) in (min(rates), max(rates)):
+            return f"best; at the edge of what was tried: widen sweep.{name}"
+    return "best"
+
+
+def _rate_of_a(result: dict[str, Any]) -> float:
+    return result["learning_rate"]
+
+
+def _rate_of_b(result: dict[str, Any]) -> float:
+    return float(f"{result['learning_rate'] * (result['loraplus_lr_ratio'] or 0):.6g}")

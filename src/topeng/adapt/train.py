@@ -1,5 +1,6 @@
 """The training stages: a tiny base from scratch, or one adapter on a base; both by the same loss and trainer."""
 
+import gc
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from topeng.adapt.settings import METHODS
 from topeng.adapt.tiny import new_model, new_tokenizer, tiny_config
 from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, compile_layers, last_checkpoint
 from topeng.adapt.usage import SHARES
-from topeng.errors import CorpusError
+from topeng.errors import CorpusError, RunError
 from topeng.models import is_checkpoint, load_tokenizer
 from topeng.recipe import Recipe
 from topeng.run import progress_bar, write_atomically
@@ -38,6 +39,8 @@ def check_training(recipe: Recipe) -> None:
     """
     for method in recipe.adapter.methods:
         methods.check_method(method, _device(recipe))
+    if ranks.RANKS > 1 and torch.device(recipe.base.device or "cpu").index is not None:
+        raise RunError(f"base.device = {recipe.base.device} would put all ranks on one GPU: leave it null")
     check_loggers(recipe.train.report_to)
 
 
@@ -52,9 +55,11 @@ def pretrain_base(recipe: Recipe, run: Path, work: Path, console: Console) -> No
     tokenizer = new_tokenizer([text for row in rows for text in (row["input"], row["output"])], tiny.vocab_size)
     model = new_model(tiny_config(tiny, recipe.context), recipe.seed)
     examples, _ = _examples(recipe, tokenizer, rows)
-    held_out, _ = tokenize_rows(tokenizer, read_rows(run / "source" / "test.parquet"), recipe.text.max_length)
+    held_out, unusable = tokenize_rows(tokenizer, read_rows(run / "source" / "test.parquet"), recipe.text.max_length)
+    if not held_out:
+        raise CorpusError(f"none of the source's test rows can be scored: {dict(unusable)}")
     args = _arguments(recipe, work / "checkpoints", tiny.steps, tiny.learning_rate)
-    args.eval_steps = tiny.steps  # at its start and its end
+    args.eval_steps, args.logging_steps = tiny.steps, max(1, tiny.steps // 60)  # held out: at its start and its end
     optimizer = torch.optim.AdamW(model.parameters(), lr=tiny.learning_rate, weight_decay=0.01)
     logs = run / "logs" / "base"
     trainer = _train(model, args, examples, held_out, recipe, optimizer, tiny.batch_rows, console, logs)
@@ -103,7 +108,12 @@ def train_adapter(
     model = load_base()
     before = methods.probe_logits(model, examples[0].input_ids)
     with ranks.rank_0_first():  # the others take its start
-        adapted = _adapted(recipe, method, model, initial)
+        if not initial.exists() and not METHODS[method].full:
+            _write_initial(recipe, method, model, initial)
+            del model
+            gc.collect()  # not two bases at once
+            model = load_base()
+    adapted = methods.restore_adapter(model, method, recipe.adapter, recipe.seed, initial)
     moved = float((methods.probe_logits(adapted, examples[0].input_ids) - before).abs().max())
     trainable, total = methods.trainable_share(adapted)
     _tell(console, method, trainable, total, moved, dropped)
@@ -112,7 +122,9 @@ def train_adapter(
     optimizer = methods.create_optimizer(adapted, method, recipe.adapter, rate, options.weight_decay)
     logs = run / "logs" / method
     trainer = _train(adapted, args, examples, held_out, recipe, optimizer, options.batch_rows, console, logs, callbacks)
-    adapted = _gathered(trainer, lambda: _adapted(recipe, method, load_base(), initial))
+    adapted = _gathered(
+        trainer, lambda: methods.restore_adapter(load_base(), method, recipe.adapter, recipe.seed, initial)
+    )
     if ranks.RANK > 0:
         return
     methods.save_adapter(adapted, method, out, initial, recipe.base.model)
@@ -140,16 +152,16 @@ def base_path(recipe: Recipe, run: Path) -> str:
     return recipe.base.model or str(run / "base")
 
 
-def _adapted(recipe: Recipe, method: str, model: Any, initial: Path) -> Any:
-    if (initial / "adapter_model.safetensors").exists():
-        return methods.restore_adapter(model, method, recipe.adapter, recipe.seed, initial)
+def _write_initial(recipe: Recipe, method: str, model: Any, initial: Path) -> None:
+    """Saves the adapter before its first step; the base is used up.
+
+    A first start and a resumed one both take what was saved: in bf16 PiSSA's residual would else be taken from A and B
+    before they were rounded.
+    """
     adapted = methods.add_adapter(model, method, recipe.adapter, recipe.seed)
-    if METHODS[method].full:  # its start is the base
-        return adapted
     partial = initial.with_name("initial.partial")
     adapted.save_pretrained(str(partial))
     partial.replace(initial)
-    return adapted
 
 
 def _examples(recipe: Recipe, tokenizer: Any, rows: Sequence[dict]) -> tuple[list[Example], Counter[str]]:
@@ -240,7 +252,13 @@ def _fit(
     with logging_to(loggers, logs, trainer.args, step) as reporters, StopInOrder().listening() as stop:
         for callback in (LossWindow(trainer), *reporters, *callbacks, stop):
             trainer.add_callback(callback)
-        trainer.fit(checkpoint)
+        try:
+            trainer.fit(checkpoint)
+        except torch.OutOfMemoryError as error:
+            raise RunError(
+                f"the GPU's memory is full ({str(error).splitlines()[0]}): lower train.batch_tokens, or set "
+                "train.gradient_checkpointing; `topeng train RECIPE --plan` tells what a recipe needs"
+            ) from error
 
 
 def _gathered(trainer: DiffusionTrainer, rebuild: Callable[[], Any]) -> Any:

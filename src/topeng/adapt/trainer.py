@@ -138,14 +138,21 @@ class DiffusionTrainer(Trainer):
                 loss = self._pass_loss(model, self._noisy_pass(rows, places))
                 self.accelerator.backward(loss)
             losses.append(loss.detach())
-        for loss, places in zip(torch.stack(losses).tolist(), passes, strict=True):
-            if not np.isfinite(loss):
-                raise DivergenceError(
-                    f"the loss is {loss} at step {self.state.global_step + 1}, rows "
-                    f"{[rows[place].row_id for place in places]}: lower train.learning_rate, or look at these rows"
-                )
+        self._check(torch.stack(losses), [[rows[place].row_id for place in places] for places in passes])
         self.usage.add_seconds(time.perf_counter() - started)
         return torch.stack(losses).sum()
+
+    def _check(self, losses: Tensor, row_ids: Sequence[Sequence[int]]) -> None:
+        """Raises on every rank where a loss of any is not finite: one that went on would leave the others waiting."""
+        finite = torch.isfinite(losses)
+        if self.accelerator.gather(finite.all()[None]).all():
+            return
+        found = [(loss, ids) for loss, ids in zip(losses.tolist(), row_ids, strict=True) if not np.isfinite(loss)]
+        which = f"{found[0][0]}, rows {list(found[0][1])}" if found else "not finite on another rank"
+        raise DivergenceError(
+            f"at step {self.state.global_step + 1} the loss is {which}: lower train.learning_rate, or look at "
+            "these rows"
+        )
 
     def _pass_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
         """A forward pass's share of the step's `sft_loss`, in nats."""
@@ -170,11 +177,17 @@ class DiffusionTrainer(Trainer):
         """The held-out loss: the likelihood bound in nats a token, on noise that depends on the seed and the row.
 
         Every rank scores all rows: a sharded model's ranks must take the same forward passes.
+
+        Raises:
+            DivergenceError: it is not finite.
         """
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
         loss = held_out_loss(model, self.eval_dataset, self._mask, self._eos, self.args.seed)
         metrics = {"eval_loss": float(loss.mean())}
+        step = self.state.global_step  # at 0 the first step will name its rows
+        if step and not np.isfinite(metrics["eval_loss"]):
+            raise DivergenceError(f"at step {step} the held-out loss is not finite: lower train.learning_rate")
         self.log(metrics)
         self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

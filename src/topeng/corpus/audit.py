@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from topeng.corpus.card import MANIFEST
 from topeng.corpus.draw import HELD_OUT
+from topeng.corpus.funnel import TOP_UP
 from topeng.corpus.schema import ROW_ID
 from topeng.errors import CorpusError
 from topeng.run import digest
@@ -162,7 +163,7 @@ def _changed(folder: Path, manifest: dict[str, Any]) -> list[str]:
 def _undecided(folder: Path, tables: dict[str, Any]) -> list[str]:
     decisions = pq.read_table(folder / "decisions.parquet")
     columns = (decisions[name].to_pylist() for name in (ROW_ID, "kept", "reason"))
-    kept = {(row, role) for row, stayed, role in zip(*columns, strict=True) if stayed}
+    kept = {(row, "train" if role == TOP_UP else role) for row, stayed, role in zip(*columns, strict=True) if stayed}
     found = {(row, side) for side, table in tables.items() for row in table[ROW_ID].to_pylist()}
     return [f"row {row} is in {role} on one side alone" for row, role in sorted(kept ^ found)[:5]]
 

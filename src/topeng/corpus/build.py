@@ -84,7 +84,7 @@ def draw_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, consol
 
 
 def embed_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, console: Console) -> None:
-    """Writes `corpus/embedded/vectors.npy` in `work`: a vector for each row of the pool.
+    """Writes `corpus/embedded` in `work`: a vector for each row of the pool, and which embedder made them.
 
     Raises:
         ModelError: the embedder cannot be loaded.
@@ -101,8 +101,10 @@ def embed_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, conso
         found = embed.embed(embed.shards(pool, order), options, seed, work / "shards", engine, tell)
     vectors = np.empty_like(found)
     vectors[order] = found
+    digest = None if options.embedder == "tfidf" else embed.encoder_digest(*embed.encoder_settings(options))
     embed.load_encoder.cache_clear()
     np.save(out / "vectors.npy", vectors)
+    write_atomically(out / "embedder.json", json.dumps({"embedder": options.embedder, "digest": digest}, indent=1))
 
 
 def build_source(options: SourceOptions, seed: int, work: Path, console: Console) -> None:

@@ -26,11 +26,16 @@ def cluster(vectors: np.ndarray, clusters: int, seed: int) -> tuple[np.ndarray, 
         vectors: fp32 [R, D].
 
     Raises:
-        CorpusError: there are fewer rows than clusters.
+        CorpusError: there are fewer rows that differ than clusters.
     """
-    if len(vectors) < clusters:
-        raise CorpusError(f"corpus.clusters = {clusters} needs at least as many rows, and {len(vectors)} are left")
-    order = np.argsort([xxh3_64_intdigest(row) for row in np.ascontiguousarray(vectors)], kind="stable")
+    hashes = np.array([xxh3_64_intdigest(row) for row in np.ascontiguousarray(vectors)], np.uint64)
+    distinct = len(np.unique(hashes))
+    if distinct < clusters:
+        raise CorpusError(
+            f"corpus.clusters = {clusters} needs as many rows that differ, and of {len(vectors):,} rows {distinct:,} "
+            "do: ask for fewer clusters, or draw more rows"
+        )
+    order = np.argsort(hashes, kind="stable")
     rows = vectors[order]
     lloyd = partial(KMeans, clusters, algorithm="elkan", copy_x=False)  # Lloyd's partition, with fewer distances taken
     with threadpool_limits(1):

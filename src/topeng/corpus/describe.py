@@ -17,6 +17,8 @@ from topeng.corpus.schema import ROW_ID
 
 NEIGHBOURS = 15
 """Of a row on the plane: umap's default."""
+FEWEST = 5
+"""Rows that umap can place; fewer stand in a line."""
 CENTRAL_ROWS = 3
 TEMPLATES_SHOWN = 5
 TEXT_SHOWN = 240
@@ -79,7 +81,8 @@ def telling_words(texts: Sequence[str], labels: np.ndarray, clusters: int, count
     average = by_cluster.sum() / clusters
     weight = frequency * np.log1p(average / np.maximum(np.asarray(by_cluster.sum(axis=0)), 1))
     words = vectorizer.get_feature_names_out()
-    return [[str(words[index]) for index in np.argsort(-row, kind="stable")[:count]] for row in weight]
+    best = [[place for place in np.argsort(-row, kind="stable")[:count] if row[place] > 0] for row in weight]
+    return [[str(words[place]) for place in places] for places in best]
 
 
 def plane(
@@ -100,6 +103,8 @@ def plane(
 
 def _umap(vectors: np.ndarray, seed: int) -> np.ndarray:
     """With exact neighbours: of 20,000 rows they are found sooner than numba compiles umap's search for near ones."""
+    if len(vectors) < FEWEST:
+        return np.column_stack([np.arange(len(vectors)), np.zeros(len(vectors))]).astype(np.float32)
     from sklearn.neighbors import NearestNeighbors
     from umap import UMAP
 

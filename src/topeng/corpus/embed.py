@@ -53,7 +53,7 @@ def embed(
         progress: told how many shards are done.
 
     Raises:
-        ModelError: the model cannot be loaded.
+        ModelError: the model cannot be loaded, or its vectors are not finite.
     """
     parts = []
     for part in engine.map(_work(options, folder), texts):
@@ -61,18 +61,30 @@ def embed(
         progress(len(parts))
     if options.embedder == "tfidf":
         return _latent(sparse.vstack(parts), seed)
-    return np.concatenate([np.load(path) for path in parts])
+    vectors = np.concatenate([np.load(path) for path in parts])
+    if not np.isfinite(vectors).all():
+        raise ModelError(
+            f"corpus.embedder = {options.embedder} gives vectors that are not finite (corpus.embedding_dtype = "
+            f"{options.embedding_dtype}): choose float32, or another embedder"
+        )
+    return vectors
 
 
 def _work(options: CorpusOptions, folder: Path) -> Callable[[Texts], Any]:
     """What is done to a shard; it can be sent to another process."""
     if options.embedder == "tfidf":
         return partial(_counts, max_words=options.embedding_tokens, lower_case=options.lower_case is not False)
-    settings = (options.embedder, options.embedder_revision, options.embedding_tokens, options.embedding_dtype)
-    lower_case = bool(options.lower_case)
+    settings, lower_case = encoder_settings(options), bool(options.lower_case)
     key = f"{encoder_digest(*settings)} {options.embedding_tokens} {options.embedding_dtype} {lower_case}"
     folder.mkdir(parents=True, exist_ok=True)
-    return partial(_encode_shard, settings=settings, lower_case=lower_case, key=key, folder=folder)
+    return partial(_encode_shard, settings=settings, lower_case=lower_case, key=key, folder=folder.resolve())
+
+
+def encoder_settings(options: CorpusOptions) -> tuple[str, str | None, int, str]:
+    """What `load_encoder` takes; a local path as a task with another working directory finds it."""
+    name = options.embedder
+    path = str(Path(name).resolve()) if Path(name).exists() else name
+    return path, options.embedder_revision, options.embedding_tokens, options.embedding_dtype
 
 
 @cache
@@ -80,25 +92,39 @@ def load_encoder(embedder: str, revision: str | None, max_tokens: int, dtype: st
     """A `SentenceTransformer` for inference, on a GPU where there is one; a plain BERT is mean-pooled.
 
     Raises:
-        ModelError: it cannot be loaded.
+        ModelError: it cannot be loaded, or comes without its tokenizer.
     """
     import torch
     from sentence_transformers import SentenceTransformer
 
     try:
         model = SentenceTransformer(embedder, revision=revision, model_kwargs={"dtype": getattr(torch, dtype)})
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
+    except Exception as error:  # what a folder holds may fail anywhere in three libraries
+        reason = (str(error).strip() or type(error).__name__).split("\n")[0]
         raise ModelError(
             f"cannot load corpus.embedder = {embedder} ({reason}): name a local copy, or `tfidf`, which needs none"
         ) from error
+    _check_tokenizer(model, embedder)
     model.max_seq_length = min(max_tokens, model.max_seq_length or max_tokens)
     return model.eval()
 
 
+def _check_tokenizer(model: Any, embedder: str) -> None:
+    """transformers makes an empty tokenizer where a folder has none, to which all texts are alike."""
+    if model.transformers_model is None:
+        return
+    rows = model.transformers_model.get_input_embeddings().num_embeddings
+    if 10 * len(model.tokenizer) < rows:  # IndoBERT's has three fifths as many
+        raise ModelError(
+            f"corpus.embedder = {embedder} has embeddings of {rows:,} tokens, and a tokenizer of "
+            f"{len(model.tokenizer):,}: its tokenizer's files are missing, put them beside the weights"
+        )
+
+
 def encoder_digest(embedder: str, revision: str | None, max_tokens: int, dtype: str) -> str:
-    """xxh3-128 of a model's weights and of its tokenizer, but for what `encode` sets there."""
+    """xxh3-128 of a model's weights, its parts (pooling and the like) and its tokenizer, but for what `encode` sets."""
     model, digest = load_encoder(embedder, revision, max_tokens, dtype), xxh3_128()
+    digest.update(repr(model).encode())
     for name, weight in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(weight.cpu().float().contiguous().numpy().data)

@@ -13,6 +13,9 @@ from rich.console import Console
 from topeng.corpus.schema import ROW_ID
 from topeng.run import write_atomically
 
+TOP_UP = "train, for a cluster that is short"
+"""What a row of train is, beside `train`."""
+
 SCHEMA = pa.schema(
     [
         (ROW_ID, pa.int64()),

@@ -203,6 +203,8 @@ def _answer(pipe: Connection, tasks: "SimpleQueue[Any]") -> None:
             given_up = _gone(f"a task was tried {RETRIES + 1} times ({type(death).__name__})")
             bug = isinstance(death, ray.exceptions.RayTaskError)
             result, error = None, RuntimeError(str(death)) if bug else given_up
+        except Exception as other:  # the one who waits must hear of it
+            result, error = None, RuntimeError(f"{type(other).__name__}: {other}")
         try:
             pipe.send((call, result, error))
         except OSError:

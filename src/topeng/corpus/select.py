@@ -15,13 +15,16 @@ from topeng.corpus.cluster import cluster, quotas
 from topeng.corpus.diverse import take
 from topeng.corpus.draw import HELD_OUT, Corpus
 from topeng.corpus.engine import open_engine
-from topeng.corpus.funnel import Funnel
+from topeng.corpus.funnel import TOP_UP, Funnel
 from topeng.corpus.overlap import overlap
 from topeng.corpus.profiles import hold_out_of_the_rest
 from topeng.corpus.schema import DRAWN, EMBEDDED, INGESTED, ROW_ID
 from topeng.corpus.source_text import TemplateText
 from topeng.recipe import CorpusOptions
 from topeng.run import write_atomically
+
+SHOWING, SELECTION = 2, 3
+"""Added to the seed: the keys that rows were drawn by (0, 1) are lowest where a template gave few of its rows."""
 
 
 def select_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, console: Console) -> None:
@@ -37,7 +40,8 @@ def select_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, cons
     with console.status("clustering"):
         labels, centres = cluster(vectors, options.clusters, seed)
         asked, shares = quotas(labels, options.clusters, options.train_rows)
-        selected, added = take(vectors, labels, sample.rank_keys(row_ids, seed), asked, shares, options.selection)
+        keys = sample.rank_keys(row_ids, seed + SELECTION)
+        selected, added = take(vectors, labels, keys, asked, shares, options.selection)
     _tell_top_ups(asked, shares, console)
     funnel = _count(run, row_ids, selected, added, console)
     train = pool.take(pa.array(selected)).append_column("cluster", pa.array(labels[selected]))
@@ -46,7 +50,7 @@ def select_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, cons
         _check_leaks(train, held_out)
         facts = overlap(held_out["test"], train, TemplateText.load(run / INGESTED / "templates.parquet"))
     with console.status("describing the clusters"):
-        shown = np.sort(np.argsort(sample.rank_keys(row_ids, seed + 2))[: options.umap_rows])
+        shown = np.sort(np.argsort(sample.rank_keys(row_ids, seed + SHOWING))[: options.umap_rows])
         plane = describe.plane(pool, vectors, labels, selected, shown, seed)
         clusters = describe.clusters(pool, vectors, labels, centres, selected, asked, shown)
     write_atomically(out / "clusters.json", json.dumps(clusters, indent=1, ensure_ascii=False))
@@ -62,7 +66,9 @@ def _tell_top_ups(asked: Mapping[str, int], shares: Mapping[str, int], console: 
     given = {name: share - asked[name] for name, share in shares.items() if share > asked[name]}
     if short:
         named = [", ".join(f"{name} ({rows:,})" for name, rows in side.items()) for side in (short, given)]
-        console.print(f"  short of rows: cluster {named[0]}; others give more: {named[1]}", highlight=False)
+        console.print(
+            f"  short of rows: cluster {named[0]}; others give more: {named[1]}", highlight=False, soft_wrap=True
+        )
 
 
 def _count(run: Path, row_ids: np.ndarray, selected: np.ndarray, added: np.ndarray, console: Console) -> Funnel:
@@ -71,7 +77,7 @@ def _count(run: Path, row_ids: np.ndarray, selected: np.ndarray, added: np.ndarr
     funnel.resume(run / DRAWN)
     funnel.drop("select", "over its cluster's quota", np.delete(row_ids, selected))
     funnel.keep("select", "train", row_ids[np.setdiff1d(selected, added)])
-    funnel.keep("select", "train, for a cluster that is short", row_ids[added])
+    funnel.keep("select", TOP_UP, row_ids[added])
     funnel.close("select")
     return funnel
 
