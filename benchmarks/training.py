@@ -214,6 +214,7 @@ def real_rows(shared: Path, rounds: int) -> dict[str, Any]:
         "reference: full logits, fill": ("full logits", "fill", Batching(16, 10**9, "independent", fill=True)),
         "topeng, fill": ("topeng", "fill", Batching(16, 2048, "stratified", fill=True)),
         "topeng, block": ("topeng", "block", Batching(16, 2048, "stratified", fill=False)),
+        "topeng, one": ("topeng", "one", Batching(16, 2048, "stratified", fill=False)),
     }
     steppers = {}
     for name, (variant, eos, batching) in variants.items():
