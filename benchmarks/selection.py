@@ -248,8 +248,7 @@ def _real_run(folder: Path) -> Path:
             files=[str(SHARED / "data" / "indonesian.parquet")], subsets=SUBSETS, sample_fraction=0.5
         )
         run.mkdir(parents=True, exist_ok=True)
-        for stage in (build.ingest_corpus,):
-            stage(options, SEED, run, QUIET)
+        build.ingest_corpus(options, SEED, run, QUIET)
         for stage in (build.draw_corpus, build.embed_corpus, select_corpus):
             stage(replace(options, umap_rows=50), SEED, run, run, QUIET)
     return run
