@@ -37,7 +37,8 @@ OPTIONS = AdapterOptions(rank=16)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("shared", type=Path, help="a folder with data/ and models/")
+    shared = HERE.parents[1] / "shared"
+    parser.add_argument("shared", type=Path, nargs="?", default=shared, help="a folder with data/ and models/")
     parser.add_argument("--minutes", type=float, default=4, help="to draw batches for")
     parser.add_argument("--steps", type=int, help="of each training")
     parser.add_argument("--noise", choices=NOISES, default="stratified", help="against independent, with --steps")
