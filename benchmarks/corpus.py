@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from cendol import write_cendol
-from machine import machine
+from machine import in_a_process, machine
 from rich.console import Console
 
 from topeng.corpus import build, clean, groups, language, pii, sample
@@ -246,11 +246,7 @@ def main() -> None:
     path = Path(__file__).parent / "corpus.json"
     report = json.loads(path.read_text()) if path.exists() else {}
     for name in options.only:
-        command = [sys.executable, __file__, "--part", name, "--scale", str(options.scale)]
-        child = subprocess.run([*command, "--folder", str(options.folder)], stdout=subprocess.PIPE, text=True)
-        if child.returncode:
-            raise SystemExit(f"{name} failed")
-        facts = json.loads(child.stdout.strip().splitlines()[-1])
+        facts = in_a_process(__file__, name, "--scale", str(options.scale), "--folder", str(options.folder))
         report.setdefault(f"scale {options.scale:g}", {})[name] = machine() | facts
         rate = facts.get("rows", 0) / facts["seconds"]
         print(f"{name:<20}{facts['seconds']:8.1f} s {facts['gigabytes']:6.2f} GB {rate:11,.0f} rows/s")

@@ -1,11 +1,23 @@
 """What numbers were taken on."""
 
+import json
 import os
 import platform
+import subprocess
+import sys
 import time
 from importlib import metadata
+from typing import Any
 
 PACKAGES = ("torch", "transformers", "daft", "pyarrow", "numpy", "numba", "polars", "duckdb", "pandas", "ray")
+
+
+def in_a_process(script: str, part: str, *arguments: str) -> dict[str, Any]:
+    """What a part of a benchmark prints last, as JSON, from a process of its own: its peak memory is its own too."""
+    child = subprocess.run([sys.executable, script, "--part", part, *arguments], stdout=subprocess.PIPE, text=True)
+    if child.returncode:
+        raise SystemExit(f"{part} failed")
+    return json.loads(child.stdout.strip().splitlines()[-1])
 
 
 def machine() -> dict[str, object]:

@@ -12,7 +12,6 @@ import json
 import resource
 import shutil
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from machine import machine
+from machine import in_a_process, machine
 from rich.console import Console
 
 from topeng.corpus import build
@@ -321,9 +320,7 @@ def main() -> None:
     path = Path(__file__).parent / "selection.json"
     report = json.loads(path.read_text()) if path.exists() else {}
     for name in options.only:
-        command = [sys.executable, __file__, "--part", name, "--folder", str(options.folder)]
-        child = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        report[name] = machine() | json.loads(child.stdout.strip().splitlines()[-1])
+        report[name] = machine() | in_a_process(__file__, name, "--folder", str(options.folder))
         print(name, json.dumps(report[name], indent=1, ensure_ascii=False), flush=True)
         path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 

@@ -18,7 +18,7 @@ from topeng.adapt import methods
 from topeng.adapt.settings import METHODS
 from topeng.adapt.tiny import tiny_config
 from topeng.adapt.train import base_path, check_training, train_adapter
-from topeng.diffusion import copies
+from topeng.diffusion import distinct_rows
 from topeng.errors import ModelError
 from topeng.models import FAMILIES, LLaDAConfig, load_config
 from topeng.models.masked_lm import CHUNK_ELEMENTS
@@ -116,7 +116,7 @@ def base_config(recipe: Recipe) -> Any:
 
 def training_steps(recipe: Recipe) -> int:
     """Optimiser steps of one method."""
-    distinct = max(1, recipe.train.batch_rows // copies(recipe.train.noise))
+    distinct = distinct_rows(recipe.train.batch_rows, recipe.train.noise)
     return recipe.train.steps or math.ceil(recipe.train.epochs * steps_in_epoch(recipe.corpus.train_rows, distinct))
 
 

@@ -43,10 +43,7 @@ def logging_to(
         args: of the training, whose names they become.
         step: that the training goes on from; at 0 an earlier training's logs are removed.
     """
-    if args.process_index:
-        yield []
-        return
-    if not names:  # a trial, a plan or another rank than 0, which have no logs of their own
+    if args.process_index or not names:  # a trial has no logs of its own: those that are there stay
         yield []
         return
     if step == 0:

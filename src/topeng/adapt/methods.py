@@ -94,20 +94,22 @@ def _add(model: Any, lora: Mapping[str, Any], options: AdapterOptions, seed: int
         return peft.get_peft_model(model, config)
 
 
+def _add_shape(model: Any, method: str, options: AdapterOptions, seed: int) -> Any:
+    """A method's adapter without a start that is computed from the weights."""
+    return _add(model, {} if METHODS[method].changes_base else METHODS[method].lora, options, seed)
+
+
 def restore_adapter(model: Any, method: str, options: AdapterOptions, seed: int, initial: Path) -> Any:
     """The adapter as it was before its first step, on a freshly loaded base, from the `initial` that was saved then.
 
     A PiSSA drawn anew need not be the same to the last bit: the residual is rebuilt from the initial A and B.
     """
-    if not METHODS[method].changes_base:
-        adapted = add_adapter(model, method, options, seed)
-    else:
-        adapted = _add(model, {}, options, seed)
-        adapted.peft_config["default"].init_lora_weights = METHODS[method].lora["init_lora_weights"]
     if METHODS[method].full:  # its start is the base, and a checkpoint has all weights
-        return adapted
+        return add_adapter(model, method, options, seed)
+    adapted = _add_shape(model, method, options, seed)
     peft.set_peft_model_state_dict(adapted, load_file(initial / "adapter_model.safetensors"))
     if METHODS[method].changes_base:
+        adapted.peft_config["default"].init_lora_weights = METHODS[method].lora["init_lora_weights"]
         with torch.no_grad():
             for layer in adapter_layers(adapted):
                 layer.get_base_layer().weight -= layer.get_delta_weight("default")
@@ -118,8 +120,7 @@ def count_parameters(model: Any, method: str, options: AdapterOptions) -> tuple[
     """Trainable parameters of a method, and those of the base, which may be of the meta device; it is used up."""
     if METHODS[method].full:
         return model.num_parameters(), model.num_parameters()
-    shaped = {} if METHODS[method].changes_base else METHODS[method].lora  # a start that is computed needs weights
-    return trainable_share(_add(model, shaped, options, seed=0))
+    return trainable_share(_add_shape(model, method, options, seed=0))
 
 
 def save_adapter(adapted: Any, method: str, path: Path, initial: Path, base: str | None = None) -> None:

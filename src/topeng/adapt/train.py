@@ -234,7 +234,7 @@ def _train(
             compile_layers(model, Path(args.output_dir).with_name(f"compiled-{ranks.RANK}"))
         batching = Batching(batch_rows, options.batch_tokens, options.noise, fill=recipe.text.eos == "fill")
         trainer = DiffusionTrainer(model, args, examples, held_out, batching, optimizer, Progress(tell))
-        _fit(trainer, checkpoint, [] if ranks.RANK else options.report_to, logs, callbacks)
+        _fit(trainer, checkpoint, options.report_to, logs, callbacks)
     last = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
     console.print(f"  {name}: held-out loss {last[0]:.3f} -> {last[-1]:.3f} nats a token", highlight=False)
     return trainer

@@ -25,7 +25,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from topeng.adapt.methods import group_rates
 from topeng.adapt.usage import Usage, figures
-from topeng.diffusion import copies, loss_weights, response_nll, training_noise
+from topeng.diffusion import copies, distinct_rows, loss_weights, response_nll, training_noise
 from topeng.errors import DivergenceError, TopengError
 from topeng.models import is_checkpoint, load_model
 from topeng.recipe import Noise
@@ -77,7 +77,7 @@ class DiffusionTrainer(Trainer):
         """
         self._mask, self._eos = model.config.mask_token_id, model.config.eos_token_id
         self._batching, self._copies = batching, copies(batching.noise)
-        self._distinct_rows = max(1, batching.batch_rows // self._copies)
+        self._distinct_rows = distinct_rows(batching.batch_rows, batching.noise)
         self.usage = Usage()
         super().__init__(
             model=model,

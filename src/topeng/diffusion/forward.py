@@ -46,6 +46,11 @@ def copies(noise: Noise) -> int:
     return 2 if noise == "complementary" else 1
 
 
+def distinct_rows(batch_rows: int, noise: Noise) -> int:
+    """How many rows a step of `batch_rows` has, copies not counted."""
+    return max(1, batch_rows // copies(noise))
+
+
 def training_noise(
     noise: Noise, response_mask: Tensor, seed: int, step: int, row_ids: Tensor, places: Tensor, step_rows: int
 ) -> tuple[Tensor, Tensor]:
