@@ -228,7 +228,7 @@ class DiffusionTrainer(Trainer):
 
 def held_out_loss(model: Any, examples: Sequence[Example], mask: int, eos: int, seed: int) -> np.ndarray:
     """Of each row, the likelihood bound over its response length, [R] nats a token: comparable between runs."""
-    nll = response_nll(model, examples, mask, eos, HELD_OUT_DRAWS, seed)
+    nll = response_nll(model, examples, mask, eos, HELD_OUT_DRAWS, seed)[:, 0]
     return nll / np.array([example.response_length for example in examples])
 
 
