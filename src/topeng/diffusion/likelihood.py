@@ -96,7 +96,10 @@ def response_nll(
                 whole[row] = values
         done += len(batch)
         progress(done, passes)
-    estimates = [_estimates(*design, *scored, replicates) for design, *scored in zip(designs, nats, whole, strict=True)]
+    estimates = [
+        _estimates(masks, weights, sums, own, replicates)
+        for (masks, weights), sums, own in zip(designs, nats, whole, strict=True)
+    ]
     return np.array(estimates).reshape(len(examples), replicates)
 
 
@@ -111,7 +114,9 @@ def _batches(examples: Sequence[Example], designs: Sequence[tuple], batch_tokens
         start += count
 
 
-def _estimates(masks: np.ndarray, weights: np.ndarray, nats: np.ndarray, whole: np.ndarray, replicates: int) -> Any:
+def _estimates(
+    masks: np.ndarray, weights: np.ndarray, nats: np.ndarray, whole: np.ndarray, replicates: int
+) -> np.ndarray:
     """[M], from the nats of each mask [K] and of each token under the mask of all [L]."""
     if len(masks) == 2 ** len(whole) - 1:
         return np.full(replicates, weights @ nats)
@@ -120,7 +125,7 @@ def _estimates(masks: np.ndarray, weights: np.ndarray, nats: np.ndarray, whole: 
 
 
 def monte_carlo_error(estimates: np.ndarray) -> dict[str, float]:
-    """The mean over rows of what replicates estimate, and its Monte Carlo error: the rows themselves are taken as given.
+    """The mean over rows of what replicates estimate, and its Monte Carlo error: rows are taken as given.
 
     The degrees of freedom of the t interval are Welch's and Satterthwaite's (Biometrics Bulletin 2, 1946), as rows
     differ in variance.
