@@ -229,7 +229,7 @@ class DiffusionTrainer(Trainer):
 
 def held_out_loss(model: Any, examples: Sequence[Example], mask: int, eos: int) -> np.ndarray:
     """Of each row, the likelihood bound over its response length, [R] nats a token: comparable between runs."""
-    nll = response_nll(model, examples, mask, eos, HELD_OUT_DRAWS, HELD_OUT_SEED)
+    nll = response_nll(model, examples, mask, eos, HELD_OUT_DRAWS, HELD_OUT_SEED)[:, 0]
     return nll / np.array([example.response_length for example in examples])
 
 

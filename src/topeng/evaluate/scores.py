@@ -65,7 +65,7 @@ def score_likelihood(
     examples, dropped = tokenize_rows(tokenizer, rows, recipe.text.max_length)
     if not examples:
         raise CorpusError(f"none of {len(rows)} {language} test rows can be scored: {dict(dropped)}")
-    task = bar.add_task(f"likelihood, {language} rows", total=recipe.evaluate.draws * len(examples))
+    task = bar.add_task(f"likelihood, {language} rows", total=None)
     nats = response_nll(
         model,
         examples,
@@ -73,9 +73,9 @@ def score_likelihood(
         model.config.eos_token_id,
         recipe.evaluate.draws,
         recipe.seed,
-        recipe.evaluate.batch_tokens,
-        lambda done: bar.advance(task, done),
-    )
+        batch_tokens=recipe.evaluate.batch_tokens,
+        progress=lambda done, passes: bar.update(task, completed=done, total=passes),
+    ).mean(axis=1)
     return [
         {"language": language, "row_id": example.row_id, "nats": float(nll), "tokens": example.response_length}
         for example, nll in zip(examples, nats, strict=True)
