@@ -12,7 +12,7 @@ from rich.progress import Progress
 from topeng.diffusion import response_nll
 from topeng.diffusion.noise import Use, row_generator
 from topeng.errors import CorpusError
-from topeng.generate.answer import answer_all
+from topeng.generate.answer import answers
 from topeng.recipe import Recipe
 from topeng.run import progress_bar
 from topeng.text.rows import read_rows
@@ -41,18 +41,16 @@ def evaluate_model(
         ]
         asked = draw_questions(rows["target"], recipe.evaluate.generate_rows, recipe.seed)
         task = bar.add_task(f"{name}: answers", total=len(asked))
-        answers = answer_all(
-            model,
-            tokenizer,
-            [row["input"] for row in asked],
-            recipe.generate,
-            recipe.text.max_length,
-            recipe.evaluate.batch_tokens,
-            lambda done: bar.advance(task, done),
-        )
+        given: dict[int, str] = {}
+        questions = [row["input"] for row in asked]
+        for answer in answers(
+            model, tokenizer, questions, recipe.generate, recipe.text.max_length, recipe.evaluate.batch_tokens
+        ):
+            given[answer.index] = answer.answer
+            bar.advance(task)
     answered = [
-        {"row_id": row["row_id"], "input": row["input"], "reference": row["output"], "answer": answer}
-        for row, answer in zip(asked, answers, strict=True)
+        {"row_id": row["row_id"], "input": row["input"], "reference": row["output"], "answer": given[index]}
+        for index, row in enumerate(asked)
     ]
     _write_lines(out / "likelihood.jsonl", scored)
     _write_lines(out / "answers.jsonl", answered)
