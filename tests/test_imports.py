@@ -59,7 +59,7 @@ def test_training_and_answering_need_none_of_the_corpus_tools(module):
 
 
 ORDER = ["corpus", "text", "models", "diffusion", "generate", "adapt", "evaluate", "report"]
-OPEN = {"errors", "options", "ranks", "recipe", "run", "stop"}
+OPEN = {"errors", "lines", "options", "ranks", "recipe", "run", "stop"}
 
 
 def imports_of(file: Path) -> set[str]:

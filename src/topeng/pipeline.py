@@ -45,7 +45,7 @@ def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
     base = [] if recipe.base.model else [_base(recipe, options, run, console)]
     train = [_train(recipe, options, training, run, console) for training in recipe.trainings]
     models = ["base", *(training.name for training in recipe.trainings)]
-    evaluate = [_evaluate(recipe, options, name, run, console) for name in models]
+    evaluate = [_evaluate(recipe, options, training, run, console) for training in (None, *recipe.trainings)]
     return [
         *_corpus(recipe, options, run, console),
         _map(recipe, run),
@@ -215,24 +215,27 @@ def _sweep(names: list[str], run: Path) -> Stage:
     return Stage("sweep", ["sweep.json"], {"trials": names}, work, [f"sweep/{name}.json" for name in names])
 
 
-def _evaluate(recipe: Recipe, options: dict[str, Any], name: str, run: Path, console: Console) -> Stage:
+def _evaluate(recipe: Recipe, options: dict[str, Any], training: Training | None, run: Path, console: Console) -> Stage:
+    name = training.name if training else "base"
+
     def work(folder: Path) -> None:
         from topeng import load
         from topeng.adapt.train import base_path
         from topeng.evaluate.scores import evaluate_model
 
-        adapter = None if name == "base" else run / "adapters" / name
+        adapter = run / "adapters" / name if training else None
         model, tokenizer = load(
             base_path(recipe, run), adapter, recipe.base.dtype, recipe.base.device, recipe.base.revision
         )
-        evaluate_model(recipe, name, model, tokenizer, run, folder, console)
+        evaluate_model(recipe, training, model, tokenizer, run, folder, console)
         del model
         _free_memory()
 
     depends = {"seed": recipe.seed, "evaluate": options["evaluate"], "generate": options["generate"]}
+    depends |= {"languages": recipe.corpus.languages}
     depends |= {"base": _model_options(options), "max_length": recipe.text.max_length}
     base, inputs = _model_sources(recipe)
-    trained = [] if name == "base" else [f"adapters/{name}"]
+    trained = [f"adapters/{name}"] if training else []
     reads = ["corpus/test.parquet", "source/test.parquet", *base, *trained]
     return Stage(f"evaluate/{name}", [f"evaluate/{name}"], depends, work, reads, inputs)
 

@@ -193,9 +193,24 @@ class TrainOptions(Options):
 class EvaluateOptions(Options):
     """What is measured of the base and of each adapter."""
 
-    draws: int = option(16, "Monte Carlo draws of the likelihood bound, a row", source=LLADA, ge=1)
-    generate_rows: int = option(100, "test rows that are answered, drawn at random", unit="rows", source=PAPER, ge=0)
+    draws: int = option(
+        16, "Monte Carlo draws of the likelihood bound, a row; rows with fewer masks are exact", source=LLADA, ge=1
+    )
+    replicates: int = option(
+        2, "independent estimates that share the draws; their spread is the Monte Carlo error", ge=1
+    )
+    generate_rows: int = option(
+        100, "test rows of each language that are answered, drawn at random", unit="rows", source=PAPER, ge=0
+    )
     batch_tokens: int = option(8192, "tokens in a forward pass", unit="tokens", ge=512)
+    bertscore_model: str | None = option(
+        None, "encoder for the BERTScore of answers, a folder or a model id; null: it is not taken"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.draws % self.replicates:
+            raise OptionError("draws", f"= {self.draws} must be a multiple of replicates = {self.replicates}")
 
 
 @dataclass(frozen=True)

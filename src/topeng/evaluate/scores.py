@@ -1,5 +1,9 @@
-"""What is measured of one model: the likelihood bound on target and source rows, and its answers."""
+"""What is measured of one model: the likelihood bound of test rows, and its answers to some of them.
 
+Both are gathered in files that a kill leaves as they are; what is made of them is `compare`'s.
+"""
+
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,75 +13,119 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from topeng.adapt.settings import Training
 from topeng.diffusion import response_nll
 from topeng.diffusion.noise import Use, row_generator
 from topeng.errors import CorpusError
-from topeng.generate.answer import answers
-from topeng.recipe import Recipe
-from topeng.run import progress_bar
+from topeng.generate.answer import Answer, answers
+from topeng.lines import Line, LineFile
+from topeng.recipe import Recipe, as_dict
+from topeng.run import digest, progress_bar, write_atomically
 from topeng.text.rows import read_rows
-from topeng.text.tokens import tokenize_rows
+from topeng.text.tokens import Example, tokenize_rows
+
+LANGUAGES = {"target": "corpus/test.parquet", "source": "source/test.parquet"}
+CHUNK_ROWS = 32
+"""Scored rows are written so many at a time."""
 
 
 def evaluate_model(
-    recipe: Recipe, name: str, model: Any, tokenizer: Any, run: Path, work: Path, console: Console
+    recipe: Recipe, training: Training | None, model: Any, tokenizer: Any, run: Path, work: Path, console: Console
 ) -> None:
-    """Writes `evaluate/NAME/`, JSON Lines: `likelihood.jsonl` and `answers.jsonl`.
+    """Writes `evaluate/NAME/`: `likelihood.jsonl`, `answers.jsonl`, and `scored.json`, which says of what they are.
+
+    Called again on the same `work` after a kill, it goes on from there.
 
     Args:
-        name: `base` or a method.
+        training: that the model comes from; None: it is the base.
 
     Raises:
         CorpusError: no test row has an answer that can be scored.
+        GenerationError: a prompt and its answer exceed the model's context.
     """
+    name = training.name if training else "base"
     out = work / "evaluate" / name
-    out.mkdir(parents=True, exist_ok=True)
-    rows = {"target": read_rows(run / "corpus" / "test.parquet"), "source": read_rows(run / "source" / "test.parquet")}
+    rows = {language: read_rows(run / path) for language, path in LANGUAGES.items()}
     with progress_bar(console) as bar:
-        scored = [
-            line
-            for language, scorable in rows.items()
-            for line in score_likelihood(recipe, language, scorable, model, tokenizer, bar)
-        ]
-        asked = draw_questions(rows["target"], recipe.evaluate.generate_rows, recipe.seed)
-        task = bar.add_task(f"{name}: answers", total=len(asked))
-        given: dict[int, str] = {}
-        questions = [row["input"] for row in asked]
-        for answer in answers(
-            model, tokenizer, questions, recipe.generate, recipe.text.max_length, recipe.evaluate.batch_tokens
-        ):
-            given[answer.index] = answer.answer
-            bar.advance(task)
-    answered = [
-        {"row_id": row["row_id"], "input": row["input"], "reference": row["output"], "answer": given[index]}
-        for index, row in enumerate(asked)
+        score_rows(recipe, rows, model, tokenizer, out / "likelihood.jsonl", bar)
+        answer_rows(recipe, rows, model, tokenizer, out / "answers.jsonl", bar)
+    scored = {
+        "name": name,
+        "method": training.method if training else "base",
+        "seed": training.seed if training else None,
+        "conditions": conditions(recipe, tokenizer, run),
+    }
+    write_atomically(out / "scored.json", json.dumps(scored, indent=1))
+
+
+def conditions(recipe: Recipe, tokenizer: Any, run: Path) -> dict[str, Any]:
+    """All that scores depend on besides the model: of models to compare, these must be the same."""
+    return {
+        **{f"{language}_rows": digest(run / path) for language, path in LANGUAGES.items()},
+        "tokenizer": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+        "languages": recipe.corpus.languages,
+        "max_length": recipe.text.max_length,
+        "dtype": recipe.base.dtype,
+        "seed": recipe.seed,
+        **{name: value for name, value in as_dict(recipe.evaluate).items() if name != "batch_tokens"},
+        **{f"generate.{name}": value for name, value in as_dict(recipe.generate).items()},
+    }
+
+
+def score_rows(
+    recipe: Recipe, rows: dict[str, list[dict]], model: Any, tokenizer: Any, path: Path, bar: Progress
+) -> None:
+    """Writes a line a row: `language`, `row_id`, `tokens` (of answer and end of turn), `bytes` of the answer, and
+    `nats`, the bound as each replicate estimates it.
+
+    Raises:
+        CorpusError: none of a language's rows can be scored.
+    """
+    file = LineFile(path, {"scores": list(rows)})
+    done = {(line["language"], line["row_id"]): line for line in file.lines}
+    for language, scorable in rows.items():
+        examples, dropped = tokenize_rows(tokenizer, scorable, recipe.text.max_length)
+        if not examples:
+            raise CorpusError(f"none of {len(scorable)} {language} test rows can be scored: {dict(dropped)}")
+        sizes = {row["row_id"]: len(row["output"].strip().encode()) for row in scorable}
+        examples.sort(key=lambda example: -len(example.input_ids))  # rows of like length share a forward pass
+        task = bar.add_task(f"likelihood, {language} rows", total=len(examples))
+        for start in range(0, len(examples), CHUNK_ROWS):
+            chunk = examples[start : start + CHUNK_ROWS]
+            if not all((language, example.row_id) in done for example in chunk):
+                lines = _score(recipe, language, chunk, sizes, model)
+                file.add(lines)
+                done |= {(language, line["row_id"]): line for line in lines}
+            bar.advance(task, len(chunk))
+    file.finish([done[key] for key in sorted(done)])
+
+
+def answer_rows(
+    recipe: Recipe, rows: dict[str, list[dict]], model: Any, tokenizer: Any, path: Path, bar: Progress
+) -> None:
+    """Writes a line an answer: whose it is, what was asked, and how it came to be, token by token."""
+    asked = [
+        (language, row)
+        for language, askable in rows.items()
+        for row in draw_questions(askable, recipe.evaluate.generate_rows, recipe.seed)
     ]
-    _write_lines(out / "likelihood.jsonl", scored)
-    _write_lines(out / "answers.jsonl", answered)
-
-
-def score_likelihood(
-    recipe: Recipe, language: str, rows: Sequence[dict], model: Any, tokenizer: Any, bar: Progress
-) -> list[dict[str, Any]]:
-    """`language`, `row_id`, `nats` (the bound) and `tokens` (answer and end of turn) of each row."""
-    examples, dropped = tokenize_rows(tokenizer, rows, recipe.text.max_length)
-    if not examples:
-        raise CorpusError(f"none of {len(rows)} {language} test rows can be scored: {dict(dropped)}")
-    task = bar.add_task(f"likelihood, {language} rows", total=None)
-    nats = response_nll(
+    file = LineFile(path, {"answers": len(asked)})
+    done = {(line["language"], line["row_id"]): line for line in file.lines}
+    keys = [(language, row["row_id"]) for language, row in asked]
+    task = bar.add_task("answers", total=len(asked), completed=len(done))
+    for answer in answers(
         model,
-        examples,
-        model.config.mask_token_id,
-        model.config.eos_token_id,
-        recipe.evaluate.draws,
-        recipe.seed,
-        batch_tokens=recipe.evaluate.batch_tokens,
-        progress=lambda done, passes: bar.update(task, completed=done, total=passes),
-    ).mean(axis=1)
-    return [
-        {"language": language, "row_id": example.row_id, "nats": float(nll), "tokens": example.response_length}
-        for example, nll in zip(examples, nats, strict=True)
-    ]
+        tokenizer,
+        [row["input"] for _, row in asked],
+        recipe.generate,
+        recipe.text.max_length,
+        recipe.evaluate.batch_tokens,
+        skip=[index for index, key in enumerate(keys) if key in done],
+    ):
+        done[keys[answer.index]] = _answer_line(*asked[answer.index], answer, tokenizer)
+        file.add([done[keys[answer.index]]])
+        bar.advance(task)
+    file.finish([done[key] for key in keys])
 
 
 def draw_questions(rows: Sequence[dict], count: int, seed: int) -> list[dict]:
@@ -86,6 +134,36 @@ def draw_questions(rows: Sequence[dict], count: int, seed: int) -> list[dict]:
     return [rows[index] for index in np.sort(order[:count])]
 
 
-def _write_lines(path: Path, lines: Sequence[dict[str, Any]]) -> None:
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    path.write_text(text, encoding="utf-8")
+def _score(recipe: Recipe, language: str, examples: Sequence[Example], sizes: dict[int, int], model: Any) -> list[Line]:
+    options, config = recipe.evaluate, model.config
+    nats = response_nll(
+        model,
+        examples,
+        config.mask_token_id,
+        config.eos_token_id,
+        options.draws,
+        recipe.seed,
+        options.replicates,
+        options.batch_tokens,
+    )
+    return [
+        {"language": language, "row_id": example.row_id, "tokens": example.response_length}
+        | {"bytes": sizes[example.row_id], "nats": estimates.tolist()}
+        for example, estimates in zip(examples, nats, strict=True)
+    ]
+
+
+def _answer_line(language: str, row: dict, answer: Answer, tokenizer: Any) -> Line:
+    return {
+        "language": language,
+        "row_id": row["row_id"],
+        "input": row["input"],
+        "reference": row["output"],
+        "answer": answer.answer,
+        "token_ids": answer.token_ids,
+        "pieces": [tokenizer.decode([token]) for token in answer.token_ids],
+        "committed_at": answer.committed_at,
+        "confidence": answer.confidence,
+        "forward_passes": answer.forward_passes,
+        "ended": answer.ended,
+    }
