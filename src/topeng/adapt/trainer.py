@@ -35,7 +35,7 @@ from topeng.text.tokens import Example
 COMPLETE = "complete"
 """A file that a checkpoint has once all of it is written."""
 HELD_OUT_DRAWS = 4
-"""Of the likelihood bound, a row, besides the mask of all: few, since the same noise serves every step, method and run."""
+"""Of the likelihood bound, a row, besides the mask of all: few, as the same noise serves every step, method and run."""
 
 
 @dataclass(frozen=True)
