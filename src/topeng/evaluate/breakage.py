@@ -1,14 +1,10 @@
 """What breaks in answers of diffusion models: they are empty, never end, repeat themselves, or change language."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-
-UNIT = re.compile(r"\w+|[^\w\s]")
-"""Repetition is counted in words and single signs: commas repeat as words do, and no tokenizer matters."""
 
 Line = dict[str, Any]
 
@@ -22,38 +18,38 @@ def breakage(lines: Sequence[Line], languages: Sequence[str]) -> dict[str, float
 
     Returns:
         `empty`, `at_limit`: shares of answers without text, and without an end token. `distinct_2`: mean share of an
-        answer's pairs of neighbouring units that differ (arXiv 1510.03055). `longest_repeat`: mean over answers that
-        have text, in units. `other_language`: see there. `mean_tokens`, `tokens_per_forward_pass`: end tokens apart.
+        answer's pairs of neighbouring tokens that differ (arXiv 1510.03055). `longest_repeat`: mean over answers that
+        have a token, in tokens. `other_language`: see there. `mean_tokens`, `tokens_per_forward_pass`: without ends.
     """
-    units = [UNIT.findall(line["answer"]) for line in lines]
-    tokens = [len(line["token_ids"]) for line in lines]
+    tokens = [line["token_ids"] for line in lines]  # not words: a model that repeats a letter makes one long word
+    lengths = [len(answer) for answer in tokens]
     return {
         "empty": _mean([not line["answer"].strip() for line in lines]),
         "at_limit": _mean([not line["ended"] for line in lines]),
-        "distinct_2": _mean([distinct(answer, 2) for answer in units if len(answer) > 1]),
-        "longest_repeat": _mean([longest_repeat(answer) for answer in units if answer]),
+        "distinct_2": _mean([distinct(answer, 2) for answer in tokens if len(answer) > 1]),
+        "longest_repeat": _mean([longest_repeat(answer) for answer in tokens if answer]),
         "other_language": other_language(lines, languages),
-        "mean_tokens": _mean(tokens),
-        "tokens_per_forward_pass": sum(tokens) / max(1, sum(line["forward_passes"] for line in lines)),
+        "mean_tokens": _mean(lengths),
+        "tokens_per_forward_pass": sum(lengths) / max(1, sum(line["forward_passes"] for line in lines)),
     }
 
 
-def distinct(units: Sequence[str], n: int) -> float:
+def distinct(tokens: Sequence[int], n: int) -> float:
     """Distinct n-grams over all n-grams, of which there must be one."""
-    ngrams = list(zip(*(units[start:] for start in range(n)), strict=False))
+    ngrams = list(zip(*(tokens[start:] for start in range(n)), strict=False))
     return len(set(ngrams)) / len(ngrams)
 
 
-def longest_repeat(units: Sequence[str]) -> int:
+def longest_repeat(tokens: Sequence[int]) -> int:
     """Length of the longest stretch that stands at two places, which may overlap: 0 if none does.
 
-    n log² n: stretches of 1, 2, 4, … units get numbers, equal ones the same; the answer is put together from those
+    n log² n: stretches of 1, 2, 4, … tokens get numbers, equal ones the same; the answer is put together from those
     powers, greedily, since part of a repeat is a repeat.
     """
-    powers = [np.unique(list(units), return_inverse=True)[1]]
+    powers = [np.unique(list(tokens), return_inverse=True)[1]]
     while _repeats(powers[-1]):
         powers.append(_join(powers[-1], powers[-1], 2 ** (len(powers) - 1)))
-    length, known = 0, np.zeros(len(units), np.int64)
+    length, known = 0, np.zeros(len(tokens), np.int64)
     for exponent in reversed(range(len(powers) - 1)):
         longer = _join(known, powers[exponent], length)
         if _repeats(longer):
