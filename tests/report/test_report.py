@@ -6,120 +6,19 @@ import math
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from browser import browser
-from made_up import ANSWERS, ATTACK, write_json, write_plane
+from made_up import ATTACK, write_json
+from made_up_run import METHODS, NAMES, fake_run, fake_scores, write_json_lines
 
 from topeng.errors import RunError
 from topeng.report import plots, wording
-from topeng.report.map import write_map
 from topeng.report.page import write_report
 
-METHODS = ["lora", "lora+", "pissa"]
-
-
-def write_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records), encoding="utf-8")
-
-
-def fake_run(folder: Path, points: int = 3000) -> Path:
-    """A finished run with three methods, eight clusters, and rows that would run as a script."""
-    rng = np.random.default_rng(0)
-    write_corpus(folder / "corpus", points, rng)
-    write_map(folder / "corpus", folder / "corpus" / "map.html", "Topeng: map of the corpus")
-    write_json(folder / "scores.json", fake_scores())
-    for method, end, rate in zip(METHODS, (3.86, 3.74, 3.71), (60, 40, 30), strict=True):
-        write_adapter(folder / "adapters" / method, method, end, rate, rng)
-    for model in ["base", *METHODS]:
-        write_json_lines(folder / "evaluate" / model / "answers.jsonl", fake_answers(model))
-    stages = {"corpus": 12.3, "base": 61.9, **{f"train/{m}": 212.4 for m in METHODS}, "evaluate/base": 31.0}
-    stages |= {f"evaluate/{m}": 33.1 for m in METHODS} | {"compare": 0.4}
-    write_json(
-        folder / "manifest.json",
-        {
-            "versions": {"python": "3.12.4", "torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.1"},
-            "seed": 42,
-            "inputs": {"corpus.csv": {"sha256": "ab12" * 16, "state": []}},
-            "stages": {
-                n: {"status": "done", "seconds": s, "peak_memory_bytes": 4.1e8 * (1 + s / 50)}
-                for n, s in stages.items()
-            },
-        },
-    )
-    recipe = "seed: 42\ncorpus:\n  files: []\n  subsets:\n  - indo_puisi\n  - wikihow\nadapter:\n  rank: 16\n"
-    (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
-    return folder
-
-
-def write_corpus(folder: Path, points: int, rng: np.random.Generator) -> None:
-    steps = [("ingest", 40_000, {}), ("subsets", 19_800, {"subset not asked for": 20_200})]
-    steps += [("sample", 3_000, {"not drawn": 16_800}), ("split", 2_478, {"held out": 394, "group of a test row": 128})]
-    steps += [("select", 1_003, {"over the cluster's quota": 1_475}), ("tokens", 1_000, {"no room for an answer": 3})]
-    funnel = [{"stage": s, "rows": r, "dropped": d} for s, r, d in steps]
-    write_json(
-        folder / "funnel.json", {"source_rows": 40_000, "kept_rows": 1_000, "kept_share": 0.025, "steps": funnel}
-    )
-    write_plane(folder, points, rng)
-    row = {"row_id": 7, "template_name": "dolly_0", "input": "<script>alert(1)</script>", "output": "ya"}
-    bins = [{"above": above, "rows": rows} for above, rows in ((None, 371), (0.0, 11), (0.5, 2))]
-    write_json(
-        folder / "overlap.json",
-        {
-            **{"ngram": 8, "test_rows": 394, "too_short": 10, "mean_share": 0.0042, "rows_by_share": bins},
-            "most_alike": [{"share": 0.61, "test": row, "train": row}],
-        },
-    )
-
-
-def write_adapter(folder: Path, method: str, end: float, rate: float, rng: np.random.Generator) -> None:
-    def loss(step: int) -> float:
-        return end + (6.1 - end) * math.exp(-step / rate)
-
-    log = [{"step": s, "eval_loss": loss(s) + rng.normal(0, 0.02)} for s in range(0, 301, 25)]
-    log += [
-        {"step": s, "loss": loss(s) * math.exp(rng.normal(0, 0.14)), "learning_rate": 1e-3} for s in range(5, 301, 5)
-    ]
-    write_json_lines(folder / "log.jsonl", sorted(log, key=lambda line: line["step"]))
-    summary = {"method": method, "rank": 16, "trainable_parameters": 41_943_040, "share": 0.0052, "steps": 300}
-    write_json(folder / "summary.json", summary)
-
-
-def fake_scores() -> dict[str, Any]:
-    def measure(nats: float, error: float, rows: int) -> dict[str, float]:
-        return {"nats_per_token": nats, "standard_error": error, "rows": rows}
-
-    figures = {"base": (6.1, 2.0, 5.1, 0.031), "lora": (3.871, 2.151, 21.4, 0.187)}
-    figures |= {"lora+": (3.742, 2.362, 22.8, 0.201), "pissa": (3.709, 2.208, 22.5, 0.198)}
-    models = {
-        name: {
-            "target": measure(target, 0.05, 394),
-            "source": measure(source, 0.04, 200),
-            "answers": {"chrf": chrf, "rouge_l": rouge, "rows": 100},
-        }
-        for name, (target, source, chrf, rouge) in figures.items()
-    }
-    differences = {
-        name: {"target": measure(figures[name][0] - 6.1, 0.041, 394), "source": measure(figures[name][1] - 2, 0.03, 9)}
-        for name in METHODS
-    }
-    return {"models": models, "differences": differences}
-
-
-def fake_answers(model: str) -> list[dict[str, Any]]:
-    base = "the of and the the, in to a a a a <|endoftext|>"
-    return [
-        {"row_id": 17 + 31 * i, "input": asked, "reference": reference, "answer": base if model == "base" else answer}
-        for i, (asked, reference, answer) in enumerate(ANSWERS)
-    ]
-
-
-def report(run: Path, title: str = "Topeng", answers: int = 6) -> str:
-    write_report(run, run / "report.html", title, answers)
+def report(run: Path, title: str = "Topeng", answers: int = 6, language: str = "en") -> str:
+    write_report(run, run / "report.html", title, answers, language)
     return (run / "report.html").read_text(encoding="utf-8")
 
 
