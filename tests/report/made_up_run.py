@@ -54,7 +54,13 @@ def fake_manifest() -> dict[str, Any]:
     stages = {"corpus": 12.3, "base": 61.9, **{f"train/{m}": 212.4 for m in METHODS}, "evaluate/base": 31.0}
     stages |= {f"evaluate/{m}": 33.1 for m in METHODS} | {"compare": 0.4}
     return {
-        "versions": {"python": "3.12.4", "torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.1"},
+        "versions": {
+            "topeng": "0.1.0",
+            "python": "3.12.4",
+            "torch": "2.13.0",
+            "transformers": "5.23.0",
+            "peft": "0.21.1",
+        },
         "seed": 42,
         "inputs": {"/home/someone/corpus.csv": {"sha256": "ab12" * 16, "state": []}},
         "stages": {
@@ -100,7 +106,7 @@ def write_adapter(folder: Path, method: str, end: float, rate: float, rng: np.ra
     ]
     write_json_lines(folder / "log.jsonl", sorted(log, key=lambda line: line["step"]))
     summary = {"method": method, "rank": 16, "trainable_parameters": 41_943_040, "share": 0.0052, "steps": 300}
-    summary |= {"learning_rate": 2e-4, "rows": 10_000, "dropped": {"no room for an answer": 3}}
+    summary |= {"learning_rate": 2e-4, "rows": 1_000, "dropped": {"no room for an answer": 3}}
     write_json(folder / "summary.json", summary)
 
 
@@ -136,7 +142,10 @@ def fake_scores() -> dict[str, Any]:
         "gain": {name: fake_change(change, 0.041) for name, change in gain.items()},
         "forgetting": {name: fake_change(change, 0.03) for name, change in forgetting.items()},
         "pairs": pairs,
-        "signatures": {"chrf": "nrefs:1|case:mixed|eff:yes|nc:6|nw:2|space:no|version:2.5.1", "bleu": "nrefs:1|tok:13a"},
+        "signatures": {
+            "chrf": "nrefs:1|case:mixed|eff:yes|nc:6|nw:2|space:no|version:2.5.1",
+            "bleu": "nrefs:1|tok:13a",
+        },
         "sentences": ["PiSSA and LoRA+ are not told apart on the target rows.", "PiSSA is better than LoRA there."],
     }
 

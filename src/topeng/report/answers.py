@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from topeng.report.files import Finished, Record, first_of, read_json_lines
@@ -48,7 +49,7 @@ def worst(found: Finished) -> list[Record]:
 def distinct_pairs(answer: str) -> float:
     """Share of an answer's pairs of neighbouring words that differ; 1 for an answer of few words."""
     words = WORD.findall(answer.lower())
-    pairs = list(zip(words, words[1:], strict=False))
+    pairs = list(pairwise(words))
     return len(set(pairs)) / len(pairs) if len(words) >= FEWEST_WORDS else 1.0
 
 

@@ -26,7 +26,7 @@ from topeng.report.files import (
     without_homes,
     write_page,
 )
-from topeng.report.wording import DASH, Wording, best_adapter, better_of, finite, mean, pair_sentences, summary
+from topeng.report.wording import Wording, best_adapter, better_of, finite, mean, pair_sentences, summary
 
 MAP_PAGE = "corpus/map.html"
 SECTIONS = ("comparison", "loss", "failures", "answers", "rows", "overlap", "clusters", "run")

@@ -36,7 +36,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Curve:
-    """A method's losses: SVG paths in a frame of 100 by 100, and markers on the held-out one; a band of several seeds."""
+    """A method's losses: SVG paths in a frame of 100 by 100; markers on the held-out one, and a band of several seeds."""
 
     method: str
     held_out: str
@@ -129,7 +129,11 @@ def tradeoff_plot(scores: Mapping[str, Any], methods: Sequence[str], words: Word
 
 def _wide_scale(figures: Sequence[Mapping[str, Any]], upwards: bool = False) -> Scale:
     """All of the figures with their intervals, and zero, off the edge."""
-    values = [0.0, *(figure["mean"] for figure in figures), *(end for figure in figures for end in bounds(figure) or ())]
+    values = [
+        0.0,
+        *(figure["mean"] for figure in figures),
+        *(end for figure in figures for end in bounds(figure) or ()),
+    ]
     margin = 0.1 * (max(values) - min(values)) or 0.5
     return Scale(min(values) - margin, max(values) + margin, upwards)
 

@@ -29,7 +29,7 @@ def finite(value: Any) -> float | None:
 class Wording:
     """Texts and numbers in one language."""
 
-    FORMS = ("count", "decimal", "signed", "percent", "duration", "memory", "interval", "label")
+    FORMS = ("count", "decimal", "signed", "percent", "duration", "memory", "interval", "probability", "label")
 
     def __init__(self, language: str = "en") -> None:
         """
@@ -69,6 +69,11 @@ class Wording:
         """The bounds of a figure of `scores.json`: 3.610 … 3.812; nothing where they are not known."""
         low, high = finite((figure or {}).get("low")), finite((figure or {}).get("high"))
         return "" if low is None or high is None else f"{self.decimal(low, digits)} … {self.decimal(high, digits)}"
+
+    def probability(self, value: Any) -> str:
+        """0.0004 -> < 0.001."""
+        number = finite(value)
+        return f"< {self.decimal(0.001)}" if number is not None and number < 0.001 else self.decimal(value)
 
     def percent(self, share: Any) -> str:
         """To two significant digits, never in exponents: 0.00078 -> 0.078 %, 0.25 -> 25 %."""
@@ -151,7 +156,12 @@ def _pair(words: Wording, pair: Mapping[str, Any]) -> str:
     better, other = map(words.label, better_of(pair))
     return words(
         "pair_better" if pair["real"] else "pair_unclear",
-        **{"language": words(f"on_{pair['language']}"), "better": better, "other": other, "p": words.decimal(pair["p"])},
+        **{
+            "language": words(f"on_{pair['language']}"),
+            "better": better,
+            "other": other,
+            "p": words.probability(pair["p"]),
+        },
         **_change(words, pair["difference"], 3, sign=not pair["real"]),
     )
 
