@@ -33,9 +33,15 @@ def plain(page: str) -> str:
     return html.unescape(page).replace("\N{NO-BREAK SPACE}", " ").replace("\N{MINUS SIGN}", "-")
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fake_run(tmp_path_factory.mktemp("finished"), points=300)
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
-    return fake_run(tmp_path)
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy, which a test may change."""
+    return shutil.copytree(finished, tmp_path / "run")
 
 
 def test_text_of_corpus_and_model_is_escaped(run):

@@ -13,7 +13,7 @@ import yaml
 from topeng.adapt.settings import METHODS
 from topeng.report.files import Finished, Record, read_json, read_run, share, templates, without_homes, write_page
 from topeng.report.page import comparison
-from topeng.report.wording import Wording, mean
+from topeng.report.wording import Wording, finite, mean
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_FILES = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)")
@@ -103,7 +103,7 @@ def _index(found: Finished, method: str, title: str, datasets: list[str]) -> Rec
             _mean_of(scores[change].get(method), "nats_per_token"),
         )
         answers = measures["answers"][language] or {}
-        values |= {metric: (name, answers.get(metric)) for metric, name in ANSWER_METRICS.items()}
+        values |= {metric: (name, finite(answers.get(metric))) for metric, name in ANSWER_METRICS.items()}
         metrics = [
             {"type": metric, "name": name, "value": round(value, 4)}
             for metric, (name, value) in values.items()

@@ -36,7 +36,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Curve:
-    """A method's losses: SVG paths in a frame of 100 by 100; markers on the held-out one, and a band of several seeds."""
+    """A method's losses as SVG paths in a frame of 100 by 100; markers on the held-out one, a band of several seeds."""
 
     method: str
     held_out: str
