@@ -306,3 +306,11 @@ def test_texts_of_tokens_never_become_elements(run):
         assert page.run("document.querySelectorAll('script').length") == before == 2
         page.run("document.body.append(Object.assign(document.createElement('script'), {text: 'document.title = 1'}))")
         assert page.run("document.title") == "Topeng"
+
+
+def test_home_folders_are_not_shown(run):
+    scores = fake_scores()
+    scores["conditions"]["bertscore_model"] = "/Users/somebody/bert"
+    write_json(run / "scores.json", scores)
+    page = report(run)
+    assert "someone" not in page and "somebody" not in page and "~/rows.parquet" in page and "~/corpus.csv" in page

@@ -98,7 +98,7 @@ def _context(found: Finished, answers: int, words: Wording) -> Record:
         "answers": rows,
         "films": embedded({"words": steps, "films": films}) if films else None,
         "manifest": _without_homes(found.manifest),
-        "conditions": scores["conditions"],
+        "conditions": {name: without_homes(str(value)) for name, value in scores["conditions"].items()},
         "recipe": without_homes(read_text(run / "recipe.yaml")),
     }
 
