@@ -252,13 +252,16 @@ def _compare(models: list[str], run: Path, console: Console) -> Stage:
 
 def _report(recipe: Recipe, options: dict[str, Any], models: list[str], run: Path, console: Console) -> Stage:
     def work(folder: Path) -> None:
+        from topeng.report.model_card import write_cards
         from topeng.report.page import write_report
 
-        write_report(run, folder / "report.html", recipe.report.title, recipe.report.answers)
+        page = recipe.report
+        write_report(run, folder / "report.html", page.title, page.answers, page.language)
+        write_cards(run, folder / "cards", page.title, page.licence)
 
     reads = ["corpus/funnel.json", *MAP_FILES, "corpus/map.html", "corpus/overlap.json", "scores.json"]
     reads += [f"adapters/{name}" for name in models if name != "base"] + [f"evaluate/{name}" for name in models]
-    return Stage("report", ["report.html"], options, work, reads)
+    return Stage("report", ["report.html", "cards"], options, work, reads)
 
 
 def _free_memory() -> None:

@@ -218,7 +218,9 @@ class ReportOptions(Options):
     """The page."""
 
     title: str = option("Topeng", "of the page")
-    answers: int = option(6, "answers shown side by side", ge=0)
+    answers: int = option(6, "rows of each language whose answers are shown side by side", ge=0)
+    language: Literal["en", "id"] = option("en", "of the page: English or Indonesian; model cards are in English")
+    licence: str | None = option(None, "of the adapters, on their model cards, in the Hub's spelling: apache-2.0")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Chromium, driven over its DevTools pipe: real mouse, keys and touch, and no package to install."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -17,6 +18,7 @@ OPTIONS = [
     "--remote-debugging-pipe",
 ]
 KEYS = {"Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
+KEYS |= {"End": 35, "Home": 36, "Tab": 9}
 
 
 class Page:
@@ -27,7 +29,7 @@ class Page:
         self.number, self.session, self.events = 0, None, []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log"):
+        for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **values: Any) -> dict[str, Any]:
@@ -93,6 +95,12 @@ class Page:
         self.call("Input.insertText", text=text)
         self.settle()
 
+    def requests(self) -> list[str]:
+        """Addresses that were asked for, other than data in the page itself."""
+        self.settle()
+        asked = [event["params"]["request"]["url"] for event in self.events if event["method"].endswith("WillBeSent")]
+        return [url for url in asked if not url.startswith(("data:", "about:"))]
+
     def complaints(self) -> list[str]:
         """What the browser logged as errors: exceptions, refused scripts, failed loads."""
         self.settle()
@@ -103,10 +111,11 @@ class Page:
 
 @contextmanager
 def browser(profile: Path) -> Iterator[Page]:
-    """A tab of a fresh Chromium; the test is skipped where it is not installed."""
+    """A tab of a fresh Chromium; where it is not installed the test is skipped, and in CI it fails."""
     binary = shutil.which("chromium")
     if binary is None:
-        pytest.skip("chromium is not installed: apt-get install chromium")
+        missing = "chromium is not installed: apt-get install chromium"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
     ours, its = socket.socketpair()
     # It reads from 3 and writes to 4.
     program = ["bash", "-c", f'exec "$@" 3<&{its.fileno()} 4>&{its.fileno()}', "bash"]

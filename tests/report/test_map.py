@@ -12,7 +12,8 @@ from browser import browser
 from made_up import write_json, write_plane
 
 from topeng.errors import RunError
-from topeng.report.map import SPAN, embedded, write_map
+from topeng.report.files import embedded
+from topeng.report.map import SPAN, write_map
 
 SHIFT = 8
 HOSTILE = (

@@ -1,170 +1,180 @@
 """The page of a run, on a run folder that is made up here."""
 
+import base64
+import hashlib
 import html
 import json
 import math
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from browser import browser
-from made_up import ANSWERS, ATTACK, write_json, write_plane
+from made_up import ATTACK, write_json
+from made_up_run import METHODS, NAMES, fake_run, fake_scores, write_json_lines
 
 from topeng.errors import RunError
-from topeng.report import plots, wording
-from topeng.report.map import write_map
+from topeng.report import answers, plots, wording
+from topeng.report.files import read_run
 from topeng.report.page import write_report
 
-METHODS = ["lora", "lora+", "pissa"]
+SOURCE = Path(plots.__file__).parent
 
 
-def write_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records), encoding="utf-8")
-
-
-def fake_run(folder: Path, points: int = 3000) -> Path:
-    """A finished run with three methods, eight clusters, and rows that would run as a script."""
-    rng = np.random.default_rng(0)
-    write_corpus(folder / "corpus", points, rng)
-    write_map(folder / "corpus", folder / "corpus" / "map.html", "Topeng: map of the corpus")
-    write_json(folder / "scores.json", fake_scores())
-    for method, end, rate in zip(METHODS, (3.86, 3.74, 3.71), (60, 40, 30), strict=True):
-        write_adapter(folder / "adapters" / method, method, end, rate, rng)
-    for model in ["base", *METHODS]:
-        write_json_lines(folder / "evaluate" / model / "answers.jsonl", fake_answers(model))
-    stages = {"corpus": 12.3, "base": 61.9, **{f"train/{m}": 212.4 for m in METHODS}, "evaluate/base": 31.0}
-    stages |= {f"evaluate/{m}": 33.1 for m in METHODS} | {"compare": 0.4}
-    write_json(
-        folder / "manifest.json",
-        {
-            "versions": {"python": "3.12.4", "torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.1"},
-            "seed": 42,
-            "inputs": {"corpus.csv": {"sha256": "ab12" * 16, "state": []}},
-            "stages": {
-                n: {"status": "done", "seconds": s, "peak_memory_bytes": 4.1e8 * (1 + s / 50)}
-                for n, s in stages.items()
-            },
-        },
-    )
-    recipe = "seed: 42\ncorpus:\n  files: []\n  subsets:\n  - indo_puisi\n  - wikihow\nadapter:\n  rank: 16\n"
-    (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
-    return folder
-
-
-def write_corpus(folder: Path, points: int, rng: np.random.Generator) -> None:
-    steps = [("ingest", 40_000, {}), ("subsets", 19_800, {"subset not asked for": 20_200})]
-    steps += [("sample", 3_000, {"not drawn": 16_800}), ("split", 2_478, {"held out": 394, "group of a test row": 128})]
-    steps += [("select", 1_003, {"over the cluster's quota": 1_475}), ("tokens", 1_000, {"no room for an answer": 3})]
-    funnel = [{"stage": s, "rows": r, "dropped": d} for s, r, d in steps]
-    write_json(
-        folder / "funnel.json", {"source_rows": 40_000, "kept_rows": 1_000, "kept_share": 0.025, "steps": funnel}
-    )
-    write_plane(folder, points, rng)
-    row = {"row_id": 7, "template_name": "dolly_0", "input": "<script>alert(1)</script>", "output": "ya"}
-    bins = [{"above": above, "rows": rows} for above, rows in ((None, 371), (0.0, 11), (0.5, 2))]
-    write_json(
-        folder / "overlap.json",
-        {
-            **{"ngram": 8, "test_rows": 394, "too_short": 10, "mean_share": 0.0042, "rows_by_share": bins},
-            "most_alike": [{"share": 0.61, "test": row, "train": row}],
-        },
-    )
-
-
-def write_adapter(folder: Path, method: str, end: float, rate: float, rng: np.random.Generator) -> None:
-    def loss(step: int) -> float:
-        return end + (6.1 - end) * math.exp(-step / rate)
-
-    log = [{"step": s, "eval_loss": loss(s) + rng.normal(0, 0.02)} for s in range(0, 301, 25)]
-    log += [
-        {"step": s, "loss": loss(s) * math.exp(rng.normal(0, 0.14)), "learning_rate": 1e-3} for s in range(5, 301, 5)
-    ]
-    write_json_lines(folder / "log.jsonl", sorted(log, key=lambda line: line["step"]))
-    summary = {"method": method, "rank": 16, "trainable_parameters": 41_943_040, "share": 0.0052, "steps": 300}
-    write_json(folder / "summary.json", summary)
-
-
-def fake_scores() -> dict[str, Any]:
-    def measure(nats: float, error: float, rows: int) -> dict[str, float]:
-        return {"nats_per_token": nats, "standard_error": error, "rows": rows}
-
-    figures = {"base": (6.1, 2.0, 5.1, 0.031), "lora": (3.871, 2.151, 21.4, 0.187)}
-    figures |= {"lora+": (3.742, 2.362, 22.8, 0.201), "pissa": (3.709, 2.208, 22.5, 0.198)}
-    models = {
-        name: {
-            "target": measure(target, 0.05, 394),
-            "source": measure(source, 0.04, 200),
-            "answers": {"chrf": chrf, "rouge_l": rouge, "rows": 100},
-        }
-        for name, (target, source, chrf, rouge) in figures.items()
-    }
-    differences = {
-        name: {"target": measure(figures[name][0] - 6.1, 0.041, 394), "source": measure(figures[name][1] - 2, 0.03, 9)}
-        for name in METHODS
-    }
-    return {"models": models, "differences": differences}
-
-
-def fake_answers(model: str) -> list[dict[str, Any]]:
-    base = "the of and the the, in to a a a a <|endoftext|>"
-    return [
-        {"row_id": 17 + 31 * i, "input": asked, "reference": reference, "answer": base if model == "base" else answer}
-        for i, (asked, reference, answer) in enumerate(ANSWERS)
-    ]
-
-
-def report(run: Path, title: str = "Topeng", answers: int = 6) -> str:
-    write_report(run, run / "report.html", title, answers)
+def report(run: Path, title: str = "Topeng", answers: int = 6, language: str = "en") -> str:
+    write_report(run, run / "report.html", title, answers, language)
     return (run / "report.html").read_text(encoding="utf-8")
 
 
+def plain(page: str) -> str:
+    return html.unescape(page).replace("\N{NO-BREAK SPACE}", " ").replace("\N{MINUS SIGN}", "-")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fake_run(tmp_path_factory.mktemp("finished"), points=300)
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
-    return fake_run(tmp_path)
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy, which a test may change."""
+    return shutil.copytree(finished, tmp_path / "run")
 
 
 def test_text_of_corpus_and_model_is_escaped(run):
     page = report(run, title=f"A title {ATTACK}")
-    assert "<script" not in page
+    assert page.count("<script") == page.count("</script>") == 2  # the tokens as JSON, and the page's own
+    assert ATTACK not in page
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 7  # title twice, words, prompt, three answers
+
+
+def test_only_its_own_script_and_style_may_run(run):
+    page = report(run)
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
+    assert policy.startswith("default-src 'none'") and "unsafe" not in policy
+    for name, tag in (("script-src", "<script>"), ("style-src", "<style>")):
+        source = page.split(tag)[1].split(f"</{tag[1:]}")[0]
+        digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+        assert f"{name} 'sha256-{digest}'" in policy
 
 
 def test_page_loads_nothing(run):
     page = report(run)
-    links = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'\s>]*)""", page)
+    links = re.findall(r"""\b(?:src|href)\s*=\s*["']?([^"'\s>]*)""", page)
     assert all(link.startswith(("#", "data:")) or link == "corpus/map.html" for link in links)
     assert not re.search(r"@import|url\(|https?:", page)
     assert len(page) < 2_000_000
 
 
 def test_numbers_appear(run):
-    page = html.unescape(report(run)).replace("\N{NO-BREAK SPACE}", " ").replace("\N{MINUS SIGN}", "-")
+    page = plain(report(run))
     for text in (
-        "3.709",
-        "-2.391",
-        "+0.208",
-        "22.5",
-        "0.198",
-        "0.52 %",
-        "16,800 not drawn",
-        "over 50 %",
-        "371",
-        "3 min 32 s",
-        "413 MB",
+        *("3.709", "3.611 … 3.807", "+2.391", "2.293 … 2.489", "+0.208", "0.136 … 0.280", "22.5", "0.198"),
+        *("0.52 %", "16,800 not drawn", "over 50 %", "371", "3 min 32 s", "413 MB", "83 %", "< 0.001"),
+        *("ef56" * 16, "cd34" * 16, "ab12" * 16, "PiSSA and LoRA+ are not told apart on the target rows."),
     ):
         assert text in page, text
     assert "Of 40,000 rows 1,000 were kept (2.5 %). Of the adapters, PiSSA has the lowest" in page
-    assert "3.71 nats per token, 2.39 ± 0.08 under the base. It costs 0.21 ± 0.06 nats" in page
+    assert "3.71 nats a token, 2.39 under the base (2.29 … 2.49). It costs 0.21 nats a token" in page
+
+
+def test_in_indonesian(run):
+    page = plain(report(run, language="id"))
+    assert '<html lang="id">' in page
+    for text in ("Perbandingan", "3,709", "3,611 … 3,807", "Dari 40.000 baris, 1.000 dipakai (2,5%)", "3 mnt 32 dtk"):
+        assert text in page, text
+    assert "LoRA+ lebih baik daripada LoRA sebesar 0,129 nat per token (0,081 … 0,177; p = 0,001)" in page
+    assert "perbedaan antara PiSSA dan LoRA+ tidak terbukti (+0,033 nat per token; -0,015 … 0,081)" in page
+    for english in (
+        "are not told apart",
+        ">Model</th><th>Rows",
+        "Comparison",
+        "Prompt<",
+        "optimiser step",
+        "nats a token",
+    ):
+        assert english not in page, english
+
+
+def test_every_text_has_both_languages_and_the_same_names():
+    names = [[set(re.findall(r"{(\w+)}", text)) for text in texts] for texts in wording.TEXTS.values()]
+    assert all(len(texts) == 2 and texts[0] == texts[1] for texts in names)
+
+
+def test_every_text_is_used(run):
+    sources = [path for path in SOURCE.rglob("*") if path.suffix in (".py", ".jinja")]
+    code = "".join(path.read_text() for path in sources)
+    assert [key for key in wording.TEXTS if not re.search(rf"""["'](on_)?{key.removeprefix("on_")}["']""", code)] == []
+
+
+def test_gain_against_forgetting_has_both_intervals():
+    plot = plots.tradeoff_plot(fake_scores(), METHODS, wording.Wording())
+    pissa = next(one for one in plot.estimates if one.method == "pissa")
+    assert pissa.across[0] < pissa.x < pissa.across[1] and pissa.along[1] < pissa.y < pissa.along[0]  # y is downwards
+    assert plot.zero[0] < pissa.across[0] and plot.zero[1] > pissa.along[0]  # it gains, and forgets
+    assert "PiSSA gains +2.391 (2.293 … 2.489) and forgets +0.208 (0.136 … 0.280)" in plot.text
+    assert {tick.at for tick in plot.x_ticks if tick.text == "0.0"} == {plot.zero[0]}
+
+
+def test_several_seeds_are_one_line_with_a_band():
+    logs = [[{"step": 0, "eval_loss": 4.0}, {"step": 9, "eval_loss": end}] for end in (2.0, 3.0)]
+    lora, pissa = plots.loss_plot({"lora": logs, "pissa": logs[:1]}, wording.Wording()).curves
+    ends = [float(point.split(",")[1].rstrip("z")) for point in lora.band[1:].split("L")]
+    assert pissa.band == "" and ends[0] == ends[3]  # both seeds start alike
+    assert lora.markers[-1][1] == pytest.approx((ends[1] + ends[2]) / 2, abs=0.02)
+
+
+def test_failures_are_counted_with_an_example(run):
+    found = {(one["model"], one["kind"]): one for one in answers.worst(read_run(run))}
+    assert (found["base", "at_limit"]["count"], found["base", "at_limit"]["rows"]) == (6, 7)
+    assert (found["lora", "empty"]["count"], found["lora", "empty"]["rows"]) == (2, 14)  # of both seeds
+    assert found["pissa", "repetitive"]["input"].startswith("Bagaimana cara menyimpan")
+    assert ("pissa", "at_limit") not in found
+
+
+def test_headings_go_down_by_one_and_tables_name_their_headers(run):
+    page = report(run)
+    levels = [int(level) for level in re.findall(r"<h(\d)", page)]
+    assert levels[0] == 1 and all(after <= before + 1 for before, after in pairwise(levels))
+    assert all("scope=" in header for header in re.findall(r"<th\b[^>]*>", page))
+    assert all("aria-label=" in figure for figure in re.findall(r'<svg[^>]*role="img"[^>]*>', page))
+
+
+def colours(scheme: str) -> dict[str, tuple[int, ...]]:
+    """The variables of the style in a scheme, as RGB."""
+    light, dark = re.findall(r":root \{(.*?)\n *\}", (SOURCE / "page.css").read_text(), re.DOTALL)[:2]
+    pairs = re.findall(r"--(\w+): (#[0-9a-f]{6});", light + (dark if scheme == "dark" else ""))
+    return {name: tuple(bytes.fromhex(value[1:])) for name, value in pairs}
+
+
+def contrast(one: tuple[int, ...], other: tuple[int, ...]) -> float:
+    """WCAG 2.2."""
+
+    def luminance(colour: tuple[int, ...]) -> float:
+        shares = [c / 255 for c in colour]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in shares]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_and_marks_stand_out(scheme):
+    colour = colours(scheme)
+    for text in ("ink", "quiet", "accent"):
+        assert contrast(colour[text], colour["page"]) >= 4.5 and contrast(colour[text], colour["panel"]) >= 4.5, text
+    assert contrast(colour["ink"], colour["new"]) >= 4.5
+    for mark in ("base", "m0", "m1", "m2", "m3", "m4", "m5", "edge"):
+        assert contrast(colour[mark], colour["page"]) >= 3, mark
 
 
 def test_models_are_sorted_by_held_out_loss(run):
-    body = report(run).split('id="comparison"')[1].split("</section>")[0]
-    assert re.findall(r"</svg>([^<]+)</th>", body) == ["PiSSA", "LoRA+", "LoRA", "base"]
+    body = report(run).split('id="comparison"')[1].split("</table>")[0]
+    assert re.findall(r"</svg>([^<]+)<", body) == ["PiSSA", "LoRA+", "LoRA", "base"]
 
 
 def test_a_cluster_is_described(run):
@@ -180,32 +190,31 @@ def test_a_cluster_is_described(run):
 
 def test_what_is_missing_is_a_dash(run):
     scores = fake_scores()
-    scores["models"]["lora"] |= {"answers": None, "source": None}
-    scores["models"]["pissa"]["target"]["nats_per_token"] = math.nan
-    del scores["differences"]["lora+"]
+    scores["models"]["lora"] |= {"answers": {"target": None, "source": None}, "source": None}
+    scores["models"]["pissa"]["target"]["nats_per_token"]["mean"] = math.nan
+    del scores["gain"]["lora+"], scores["forgetting"]["lora+"]
     write_json(run / "scores.json", scores)
-    write_json_lines(run / "adapters" / "lora" / "log.jsonl", [{"step": 0, "eval_loss": math.nan}])
-    write_json_lines(run / "evaluate" / "base" / "answers.jsonl", [{"row_id": 17, "answer": None}])
+    write_json_lines(run / "adapters" / "lora+" / "log.jsonl", [{"step": 0, "eval_loss": math.nan}])
+    write_json_lines(run / "evaluate" / "base" / "answers.jsonl", [])
     shutil.rmtree(run / "evaluate" / "pissa")
     page = report(run)
-    assert "LoRA+ has the lowest held-out loss: 3.74 nats per token." in page
+    assert "LoRA+ has the lowest held-out loss: 3.74 nats a token." in page
     assert not re.search(r"\bnan\b", re.sub(r"base64,[^\"]*", "", page), re.IGNORECASE)
-    assert "<dd>—</dd>" in page
 
 
 def test_a_run_without_answers_losses_and_points(run):
     shutil.rmtree(run / "evaluate")
-    for method in METHODS:
-        write_json_lines(run / "adapters" / method / "log.jsonl", [])
+    for name in [name for method in METHODS for name in NAMES[method]]:
+        write_json_lines(run / "adapters" / name / "log.jsonl", [])
     pq.write_table(pq.read_table(run / "corpus" / "umap.parquet").slice(0, 0), run / "corpus" / "umap.parquet")
     page = report(run)
     assert "No answers were generated." in page and "No losses were logged." in page and "<image" not in page
 
 
 def test_an_answer_that_utf8_cannot_hold(run):
-    write_json_lines(run / "evaluate" / "lora" / "answers.jsonl", [])
-    path = run / "evaluate" / "lora" / "answers.jsonl"
-    path.write_text(json.dumps({"row_id": 17, "input": "a", "reference": "b", "answer": "half \ud83d a pair"}) + "\n")
+    answer = {"language": "target", "row_id": 17, "input": "a", "reference": "b", "answer": "half \ud83d a pair"}
+    path = run / "evaluate" / "lora+" / "answers.jsonl"
+    path.write_text(json.dumps(answer | {"pieces": ["half \ud83d"], "committed_at": [1], "forward_passes": 1}) + "\n")
     assert "half ? a pair" in report(run)
 
 
@@ -221,24 +230,87 @@ def test_a_map_of_many_rows_stays_small(tmp_path):
 
 @pytest.mark.parametrize(
     ("share", "text"),
-    [(10_000 / 12_810_390, "0.078 %"), (0.025, "2.5 %"), (0.164, "16 %"), (1, "100 %"), (0, "0.0 %"), (None, "—")],
+    [(10_000 / 12_810_390, "0.078 %"), (0.025, "2.5 %"), (0.164, "16 %"), (1, "100 %"), (0, "0 %"), (None, "—")],
 )
 def test_shares_keep_two_significant_digits(share, text):
-    assert wording.percent(share).replace("\xa0", " ") == text
+    assert wording.Wording().percent(share).replace("\xa0", " ") == text
 
 
 def test_training_spikes_do_not_set_the_scale():
     log = [{"step": s, "loss": 900.0 if s == 50 else 4.0} for s in range(100)] + [{"step": 0, "eval_loss": 5.0}]
-    plot = plots.loss_plot({"lora": log})
+    plot = plots.loss_plot({"lora": [log]}, wording.Wording())
     assert float(plot.y_ticks[-1].text) <= 6
 
 
+def test_scores_of_another_format_say_what_to_do(run):
+    write_json(run / "scores.json", fake_scores() | {"format": 1})
+    with pytest.raises(RunError, match=r"format 1, and the report reads 2.*topeng compare"):
+        report(run)
+
+
+def test_answers_without_pieces_have_no_slider(run):
+    for path in run.glob("evaluate/*/answers.jsonl"):
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        write_json_lines(path, [{key: record[key] for key in record if key != "pieces"} for record in records])
+    page = report(run)
+    assert "<script" not in page and "<input" not in page and "Saya adalah asisten" in page
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("language", ["en", "id"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_scrolls_the_page_one_way_only(run, width):
-    report(run, title="Kata" * 40)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_the_page(run, width, scheme, language):
+    report(run, title="Kata" * 40, language=language)
+    url = (run / "report.html").as_uri()
     with browser(run / "profile") as page:
-        page.open((run / "report.html").as_uri(), width)
+        page.open(url, width, prefers_color_scheme=scheme)
+        page.run("document.querySelectorAll('details').forEach(one => { one.open = true; })")
         widths = "document.documentElement.scrollWidth + ' ' + document.documentElement.clientWidth"
         assert page.run(widths) == f"{width} {width}"
+        colour = "getComputedStyle(document.body).backgroundColor"
+        assert page.run(colour) == f"rgb{colours(scheme)['page']}"
+        assert page.complaints() == [] and set(page.requests()) == {url}
+
+
+@pytest.mark.slow
+def test_keys_step_through_an_answer(run):
+    report(run)
+    with browser(run / "profile") as page:
+        page.open((run / "report.html").as_uri())
+        answer = page.run("document.querySelector('.row .m2').querySelector('[data-film]').textContent")
+        masked = "document.querySelector('.row .m2').querySelectorAll('.masked').length"
+        page.run("document.querySelector('.row input').focus()")
+        last = int(page.run("document.activeElement.max"))
+        page.key("Home")
+        pieces = page.run("document.querySelector('.row .m2').querySelectorAll('.token').length")
+        assert page.run(masked) == pieces > 2
+        page.key("ArrowRight")
+        assert page.run(masked) == pieces - 2  # two fell in the first step
+        assert page.run("document.querySelector('.row .m2').querySelectorAll('.new').length") == 2
+        assert page.run("document.activeElement.getAttribute('aria-valuetext')") == f"step 1 of {last}"
+        page.key("End")
+        assert page.run(masked) == 0
+        assert page.run("document.querySelector('.row .m2').querySelector('[data-film]').textContent") == answer
         assert page.complaints() == []
+
+
+@pytest.mark.slow
+def test_texts_of_tokens_never_become_elements(run):
+    report(run)
+    with browser(run / "profile") as page:
+        page.open((run / "report.html").as_uri())
+        before = page.run("document.querySelectorAll('script').length")
+        page.run("document.querySelectorAll('.row input').forEach(one => one.dispatchEvent(new Event('input')))")
+        assert page.run(f"document.querySelector('main').textContent.includes({json.dumps(ATTACK)})")
+        assert page.run("document.querySelectorAll('script').length") == before == 2
+        page.run("document.body.append(Object.assign(document.createElement('script'), {text: 'document.title = 1'}))")
+        assert page.run("document.title") == "Topeng"
+
+
+def test_home_folders_are_not_shown(run):
+    scores = fake_scores()
+    scores["conditions"]["bertscore_model"] = "/Users/somebody/bert"
+    write_json(run / "scores.json", scores)
+    page = report(run)
+    assert "someone" not in page and "somebody" not in page and "~/rows.parquet" in page and "~/corpus.csv" in page

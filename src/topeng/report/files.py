@@ -1,15 +1,70 @@
 """What the pages read of a run folder, and how they are written: templates escape every value."""
 
+import base64
+import hashlib
 import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
+from topeng.adapt.settings import METHODS
 from topeng.errors import RunError
-from topeng.report import wording
+from topeng.report.wording import DASH, Wording
 
-FORMS = (wording.count, wording.decimal, wording.signed, wording.percent, wording.duration, wording.memory)
+Record = dict[str, Any]
+FORMAT = 2
+HOME = re.compile(r"(?:/home/|/Users/|[A-Za-z]:\\Users\\)[^/\\\s'\"]+|/root(?![\w.-])")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run.
+
+    Attributes:
+        folder: of the run.
+        scores: `scores.json`.
+        manifest: `manifest.json`.
+        recipe: `recipe.yaml`, every option resolved.
+        methods: those that were scored, in the order of the table of methods.
+        summaries: by method, `summary.json` of its first adapter.
+    """
+
+    folder: Path
+    scores: Record
+    manifest: Record
+    recipe: Record
+    methods: list[str]
+    summaries: dict[str, Record]
+
+    def names(self, model: str) -> list[str]:
+        """The adapters of a method, one for each seed; `base` alone of the base."""
+        return self.scores["models"][model]["names"]
+
+
+def read_run(folder: Path) -> Finished:
+    """What both pages are made from.
+
+    Raises:
+        RunError: a file is missing or cannot be read, or the scores are of another version's form.
+    """
+    scores = read_json(folder / "scores.json")
+    if scores.get("format") != FORMAT:
+        raise RunError(
+            f"{folder / 'scores.json'} has format {scores.get('format')}, and the report reads {FORMAT}: "
+            "remove it and run `topeng compare` again"
+        )
+    found = [name for name in scores["models"] if name != "base"]
+    methods = sorted(found, key=lambda name: [*METHODS, *found].index(name))
+    first = {method: scores["models"][method]["names"][0] for method in methods}
+    summaries = {method: read_json(folder / "adapters" / name / "summary.json") for method, name in first.items()}
+    recipe = yaml.safe_load(read_text(folder / "recipe.yaml"))
+    return Finished(folder, scores, read_json(folder / "manifest.json"), recipe, methods, summaries)
 
 
 def existing(path: Path) -> Path:
@@ -56,19 +111,52 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         raise RunError(f"{path} is not JSON Lines ({error}): remove it and run its stage again") from error
 
 
-def templates() -> Environment:
-    """Those of this package, with the forms of numbers as filters."""
+def templates(words: Wording | None = None, escape: bool = True) -> Environment:
+    """Those of this package, with the forms of numbers as filters and the words as `t`."""
+    words = words or Wording()
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
+        autoescape=escape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {form.__name__: form for form in FORMS}
+    environment.filters |= {form: getattr(words, form) for form in words.FORMS}
+    environment.globals |= {"t": words, "dash": DASH}
     return environment
+
+
+def embedded(value: Any) -> Markup:
+    """JSON for a script element: no text in it can end the element, or open a comment in it."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def own_source(*names: str) -> tuple[Markup, str]:
+    """Scripts or styles of this package, one after another, and the digest by which a page's policy lets them run."""
+    text = "".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in names)
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+    return Markup(text), f"sha256-{digest}"
+
+
+def without_homes(text: str) -> str:
+    """With `~` in place of home folders: pages are shown to others."""
+    return HOME.sub("~", text)
+
+
+def share(part: Any, whole: Any) -> float | None:
+    """A part of a whole; None where either is unknown."""
+    numbers = isinstance(part, int | float) and isinstance(whole, int | float)
+    return part / whole if numbers and whole else None
 
 
 def write_page(path: Path, page: str) -> None:
     """As UTF-8, which cannot hold the half of a surrogate pair that a model may emit."""
     Path(path).write_bytes(page.encode("utf-8", "replace"))
+
+
+def first_of(records: Mapping[Any, Record]) -> Record:
+    """The first of some records; an empty one of none."""
+    return next(iter(records.values()), {})

@@ -4,9 +4,6 @@ Texts reach the page as JSON, in an element that no browser runs, and its script
 policy lets no other script run.
 """
 
-import base64
-import hashlib
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,12 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from markupsafe import Markup
 
-from topeng.report.files import existing, read_json, templates, write_page
-from topeng.report.plots import CLUSTER_COLOURS, OTHER_COLOUR, drawing_order
+from topeng.report.files import embedded, existing, own_source, read_json, templates, write_page
+from topeng.report.plane import CLUSTER_COLOURS, OTHER_COLOUR, drawing_order
 
-HERE = Path(__file__).parent
 SCRIPTS = ("map_plane.js", "map_page.js", "map_input.js")
 SPAN = 65_535
 """The longer side of the plane in the page's whole units: 16 bits, under a tenth of a pixel when all is shown."""
@@ -41,7 +36,7 @@ def write_map(corpus: Path, out: Path, title: str) -> None:
     placed = np.flatnonzero(np.isfinite(points).all(axis=1))
     shown = placed[drawing_order(table["selected"].to_numpy()[placed])]
     data = _data(table.take(shown), points[shown], read_json(Path(corpus) / "clusters.json"))
-    script = Markup("".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS))
+    script, digest = own_source(*SCRIPTS)
     page = (
         templates()
         .get_template("map.html.jinja")
@@ -52,18 +47,10 @@ def write_map(corpus: Path, out: Path, title: str) -> None:
             clusters=len(data["clusters"]),
             data=embedded(data),
             script=script,
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+            script_digest=digest,
         )
     )
     write_page(out, page)
-
-
-def embedded(value: Any) -> Markup:
-    """JSON for a script element: no text in it can end the element, or open a comment in it."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
 
 
 def _data(table: pa.Table, points: np.ndarray, clusters: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,16 +1,23 @@
-"""Numbers as a reader wants them, and the sentences that a run's scores come down to.
+"""The report's words, in English or Indonesian, and numbers as a reader of either wants them.
 
-Every function takes what JSON may hold, NaN and null included: what is no finite number is a dash.
+The texts are those of `wording.yaml`. Every form takes what JSON may hold, NaN and null included: what is no finite
+number is a dash.
 """
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from topeng.adapt.settings import METHODS
 
+LANGUAGES = ("en", "id")
 DASH, MINUS, SPACE = "\N{EM DASH}", "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
-LABELS = {"base": "base", **{name: method.label for name, method in METHODS.items()}}
+TEXTS: dict[str, list[str]] = yaml.safe_load((Path(__file__).parent / "wording.yaml").read_text(encoding="utf-8"))
+UNITS = {"en": ("s", "min", "h"), "id": ("dtk", "mnt", "j")}
+COMMAS = str.maketrans(",.", ".,")
 
 
 def finite(value: Any) -> float | None:
@@ -19,111 +26,174 @@ def finite(value: Any) -> float | None:
     return float(value) if number and math.isfinite(value) else None
 
 
-def label(model: str) -> str:
-    """A method's name as its paper writes it."""
-    return LABELS.get(model, model)
+class Wording:
+    """Texts and numbers in one language."""
+
+    FORMS = ("count", "decimal", "signed", "percent", "duration", "memory", "interval", "probability", "label")
+
+    def __init__(self, language: str = "en") -> None:
+        """
+        Args:
+            language: `en` or `id`.
+        """
+        self.language = language
+        place = LANGUAGES.index(language)
+        self.texts = {key: texts[place] for key, texts in TEXTS.items()}
+
+    def __call__(self, key: str, **values: Any) -> str:
+        """A text, filled in."""
+        return self.texts[key].format(**values)
+
+    def label(self, model: str) -> str:
+        """A method's name as its paper writes it; the base's in words."""
+        if model == "base":
+            return self("base")
+        return METHODS[model].label if model in METHODS else model
+
+    def count(self, value: Any) -> str:
+        """1000 -> 1,000; in Indonesian 1.000."""
+        number = finite(value)
+        return DASH if number is None else self._points(f"{number:,.0f}")
+
+    def decimal(self, value: Any, digits: int = 3) -> str:
+        """With a true minus sign, in as many decimals as its column."""
+        number = finite(value)
+        return DASH if number is None else self._points(f"{number:,.{digits}f}".replace("-", MINUS))
+
+    def signed(self, value: Any, digits: int = 3) -> str:
+        """As decimal, with a plus sign where it is positive."""
+        number = finite(value)
+        return ("+" if number is not None and number > 0 else "") + self.decimal(value, digits)
+
+    def interval(self, figure: Mapping[str, Any] | None, digits: int = 3) -> str:
+        """The bounds of a figure of `scores.json`: 3.610 … 3.812; nothing where they are not known."""
+        low, high = finite((figure or {}).get("low")), finite((figure or {}).get("high"))
+        return "" if low is None or high is None else f"{self.decimal(low, digits)} … {self.decimal(high, digits)}"
+
+    def probability(self, value: Any) -> str:
+        """0.0004 -> < 0.001."""
+        number = finite(value)
+        return f"< {self.decimal(0.001)}" if number is not None and number < 0.001 else self.decimal(value)
+
+    def percent(self, share: Any) -> str:
+        """To two significant digits, never in exponents: 0.00078 -> 0.078 %, 0.25 -> 25 %."""
+        number = finite(share)
+        if number is None:
+            return DASH
+        magnitude = math.floor(math.log10(abs(number) * 100)) if number else 1
+        space = SPACE if self.language == "en" else ""
+        return f"{self.decimal(number * 100, max(0, 1 - magnitude))}{space}%"
+
+    def duration(self, seconds: Any) -> str:
+        """12.34 -> 12.3 s; 200 -> 3 min 20 s; 7500 -> 2 h 5 min."""
+        number = finite(seconds)
+        if number is None:
+            return DASH
+        second, minute, hour = UNITS[self.language]
+        if number < 60:
+            return f"{self.decimal(number, 1)} {second}"
+        minutes = round(number) // 60
+        if minutes < 60:
+            return f"{minutes} {minute} {round(number) % 60} {second}"
+        return f"{self.count(minutes // 60)} {hour} {minutes % 60} {minute}"
+
+    def memory(self, size: Any) -> str:
+        """Bytes in decimal units: 410000000 -> 410 MB."""
+        number = finite(size)
+        if number is None:
+            return DASH
+        return f"{self.decimal(number / 1e9, 1)} GB" if number >= 1e9 else f"{self.count(number / 1e6)} MB"
+
+    def _points(self, number: str) -> str:
+        return number.translate(COMMAS) if self.language == "id" else number
 
 
-def count(value: Any) -> str:
-    """1000 -> 1,000."""
-    number = finite(value)
-    return DASH if number is None else f"{number:,.0f}"
-
-
-def decimal(value: Any, digits: int = 3) -> str:
-    """With a true minus sign, in as many decimals as its column."""
-    number = finite(value)
-    return DASH if number is None else f"{number:,.{digits}f}".replace("-", MINUS)
-
-
-def signed(value: Any, digits: int = 3) -> str:
-    """As decimal, with a plus sign where it is positive."""
-    number = finite(value)
-    return ("+" if number is not None and number > 0 else "") + decimal(value, digits)
-
-
-def percent(share: Any) -> str:
-    """To two significant digits, never in exponents: 0.00078 -> 0.078 %, 0.25 -> 25 %."""
-    number = finite(share)
-    if number is None:
-        return DASH
-    magnitude = math.floor(math.log10(abs(number) * 100)) if number else 0
-    return f"{decimal(number * 100, max(0, 1 - magnitude))}{SPACE}%"
-
-
-def duration(seconds: Any) -> str:
-    """12.34 -> 12.3 s; 200 -> 3 min 20 s; 7500 -> 2 h 5 min."""
-    number = finite(seconds)
-    if number is None:
-        return DASH
-    if number < 60:
-        return f"{number:.1f} s"
-    minutes = round(number) // 60
-    return f"{minutes} min {round(number) % 60} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"
-
-
-def memory(size: Any) -> str:
-    """Bytes in decimal units: 410000000 -> 410 MB."""
-    number = finite(size)
-    if number is None:
-        return DASH
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
-
-
-def with_error(value: Any, error: Any) -> str:
-    """The size of a value and two of its standard errors, in the decimals that the error supports."""
-    number, spread = finite(value), 2 * (finite(error) or 0.0)
-    if number is None:
-        return DASH
-    digits = min(4, max(2, -math.floor(math.log10(spread)))) if spread > 0 else 2
-    return decimal(abs(number), digits) + (f"{SPACE}±{SPACE}{decimal(spread, digits)}" if spread else "")
-
-
-def summary(kept: Mapping[str, Any], models: list[dict[str, Any]]) -> str:
+def summary(words: Wording, kept: Mapping[str, Any], models: list[dict[str, Any]]) -> str:
     """The run in one paragraph of plain language.
 
     Args:
         kept: source_rows, kept_rows and kept_share of the funnel.
         models: rows of the comparison, sorted by held-out loss.
     """
-    sentences = [f"Of {count(kept['source_rows'])} rows {count(kept['kept_rows'])} were kept"]
-    sentences[0] += f" ({percent(kept['kept_share'])})."
+    source, rows = words.count(kept["source_rows"]), words.count(kept["kept_rows"])
+    sentences = [words("kept_sentence", source=source, kept=rows, share=words.percent(kept["kept_share"]))]
     best = best_adapter(models)
     if best:
-        sentences += [_gain(best), _cost(best), "The ± are two standard errors."]
+        sentences += [_gain(words, best), _cost(words, best)]
+        if words.interval(best["gain"]) or words.interval(best["forgetting"]):
+            sentences.append(words("intervals_sentence"))
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def pair_sentences(words: Wording, pairs: list[dict[str, Any]]) -> list[str]:
+    """Of each pair of methods which is the better, or that none was shown to be."""
+    return [_pair(words, pair) for pair in pairs]
 
 
 def best_adapter(models: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The first row that is an adapter with a held-out loss."""
     adapters = [model for model in models if model["name"] != "base"]
-    return next((model for model in adapters if finite(model["target"].get("nats_per_token")) is not None), None)
+    return next((model for model in adapters if mean(model["target"].get("nats_per_token")) is not None), None)
 
 
-def _gain(model: dict[str, Any]) -> str:
-    loss = decimal(model["target"]["nats_per_token"], 2)
-    found = f"Of the adapters, {model['label']} has the lowest held-out loss: {loss} nats per token"
-    change, error = _difference(model["gain"])
+def mean(figure: Mapping[str, Any] | None) -> float | None:
+    """Of a figure of `scores.json`."""
+    return finite((figure or {}).get("mean"))
+
+
+def bounds(figure: Mapping[str, Any] | None) -> tuple[float, float] | None:
+    """Of a figure of `scores.json`, where both are known."""
+    low, high = finite((figure or {}).get("low")), finite((figure or {}).get("high"))
+    return None if low is None or high is None else (low, high)
+
+
+def better_of(pair: Mapping[str, Any]) -> tuple[str, str]:
+    """The method of a pair with the lower loss, and the other."""
+    return (pair["a"], pair["b"]) if pair["difference"]["mean"] < 0 else (pair["b"], pair["a"])
+
+
+def _pair(words: Wording, pair: Mapping[str, Any]) -> str:
+    better, other = map(words.label, better_of(pair))
+    return words(
+        "pair_better" if pair["real"] else "pair_unclear",
+        **{
+            "language": words(f"on_{pair['language']}"),
+            "better": better,
+            "other": other,
+            "p": words.probability(pair["p"]),
+        },
+        **_change(words, pair["difference"], 3, sign=not pair["real"]),
+    )
+
+
+def _gain(words: Wording, model: Mapping[str, Any]) -> str:
+    loss = words.decimal(mean(model["target"]["nats_per_token"]), 2)
+    found, change = words("best_sentence", model=model["label"], loss=loss), mean(model["gain"])
     if change is None:
         return f"{found}."
-    if not _clear(change, error):
-        return f"{found}, not clearly different from the base (by {with_error(change, error)})."
-    return f"{found}, {with_error(change, error)} {'under' if change < 0 else 'over'} the base."
+    key = "unclear_gain" if not clear(model["gain"]) else "under" if change > 0 else "over"
+    return f"{found}, {words(key, **_change(words, model['gain'], 2, sign=key == 'unclear_gain'))}"
 
 
-def _cost(model: dict[str, Any]) -> str:
-    change, error = _difference(model["forgetting"])
+def _cost(words: Wording, model: Mapping[str, Any]) -> str:
+    change = mean(model["forgetting"])
     if change is None:
         return ""
-    if not _clear(change, error):
-        return f"On the source language no clear change was measured ({with_error(change, error)} nats per token)."
-    verb = "costs" if change > 0 else "gains"
-    return f"It {verb} {with_error(change, error)} nats per token on the source language."
+    key = "unclear_cost" if not clear(model["forgetting"]) else "costs" if change > 0 else "gains"
+    return words(key, **_change(words, model["forgetting"], 2, sign=key == "unclear_cost"))
 
 
-def _difference(measure: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    return finite(measure.get("nats_per_token")), finite(measure.get("standard_error"))
+def _change(words: Wording, figure: Mapping[str, Any], digits: int, sign: bool) -> dict[str, str]:
+    """A change and its interval: with signs, or turned to be above zero where a verb says which way."""
+    if sign:
+        return {"change": words.signed(figure["mean"], digits), "interval": words.interval(figure, digits) or DASH}
+    known = bounds(figure)
+    if figure["mean"] < 0 and known:
+        figure = {"mean": -figure["mean"], "low": -known[1], "high": -known[0]}
+    return {"change": words.decimal(abs(figure["mean"]), digits), "interval": words.interval(figure, digits) or DASH}
 
 
-def _clear(change: float, error: float | None) -> bool:
-    return abs(change) > 2 * (error or 0.0)
+def clear(figure: Mapping[str, Any]) -> bool:
+    """Whether the interval leaves zero out."""
+    known = bounds(figure)
+    return known is not None and not known[0] <= 0 <= known[1]

@@ -1,0 +1,102 @@
+"""Answers as the page shows them: side by side with the steps of their denoising, and those that failed."""
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from topeng.report.files import Finished, Record, first_of, read_json_lines
+
+LANGUAGES = ("target", "source")
+FEWEST_WORDS = 8
+"""Of an answer whose repetition can be told."""
+REPETITIVE = 0.5
+"""Share of different word pairs under which an answer counts as repetitive here."""
+WORD = re.compile(r"\w+")
+
+Key = tuple[str, Any]
+"""A language and a row's id."""
+
+
+def rows(found: Finished, limit: int) -> tuple[list[Record], list[Record]]:
+    """The first rows of each language, and the steps of their answers.
+
+    Returns:
+        Rows with, for each model that answered any, the answer of its first name or None; and films, to which an
+        answer's `film` points: `pieces`, the text of each token, and `at`, the forward pass that committed it.
+    """
+    answered = {model: _answers(found, found.names(model)[0]) for model in ["base", *found.methods]}
+    answered = {model: records for model, records in answered.items() if records}
+    films: list[Record] = []
+    shown = [key for language in LANGUAGES for key in _first_keys(answered, language, limit)]
+    return [_row(key, answered, films) for key in shown], films
+
+
+def worst(found: Finished) -> list[Record]:
+    """Of each model and kind of failure, how many of its answers failed so, and one of them.
+
+    `other_language` is told in `scores.json` for all of them together, and is not among these.
+    """
+    failed = []
+    for model in ["base", *found.methods]:
+        records = [record for name in found.names(model) for record in _answers(found, name).values()]
+        for kind, those in _failed(records).items():
+            if those:
+                failed.append(those[0] | {"model": model, "kind": kind, "count": len(those), "rows": len(records)})
+    return failed
+
+
+def distinct_pairs(answer: str) -> float:
+    """Share of an answer's pairs of neighbouring words that differ; 1 for an answer of few words."""
+    words = WORD.findall(answer.lower())
+    pairs = list(pairwise(words))
+    return len(set(pairs)) / len(pairs) if len(words) >= FEWEST_WORDS else 1.0
+
+
+def _failed(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """By kind, the worst first."""
+    texts = [(distinct_pairs(record["answer"] or ""), record) for record in records]
+    by_repetition = [(pairs, record) for pairs, record in sorted(texts, key=lambda item: item[0])]
+    return {
+        "empty": [record for _, record in texts if record["answer"] is not None and not record["answer"].strip()],
+        "at_limit": [record for _, record in by_repetition if not record.get("ended", True)],
+        "repetitive": [record for pairs, record in by_repetition if pairs < REPETITIVE],
+    }
+
+
+def _answers(found: Finished, name: str) -> dict[Key, Record]:
+    path = found.folder / "evaluate" / name / "answers.jsonl"
+    records = read_json_lines(path) if path.exists() else []
+    return {(record["language"], record["row_id"]): record for record in records}
+
+
+def _first_keys(answered: Mapping[str, Mapping[Key, Record]], language: str, limit: int) -> list[Key]:
+    """Rows in the order of the first model that answered, then those that only others did."""
+    keys = dict.fromkeys(key for records in answered.values() for key in records if key[0] == language)
+    return list(keys)[:limit]
+
+
+def _row(key: Key, answered: Mapping[str, Mapping[Key, Record]], films: list[Record]) -> Record:
+    """One row; the films of its answers are added to `films`."""
+    language, row_id = key
+    asked = first_of({model: records[key] for model, records in answered.items() if key in records})
+    answers = {model: _answer(records.get(key), films) for model, records in answered.items()}
+    passes = max((answer["passes"] or 0 for answer in answers.values() if answer["film"] is not None), default=0)
+    known = {"language": language, "row_id": row_id, "input": asked.get("input"), "reference": asked.get("reference")}
+    return known | {"answers": answers, "passes": passes}
+
+
+def _answer(record: Record | None, films: list[Record]) -> Record:
+    if record is None:
+        return {"text": None, "film": None, "tokens": None, "passes": None, "ended": True}
+    film = None
+    if record.get("pieces"):
+        film = len(films)
+        films.append({"pieces": record["pieces"], "at": record["committed_at"]})
+    return {
+        "text": record["answer"],
+        "film": film,
+        "tokens": len(record["token_ids"]) if "token_ids" in record else None,
+        "passes": record.get("forward_passes"),
+        "ended": record.get("ended", True),
+    }

@@ -1,0 +1,142 @@
+"""A model card for each method, in the Hub's format: the numbers of the report, and how to load the adapter.
+
+Cards are in English, as the Hub is. What they say of the run comes from its files; no folder of this machine is named.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from topeng.adapt.settings import METHODS
+from topeng.report.files import Finished, Record, read_json, read_run, share, templates, without_homes, write_page
+from topeng.report.page import comparison
+from topeng.report.wording import Wording, finite, mean
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_FILES = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)")
+ANSWER_METRICS = {"chrf": "chrF++", "rouge_l": "ROUGE-L", "bleu": "BLEU", "bertscore": "BERTScore"}
+NOT_STATED = "not stated"
+
+
+def write_cards(run_dir: Path, folder: Path, title: str, licence: str | None) -> None:
+    """Write `METHOD.md` for each method of a finished run.
+
+    Args:
+        run_dir: the run folder.
+        folder: where the cards go; it is made.
+        title: of the run.
+        licence: of the adapters, in the Hub's spelling; None: not stated.
+
+    Raises:
+        RunError: a file of the run folder is missing or cannot be read.
+    """
+    found = read_run(Path(run_dir))
+    folder.mkdir(parents=True, exist_ok=True)
+    for method in found.methods:
+        write_page(folder / f"{method}.md", card(found, method, title, licence))
+
+
+def card(found: Finished, method: str, title: str, licence: str | None) -> str:
+    """The card of one method, front matter and body."""
+    words, base = Wording(), _base(found.recipe)
+    models = {model["name"]: model for model in comparison(found, words)}
+    front = yaml.safe_dump(_front(found, method, title, licence), sort_keys=False, allow_unicode=True, width=120)
+    environment = templates(words, escape=False)
+    environment.filters["cell"] = cell
+    body = environment.get_template("model_card.md.jinja").render(
+        title=title,
+        method=method,
+        label=words.label(method),
+        source=METHODS[method].source if method in METHODS else "",
+        full=_full(method),
+        names=found.names(method),
+        hub_base=base if base and HUB_ID.fullmatch(base) else None,
+        base=base.rstrip("/").rpartition("/")[2] if base else None,
+        recipe=found.recipe,
+        summary=found.summaries[method],
+        corpus=_corpus(found),
+        models=[models["base"], models[method]],
+        scores=found.scores,
+        gain=found.scores["gain"].get(method, {}),
+        forgetting=found.scores["forgetting"].get(method, {}),
+        versions=found.manifest["versions"],
+        licence=licence,
+    )
+    return f"---\n{front}---\n\n{body}"
+
+
+def cell(text: Any) -> str:
+    """Text in a Markdown table: on one line, without a bar or a tag of its own, and without a home folder."""
+    return " ".join(without_homes(str(text)).replace("|", "\\|").replace("<", "&lt;").split())
+
+
+def _front(found: Finished, method: str, title: str, licence: str | None) -> Record:
+    """The metadata that the Hub reads."""
+    recipe, base = found.recipe, _base(found.recipe)
+    corpus = recipe["corpus"]
+    front: Record = {"license": licence} if licence else {"license": "other", "license_name": "not-stated"}
+    if base and HUB_ID.fullmatch(base):
+        front |= {"base_model": base, "base_model_relation": "finetune" if _full(method) else "adapter"}
+    front |= {"library_name": "transformers" if _full(method) else "peft", "pipeline_tag": "text-generation"}
+    if corpus["languages"]:
+        front["language"] = list(corpus["languages"])
+    datasets = sorted({match[1] for file in corpus["files"] if (match := HUB_FILES.match(file))})
+    if datasets:
+        front["datasets"] = datasets
+    tags = ["topeng", "llada", "masked-diffusion", "diffusion-language-model", method.replace("+", "plus")]
+    return front | {"tags": tags, "model-index": [_index(found, method, title, datasets)]}
+
+
+def _index(found: Finished, method: str, title: str, datasets: list[str]) -> Record:
+    """What was measured, as the Hub's results: held-out rows of both languages."""
+    scores = found.scores
+    results = []
+    for language, change in (("target", "gain"), ("source", "forgetting")):
+        measures = scores["models"][method]
+        values = {"nats_per_token": ("Nats a token (upper bound)", _mean_of(measures[language], "nats_per_token"))}
+        values["bits_per_byte"] = ("Bits a byte (upper bound)", _mean_of(measures[language], "bits_per_byte"))
+        values[change] = (
+            f"{change.capitalize()}, nats a token",
+            _mean_of(scores[change].get(method), "nats_per_token"),
+        )
+        answers = measures["answers"][language] or {}
+        values |= {metric: (name, finite(answers.get(metric))) for metric, name in ANSWER_METRICS.items()}
+        metrics = [
+            {"type": metric, "name": name, "value": round(value, 4)}
+            for metric, (name, value) in values.items()
+            if value is not None
+        ]
+        kind = datasets[0] if datasets and language == "target" else "topeng"
+        results.append(
+            {
+                "task": {"type": "text-generation"},
+                "dataset": {"name": f"Held-out rows, {language} language", "type": kind, "split": "test"},
+                "metrics": metrics,
+            }
+        )
+    return {"name": f"{title}: {Wording().label(method)}", "results": results}
+
+
+def _mean_of(figures: Mapping[str, Any] | None, measure: str) -> float | None:
+    return mean((figures or {}).get(measure))
+
+
+def _base(recipe: Mapping[str, Any]) -> str | None:
+    """The base's model id or folder; None where the run trained a tiny one."""
+    return recipe["base"]["model"]
+
+
+def _full(method: str) -> bool:
+    return method in METHODS and METHODS[method].full
+
+
+def _corpus(found: Finished) -> Record:
+    """The rows that were trained on, and what is known of the licences of their texts."""
+    funnel, options = read_json(found.folder / "corpus" / "funnel.json"), found.recipe["corpus"]
+    licences = {subset: options["licences"].get(subset, NOT_STATED) for subset in options["subsets"]}
+    kept = next((summary["rows"] for summary in found.summaries.values() if "rows" in summary), funnel["kept_rows"])
+    source = funnel["source_rows"]
+    return {"source_rows": source, "kept_rows": kept, "kept_share": share(kept, source), "licences": licences}

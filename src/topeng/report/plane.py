@@ -1,0 +1,90 @@
+"""The rows of a corpus on their UMAP plane, as a picture: 20,000 points as vectors would weigh more than the page."""
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from matplotlib import color_sequences
+from matplotlib.colors import to_hex, to_rgba_array
+from matplotlib.figure import Figure
+
+from topeng.report.plots import Scale
+from topeng.report.wording import Wording
+
+# Ten colours told apart with every common colour-vision deficiency: Petroff, arXiv 2107.02270.
+CLUSTER_COLOURS = [to_hex(colour) for colour in color_sequences["petroff10"]]
+OTHER_COLOUR = "#8f9299"  # of what is beyond ten
+MAP_INCHES, MAP_DPI = (6.6, 4.0), 190
+
+
+@dataclass(frozen=True)
+class Label:
+    """A cluster's number where its points are."""
+
+    cluster: int
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Map:
+    """The UMAP plot: a PNG as a data URI, and the clusters' places on it."""
+
+    image: str
+    labels: list[Label]
+    rows: int
+    text: str
+
+
+def cluster_map(path: Path, words: Wording) -> Map | None:
+    """The rows of `umap.parquet`, coloured by cluster; None where there are none."""
+    columns = pq.read_table(path, columns=["x", "y", "cluster", "selected"]).to_pydict()
+    points = np.array([columns["x"], columns["y"]], dtype=float).T
+    cluster, selected = np.array(columns["cluster"], dtype=int), np.array(columns["selected"], dtype=bool)
+    known = np.isfinite(points).all(axis=1)
+    points, cluster, selected = points[known], cluster[known], selected[known]
+    if not len(points):
+        return None
+    x, y = _map_scales(points)
+    places = {int(c): np.median(points[cluster == c], axis=0) for c in np.unique(cluster)}
+    labels = [Label(c, x(place[0]), y(place[1])) for c, place in places.items()]
+    figures = {"rows": len(points), "clusters": len(labels), "selected": int(selected.sum())}
+    text = words("map_text", **{name: words.count(number) for name, number in figures.items()})
+    return Map(_scatter(points, cluster, selected, x, y), labels, len(points), text)
+
+
+def cluster_colour(cluster: int) -> str:
+    """The same on both maps, in their legends and in the table."""
+    return CLUSTER_COLOURS[cluster] if cluster < len(CLUSTER_COLOURS) else OTHER_COLOUR
+
+
+def drawing_order(selected: np.ndarray) -> np.ndarray:
+    """Rows that were not selected first, so that they lie below; shuffled, or one cluster would cover the next."""
+    order = np.random.default_rng(0).permutation(len(selected))
+    return np.concatenate([order[~selected[order]], order[selected[order]]])
+
+
+def _map_scales(points: np.ndarray) -> tuple[Scale, Scale]:
+    """One length on both axes, as distances in a UMAP plot are alike in all directions."""
+    middle = (points.min(axis=0) + points.max(axis=0)) / 2
+    unit = max(float((np.ptp(points, axis=0) / MAP_INCHES).max()), 1e-6) * 0.53
+    half = unit * np.array(MAP_INCHES)
+    low, high = middle - half, middle + half
+    return Scale(low[0], high[0]), Scale(low[1], high[1], upwards=True)
+
+
+def _scatter(points: np.ndarray, cluster: np.ndarray, selected: np.ndarray, x: Scale, y: Scale) -> str:
+    """A transparent PNG without axes; rows that were not selected are faint and below."""
+    figure = Figure(figsize=MAP_INCHES, dpi=MAP_DPI)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(x.low, x.high), ylim=(y.low, y.high))
+    axes.axis("off")
+    order = drawing_order(selected)
+    size = float(np.clip(12_000 / len(points), 1.5, 12))
+    colours = to_rgba_array([cluster_colour(c) for c in cluster[order]], np.where(selected[order], 0.95, 0.35))
+    axes.scatter(points[order, 0], points[order, 1], s=size, c=colours, linewidths=0)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", transparent=True, pil_kwargs={"optimize": True})
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
