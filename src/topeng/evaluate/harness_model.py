@@ -23,7 +23,7 @@ from tqdm import tqdm
 import topeng
 from topeng.diffusion import response_nll
 from topeng.errors import HarnessError, RecipeError
-from topeng.evaluate.harness_options import ModelOptions, decoding, parse_model_args
+from topeng.evaluate.harness_options import ModelOptions, check_device, decoding, parse_model_args
 from topeng.evaluate.harness_text import content_id, cut_windows, encode_context, encode_pair, render_chat
 from topeng.generate.canvas import pad_left
 from topeng.generate.decode import end_tokens, generate_ids
@@ -70,9 +70,7 @@ class TopengLM(LM):
             raise RecipeError("--model_args names no model: pretrained=FOLDER, or pretrained=MODEL_ID")
         if flags.get("batch_size", 1) != 1 or "max_batch_size" in flags:
             logger.warning("batch sizes are not used: batch_tokens = %d cuts forward passes", options.batch_tokens)
-        device = options.device or flags.get("device")
-        if device == "cuda:0" and not torch.cuda.is_available():  # the harness's default
-            device = None
+        device = check_device(options.device or flags.get("device"), by_default=options.device is None)
         model, tokenizer = topeng.load(options.pretrained, options.adapter, options.dtype, device, options.revision)
         return cls(model, tokenizer, options, settings)
 
@@ -234,8 +232,8 @@ def _slices(items: Sequence[Any], count: int) -> Iterator[Sequence[Any]]:
 
 @torch.no_grad()
 def wholly_masked(model: Any, pairs: Sequence[Pair], batch_tokens: int) -> Iterator[dict[Pair, tuple[float, bool]]]:
-    """What one forward pass tells of each pair, a pass at a time: the log-probability of its tokens where all of them are
-    masked (of one token: its likelihood), and whether each is the likeliest there, the mask token apart.
+    """What one forward pass tells of each pair, a pass at a time: the log-probability of its tokens where all of them
+    are masked (of one token: its likelihood), and whether each is the likeliest there, the mask token apart.
 
     A wholly masked row depends on its context and its length: all continuations of one length share it.
     """

@@ -65,6 +65,28 @@ def parse_model_args(values: Mapping[str, Any]) -> tuple[ModelOptions, Settings]
         raise RecipeError(f"--model_args: {error}") from None
 
 
+def check_device(device: str | None, by_default: bool) -> str | None:
+    """The device to load on; None where there is no choice to be kept.
+
+    Args:
+        by_default: `device` may be the harness's default, its first GPU, which is not always there.
+
+    Raises:
+        RecipeError: torch knows no such device, or there is no GPU.
+    """
+    import torch
+
+    try:
+        needs_gpu = device is not None and torch.device(device).type == "cuda"
+    except RuntimeError:
+        raise RecipeError(f"device = {device!r} is none of torch's: write cuda, cuda:N or cpu") from None
+    if not needs_gpu or torch.cuda.is_available():
+        return device
+    if by_default and device == "cuda:0":
+        return None
+    raise RecipeError(f"device = {device!r}, and there is no GPU here: write cpu, or leave it out")
+
+
 def decoding(settings: Settings, arguments: Mapping[str, Any]) -> tuple[Settings, int, list[str]]:
     """What a task's `generation_kwargs` and `--gen_kwargs` make of the settings.
 
