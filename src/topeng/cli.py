@@ -89,6 +89,15 @@ def _parser() -> argparse.ArgumentParser:
     chat.add_argument("model", help="a checkpoint folder or a model id")
     _add_decoding_options(chat)
 
+    harness = _command(commands, "lm-eval", "tasks of lm-evaluation-harness", _lm_eval)
+    harness.add_argument("--preset", help="tasks by one name: indonesian")
+    harness.usage = "topeng lm-eval [--preset NAME] [run] --model_args pretrained=MODEL,… [--tasks T …] [ARGUMENT …]"
+    harness.epilog = (
+        "All else is the harness's own command line: `lm-eval run --help`, `topeng lm-eval ls tasks`. model_args: "
+        "pretrained, adapter, revision, dtype, device, draws, replicates, seed, batch_tokens, preset, and any decoding "
+        "setting (`topeng options`, generate.…). docs/harness.md says how each kind of task is scored."
+    )
+
     export = _command(commands, "export", "merge an adapter into its base, in the official layout", _export)
     export.add_argument("model", help="the base: a checkpoint folder or a model id")
     export.add_argument("adapter", help="an adapter folder")
@@ -217,6 +226,14 @@ def _chat(known: argparse.Namespace, rest: list[str]) -> int:
     from topeng.chat import Chat
 
     Chat(known.model, known.adapter, settings).talk()
+    return 0
+
+
+def _lm_eval(known: argparse.Namespace, rest: list[str]) -> int:
+    _quiet()
+    from topeng.evaluate.harness import run_harness
+
+    run_harness(rest, known.preset)
     return 0
 
 

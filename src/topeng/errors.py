@@ -33,6 +33,10 @@ class RunError(TopengError):
     """A run folder that cannot be used as asked."""
 
 
+class HarnessError(TopengError):
+    """Something that lm-evaluation-harness cannot do as asked."""
+
+
 class DivergenceError(TopengError):
     """A training whose loss is no longer finite."""
 

@@ -1,0 +1,87 @@
+"""`topeng lm-eval`: the command line of lm-evaluation-harness, with Topeng's models registered.
+
+The harness has no entry point for models of others: `harness_model` registers ours when it is imported, here alone.
+"""
+
+import importlib.util
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from topeng.errors import HarnessError, RecipeError, TopengError
+
+PRESETS = {
+    "indonesian": (
+        "belebele_ind_Latn",
+        "global_mmlu_id",
+        "m_mmlu_id",
+        "include_base_44_indonesian",
+        "arc_id",
+        "copal_id_standard",
+        "copal_id_colloquial",
+        "xcopa_id",
+    ),
+}
+"""Tasks of the harness by the name of a preset: docs/harness.md says what each measures."""
+
+
+def run_harness(arguments: Sequence[str], preset: str | None = None) -> None:
+    """Hands arguments to the harness's own command line.
+
+    Args:
+        arguments: as `lm-eval` takes them; `run` and `--model topeng` may be left out.
+        preset: of tasks.
+
+    Raises:
+        HarnessError: the harness is not installed, or cannot do what is asked.
+        TopengError: a model argument is wrong, or the model cannot be loaded.
+    """
+    arguments = complete(arguments, preset)
+    if importlib.util.find_spec("lm_eval") is None:
+        raise HarnessError("lm-evaluation-harness is not installed: pip install 'topeng[eval]'")
+    from lm_eval.__main__ import cli_evaluate
+
+    import topeng.evaluate.harness_model  # noqa: F401  (registers the model)
+
+    try:
+        with _argv(["lm-eval", *arguments]):
+            cli_evaluate()
+    except TopengError:
+        raise
+    except (ValueError, OSError, ImportError) as error:
+        logging.getLogger("lm_eval").debug("what lies behind the error", exc_info=True)
+        raise HarnessError(f"lm-evaluation-harness: {' '.join(str(error).split())}") from error
+
+
+def complete(arguments: Sequence[str], preset: str | None = None) -> list[str]:
+    """The arguments with what may be left out.
+
+    Raises:
+        RecipeError: the preset is unknown, or tasks are named beside it.
+    """
+    arguments = list(arguments)
+    if arguments[:1] in (["ls"], ["validate"]):
+        return arguments
+    rest = arguments[1:] if arguments[:1] == ["run"] else arguments
+    names = {argument.partition("=")[0] for argument in rest}
+    added = []
+    if not names & {"--model", "-M", "--config", "-C"}:
+        added += ["--model", "topeng"]
+    if preset is not None:
+        if preset not in PRESETS:
+            raise RecipeError(f"--preset = {preset!r} must be one of {', '.join(PRESETS)}")
+        if names & {"--tasks", "-t"}:
+            raise RecipeError(f"--preset {preset} and --tasks both name tasks: leave one of them out")
+        added += ["--tasks", ",".join(PRESETS[preset])]
+    return ["run", *added, *rest]
+
+
+@contextmanager
+def _argv(arguments: list[str]) -> Iterator[None]:
+    """The harness reads `sys.argv` itself."""
+    before, sys.argv = sys.argv, arguments
+    try:
+        yield
+    finally:
+        sys.argv = before

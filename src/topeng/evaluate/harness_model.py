@@ -1,0 +1,265 @@
+"""Topeng's models as lm-evaluation-harness knows models: importing this registers `topeng`.
+
+A masked diffusion model has no next-token probabilities. What stands for log p(continuation | context) is the bound of
+`diffusion.likelihood`; of a continuation of one token it is exact, and all such continuations of a context are read off
+one forward pass.
+
+Shapes: R rows, L continuation tokens, V vocabulary.
+"""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Self
+
+import torch
+from lm_eval.api.model import LM
+from lm_eval.api.registry import register_model
+from lm_eval.utils import simple_parse_args_string
+from tqdm import tqdm
+
+import topeng
+from topeng.diffusion import response_nll
+from topeng.errors import HarnessError, RecipeError
+from topeng.evaluate.harness_options import ModelOptions, check_device, decoding, parse_model_args
+from topeng.evaluate.harness_text import content_id, cut_windows, encode_context, encode_pair, render_chat
+from topeng.generate.canvas import pad_left
+from topeng.generate.decode import end_tokens, generate_ids
+from topeng.generate.settings import PRESETS, Settings
+from topeng.text.batches import collate
+from topeng.text.chat import CHAT_TEMPLATE, encode_text, special_tokens
+from topeng.text.tokens import Example
+
+SLICE = 128
+"""Continuations, or texts, that are scored before their values go to the harness's cache (--use_cache)."""
+LOGITS = 2**27
+"""Logits of one forward pass: 1,061 positions of LLaDA's vocabulary."""
+
+logger = logging.getLogger(__name__)
+Pair = tuple[tuple[int, ...], tuple[int, ...]]  # tokens of a context and of its continuation
+
+
+@register_model("topeng")
+class TopengLM(LM):
+    """A model and its tokenizer, as `topeng.load` returns them."""
+
+    def __init__(self, model: Any, tokenizer: Any, options: ModelOptions | None = None, settings: Any = None) -> None:
+        super().__init__()
+        self.model, self.tokenizer = model, tokenizer
+        self.options, self.settings = options or ModelOptions(), settings or Settings(**PRESETS["reference"])
+        self._device = next(model.parameters()).device
+        self.max_length = model.config.max_position_embeddings
+        self.eot_token_id = special_tokens(tokenizer).eot
+
+    @classmethod
+    def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None) -> Self:
+        """Loads what `--model_args` names.
+
+        Args:
+            additional_config: what the harness's own flags say: `device`, `batch_size`, `max_batch_size`.
+
+        Raises:
+            RecipeError: an argument is unknown or missing, or a value breaks a rule.
+            ModelError, AdapterError: the model or the adapter cannot be loaded.
+        """
+        flags = {name: value for name, value in (additional_config or {}).items() if value is not None}
+        options, settings = parse_model_args(arg_dict)
+        if options.pretrained is None:
+            raise RecipeError("--model_args names no model: pretrained=FOLDER, or pretrained=MODEL_ID")
+        if flags.get("batch_size", 1) != 1 or "max_batch_size" in flags:
+            logger.warning("batch sizes are not used: batch_tokens = %d cuts forward passes", options.batch_tokens)
+        device = check_device(options.device or flags.get("device"), by_default=options.device is None)
+        model, tokenizer = topeng.load(options.pretrained, options.adapter, options.dtype, device, options.revision)
+        return cls(model, tokenizer, options, settings)
+
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Self:
+        return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
+
+    def get_model_info(self) -> dict[str, Any]:
+        """What the harness's results say of the model."""
+        return {"topeng": {"version": topeng.__version__, **asdict(self.options), "generate": asdict(self.settings)}}
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Part of the name of the harness's cache of requests."""
+        return self.tokenizer.name_or_path.replace("/", "__")
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        if isinstance(chat_template, str):
+            raise RecipeError(f"--apply_chat_template {chat_template}: there is one chat format: leave its name out")
+        return CHAT_TEMPLATE if chat_template else None
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        return render_chat(chat_history, add_generation_prompt)
+
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Of each request (context, continuation): minus the bound in nats, and whether every token of the
+        continuation is the likeliest in one forward pass over it, wholly masked."""
+        pairs = [self._pair(*encode_pair(self.tokenizer, *request.args)) for request in requests]
+        requests_of: dict[Pair, list[Any]] = {}
+        for request, pair in zip(requests, pairs, strict=True):
+            requests_of.setdefault(pair, []).append(request)
+        answers: dict[Pair, tuple[float, bool]] = {}
+        with tqdm(total=len(requests_of), desc="loglikelihood", disable=disable_tqdm) as bar:
+            for batch in self._answered(list(requests_of)):
+                for pair, answer in batch.items():
+                    for request in requests_of[pair]:
+                        self.cache_hook.add_partial("loglikelihood", request.args, answer)
+                answers |= batch
+                bar.update(len(batch))
+        return [answers[pair] for pair in pairs]
+
+    def _answered(self, pairs: Sequence[Pair]) -> Iterator[dict[Pair, tuple[float, bool]]]:
+        """A few at a time: what one forward pass tells, then the rest, the choices of a question side by side."""
+        yield {pair: (0.0, True) for pair in pairs if not pair[1]}
+        greedy: dict[Pair, bool] = {}
+        for seen in wholly_masked(self.model, [pair for pair in pairs if pair[1]], self.options.batch_tokens):
+            yield {pair: answer for pair, answer in seen.items() if len(pair[1]) == 1}
+            greedy |= {pair: likeliest for pair, (_, likeliest) in seen.items() if len(pair[1]) > 1}
+        for now in _slices(sorted(greedy, key=lambda pair: (-len(pair[0]), pair[0])), SLICE):
+            values = self._log_likelihoods(now)
+            yield {pair: (value, greedy[pair]) for pair, value in zip(now, values, strict=True)}
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
+        """Minus the bound of each whole text in nats, without a prompt, in windows of the model's context."""
+        values = []
+        with tqdm(total=len(requests), desc="loglikelihood_rolling", disable=disable_tqdm) as bar:
+            for now in _slices(requests, SLICE):
+                windows = [
+                    [self._pair(*window) for window in cut_windows(encode_text(self.tokenizer, text), self.max_length)]
+                    for (text,) in (request.args for request in now)
+                ]
+                found = iter(self._log_likelihoods([window for text in windows for window in text]))
+                for request, text in zip(now, windows, strict=True):
+                    values.append(sum(next(found) for _ in text))
+                    self.cache_hook.add_partial("loglikelihood_rolling", request.args, values[-1])
+                bar.update(len(now))
+        return values
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        """Of each request (context, generation arguments) the answer, cut at its first `until`."""
+        texts = [""] * len(requests)
+        by_arguments: dict[str, list[int]] = {}
+        for place, request in enumerate(requests):
+            by_arguments.setdefault(json.dumps(request.args[1], sort_keys=True), []).append(place)
+        seen: Counter[int] = Counter()  # repeats of a request have noise of their own
+        with tqdm(total=len(requests), desc="generate_until", disable=disable_tqdm) as bar:
+            for arguments, places in by_arguments.items():
+                settings, limit, until = decoding(self.settings, json.loads(arguments))
+                prompts = {place: self._prompt(requests[place].args[0], settings) for place in places}
+                row_ids = {}
+                for place, prompt in prompts.items():
+                    row_ids[place] = content_id(prompt, seen[content_id(prompt)])
+                    seen[content_id(prompt)] += 1
+                for now in self._batches(prompts, settings.max_new_tokens):
+                    rows = self._generate(
+                        [prompts[place] for place in now], settings, [row_ids[place] for place in now]
+                    )
+                    for place, ids in zip(now, rows, strict=True):
+                        texts[place] = self._text(ids[:limit], until)
+                        self.cache_hook.add_partial("generate_until", requests[place].args, texts[place])
+                    bar.update(len(now))
+        return texts
+
+    def _batches(self, prompts: Mapping[int, list[int]], new_tokens: int) -> Iterator[list[int]]:
+        order = sorted(prompts, key=lambda place: -len(prompts[place]))
+        while order:
+            count = max(1, self.options.batch_tokens // (len(prompts[order[0]]) + new_tokens))
+            now, order = order[:count], order[count:]
+            yield now
+
+    def _generate(self, prompts: list[list[int]], settings: Settings, row_ids: list[int]) -> list[list[int]]:
+        input_ids, attention_mask = pad_left(prompts, self.model.config.eos_token_id)
+        tokens = generate_ids(self.model, input_ids, attention_mask, settings, row_ids)
+        return tokens[:, input_ids.shape[1] :].tolist()
+
+    def _text(self, ids: list[int], until: Sequence[str]) -> str:
+        ends = set(end_tokens(self.model).tolist())
+        length = next((place for place, token in enumerate(ids) if token in ends), len(ids))
+        text = self.tokenizer.decode(ids[:length], skip_special_tokens=True)
+        for stop in filter(None, until):
+            text = text.split(stop)[0]
+        return text
+
+    def _prompt(self, context: str, settings: Settings) -> list[int]:
+        room = self.max_length - settings.max_new_tokens
+        if room < 1:
+            raise HarnessError(
+                f"an answer of {settings.max_new_tokens} tokens leaves no room for its prompt in the model's context "
+                f"of {self.max_length}: --gen_kwargs max_gen_toks=N sets a lower limit"
+            )
+        return self._cut(encode_context(self.tokenizer, context), room)
+
+    def _pair(self, context: Sequence[int], continuation: Sequence[int]) -> Pair:
+        if len(continuation) > self.max_length:
+            raise HarnessError(
+                f"a continuation of {len(continuation)} tokens does not fit the model's context of {self.max_length}: "
+                "its task needs another model"
+            )
+        return tuple(self._cut(context, self.max_length - len(continuation))), tuple(continuation)
+
+    def _cut(self, context: Sequence[int], room: int) -> list[int]:
+        """The end of a context, as the harness cuts it."""
+        if len(context) > room:
+            logger.warning("a context of %d tokens is cut to its last %d", len(context), room)
+        return list(context[max(0, len(context) - room) :])
+
+    def _log_likelihoods(self, pairs: Sequence[Pair]) -> list[float]:
+        """Minus the bound of each continuation in nats, as `topeng evaluate` takes it; its content draws its masks."""
+        examples = [
+            Example(content_id(context, continuation), [*context, *continuation], len(context))
+            for context, continuation in pairs
+        ]
+        nats = response_nll(
+            self.model,
+            examples,
+            self.model.config.mask_token_id,
+            self.model.config.eos_token_id,
+            self.options.draws,
+            self.options.seed,
+            self.options.batch_tokens,
+        )
+        return (-nats).tolist()
+
+
+def _slices(items: Sequence[Any], count: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), count):
+        yield items[start : start + count]
+
+
+@torch.no_grad()
+def wholly_masked(model: Any, pairs: Sequence[Pair], batch_tokens: int) -> Iterator[dict[Pair, tuple[float, bool]]]:
+    """What one forward pass tells of each pair, a pass at a time: the log-probability of its tokens where all of them
+    are masked (of one token: its likelihood), and whether each is the likeliest there, the mask token apart.
+
+    A wholly masked row depends on its context and its length: all continuations of one length share it.
+    """
+    rows: dict[tuple[tuple[int, ...], int], list[Pair]] = {}
+    for pair in pairs:
+        rows.setdefault((pair[0], len(pair[1])), []).append(pair)
+    order = sorted(rows, key=lambda row: -(len(row[0]) + row[1]))
+    mask_token_id, device = model.config.mask_token_id, next(model.parameters()).device
+    while order:
+        now = order[: max(1, batch_tokens // (len(order[0][0]) + order[0][1]))]
+        while len(now) > 1 and sum(length for _, length in now) * model.config.vocab_size > LOGITS:
+            now = now[: len(now) // 2]
+        order = order[len(now) :]
+        examples = [Example(0, [*context, *[mask_token_id] * length], len(context)) for context, length in now]
+        batch = {name: value.to(device) for name, value in collate(examples, model.config.eos_token_id).items()}
+        logits = model(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            head_positions=batch["response_mask"],
+        ).logits  # [N, V], N the masked positions of all rows
+        seen: dict[Pair, tuple[float, bool]] = {}
+        for row, row_logits in zip(now, logits.split([length for _, length in now]), strict=True):
+            log_p = row_logits.float().log_softmax(dim=-1)  # [L, V]
+            targets = torch.tensor([pair[1] for pair in rows[row]], device=device)  # [R, L]
+            values = log_p.gather(1, targets.T).sum(dim=0).tolist()
+            log_p[:, mask_token_id] = -torch.inf
+            likeliest = (log_p.argmax(dim=-1) == targets).all(dim=1).tolist()
+            seen |= dict(zip(rows[row], zip(values, likeliest, strict=True), strict=True))
+        yield seen

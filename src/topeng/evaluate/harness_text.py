@@ -1,0 +1,85 @@
+"""The texts of lm-evaluation-harness as tokens.
+
+The harness hands over strings: a context, which may be a chat in the format of `text.chat`, and a continuation. A chat
+is put together piece by piece, as `encode_prompt` does, and what opens the assistant's turn is tokenized apart from it.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from topeng.text.chat import NAMES, encode_text, special_tokens
+
+HEADER = re.escape(NAMES["start_header"]) + r"(\w+)" + re.escape(NAMES["end_header"]) + "\n\n"
+EOT = re.escape(NAMES["eot"])
+TURN = re.compile(rf"{HEADER}(.*?)(?:({EOT})(?={HEADER}|\Z)|\Z)", re.DOTALL)
+"""Role, content, and the end of turn where it is closed. Text that spells no whole header after it stays text."""
+
+
+def render_chat(messages: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> str:
+    """A chat as text. Without the generation prompt a last message of the assistant is left open, to be continued."""
+    turns = [_turn(message) + NAMES["eot"] for message in messages]
+    if add_generation_prompt:
+        turns.append(_turn({"role": "assistant", "content": ""}))
+    elif messages[-1]["role"] == "assistant":
+        turns[-1] = _turn(messages[-1])
+    return NAMES["bos"] + "".join(turns)
+
+
+def _turn(message: dict[str, str]) -> str:
+    return f"{NAMES['start_header']}{message['role']}{NAMES['end_header']}\n\n{message['content'].strip()}"
+
+
+def split_chat(tokenizer: Any, context: str) -> tuple[list[int], str]:
+    """The tokens of a chat up to the assistant's open turn, and that turn's text; of plain text none, and all of it."""
+    if not context.startswith(NAMES["bos"] + NAMES["start_header"]):
+        return [], context
+    special = special_tokens(tokenizer)
+    ids, opened = [special.bos], ""
+    for match in TURN.finditer(context):
+        role, content, eot = match[1], match[2], match[3]
+        ids += [special.start_header, *encode_text(tokenizer, role), special.end_header]
+        if eot:
+            ids += [*encode_text(tokenizer, "\n\n" + content), special.eot]
+        else:
+            ids += encode_text(tokenizer, "\n\n")
+            opened = content
+    return ids, opened
+
+
+def encode_context(tokenizer: Any, context: str) -> list[int]:
+    """A context, plain or chat, as tokens; nothing is added."""
+    ids, opened = split_chat(tokenizer, context)
+    return ids + encode_text(tokenizer, opened)
+
+
+def encode_pair(tokenizer: Any, context: str, continuation: str) -> tuple[list[int], list[int]]:
+    """A context and its continuation as tokens.
+
+    They are tokenized together and cut, as the harness does for causal models: spaces at the context's end belong to
+    the continuation. Where a token would straddle the cut, the continuation is tokenized by itself.
+    """
+    ids, opened = split_chat(tokenizer, context)
+    text = opened.rstrip()
+    continuation = opened[len(text) :] + continuation
+    before, whole = encode_text(tokenizer, text), encode_text(tokenizer, text + continuation)
+    if whole[: len(before)] == before:
+        return ids + before, whole[len(before) :]
+    return ids + before, encode_text(tokenizer, continuation)
+
+
+def cut_windows(ids: Sequence[int], length: int) -> list[tuple[list[int], list[int]]]:
+    """A text as pairs of context and what is scored, each token once.
+
+    All windows are scored whole but the last, which is filled up with what stands before it, as the harness does.
+    """
+    starts = range(0, len(ids), length)
+    return [(list(ids[max(0, len(ids) - length) : start]), list(ids[start : start + length])) for start in starts]
+
+
+def content_id(*parts: object) -> int:
+    """63 bits that say what a request is: its noise does not depend on its place or its neighbours."""
+    digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
