@@ -142,7 +142,7 @@ def measure_estimators(model: str, rows: Path) -> dict[str, Any]:
 
     draws = 512
     loaded, tokenizer = load(model, dtype="float32")
-    row = examples(loaded, tokenizer, rows, count=1, most=64)[0]
+    row = examples(loaded, tokenizer, rows, count=1, most=96)[0]
     length = row.response_length
     batch = collate([row] * draws, loaded.config.eos_token_id)
     by_t, p = forward_process(batch["response_mask"], SEED, 0, torch.arange(draws))
@@ -216,7 +216,7 @@ def measure_rates(model: str, rows: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for method in ("lora", "lora+"):
         base, tokenizer = load(model, dtype="float32")
-        held = examples(base, tokenizer, rows, count=8, most=64)
+        held = examples(base, tokenizer, rows, count=8, most=96)
         batch = collate(held, base.config.eos_token_id)
         adapted = add_adapter(base, method, options, SEED)
         optimizer = create_optimizer(adapted, method, options, METHODS[method].learning_rate, weight_decay=0.0)
@@ -261,7 +261,7 @@ def measure_order(model: str, rows: Path) -> dict[str, Any]:
     from topeng.generate.settings import PRESETS, Settings
 
     loaded, tokenizer = load(model, dtype="float32")
-    row = examples(loaded, tokenizer, rows, count=1, most=64)[0]
+    row = examples(loaded, tokenizer, rows, count=1, most=96)[0]
     prompt = torch.tensor([row.input_ids[: row.prompt_length]])
     found: dict[str, Any] = {}
     for preset in ("reference", "quality"):
