@@ -10,7 +10,6 @@ are kecil-en's, on English rows that it was not trained on. `--only NAME` takes 
 import argparse
 import json
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from matplotlib import pyplot  # noqa: E402
 HERE = Path(__file__).resolve().parent
 NUMBERS = HERE / "theory_plots.json"
 SEED = 42
+QUESTION = "How do I cook rice?"
 BLUE, ORANGE, GREY = "#3f6fb5", "#d9772b", "#8f9299"
 
 
@@ -75,7 +75,7 @@ def measure_noise(model: str, rows: Path) -> dict[str, Any]:
     """Share of a response of 24 tokens that is masked, and the weight that a row has in the loss, by its level."""
     from topeng.diffusion import loss_weights, training_noise
 
-    count, length = 160, 24
+    count, length = 96, 24
     response, ids, places = torch.ones(count, length, dtype=torch.bool), torch.arange(count), torch.arange(count)
     found = {}
     for noise in ("independent", "stratified"):
@@ -246,7 +246,8 @@ def draw_rates(numbers: dict[str, Any]) -> Any:
     figure, axis = pyplot.subplots(figsize=(5.6, 3), layout="constrained")
     for method, colour in (("lora", ORANGE), ("lora+", BLUE)):
         for part, style in (("A", "--"), ("B", "-")):
-            axis.plot(numbers[method][part][1:], style, color=colour, label=f"{part} of {method}")
+            moved = [distance or np.nan for distance in numbers[method][part][1:]]  # A has no gradient at the first step
+            axis.plot(moved, style, color=colour, label=f"{part} of {method}")
     axis.set(xlabel="step", ylabel="distance from the start", yscale="log")
     axis.set_xticks(range(0, 12, 2), [str(step + 1) for step in range(0, 12, 2)])
     axis.legend(ncols=2)
@@ -259,14 +260,15 @@ def measure_order(model: str, rows: Path) -> dict[str, Any]:
     from topeng.generate.canvas import blank_canvas
     from topeng.generate.decode import denoise
     from topeng.generate.settings import PRESETS, Settings
+    from topeng.text.chat import encode_prompt
 
     loaded, tokenizer = load(model, dtype="float32")
-    row = examples(loaded, tokenizer, rows, count=1, most=96)[0]
-    prompt = torch.tensor([row.input_ids[: row.prompt_length]])
+    prompt = torch.tensor([encode_prompt(tokenizer, [{"role": "user", "content": QUESTION}])])
+    changes = {"max_new_tokens": 32, "min_new_tokens": 28, "stop_at_end": False}
     found: dict[str, Any] = {}
     for preset in ("reference", "quality"):
         canvas = blank_canvas(prompt, torch.ones_like(prompt), 32, loaded.config.mask_token_id)
-        for _ in denoise(loaded, canvas, Settings(**PRESETS[preset] | {"max_new_tokens": 32, "stop_at_end": False})):
+        for _ in denoise(loaded, canvas, Settings(**PRESETS[preset] | changes)):
             pass
         answer = slice(prompt.shape[1], None)
         found[preset] = {
@@ -280,14 +282,15 @@ def measure_order(model: str, rows: Path) -> dict[str, Any]:
 def draw_order(numbers: dict[str, Any]) -> Any:
     figure, axes = pyplot.subplots(2, 1, figsize=(7.2, 5), layout="constrained")
     titles = {"reference": "top_k, one token a pass", "quality": "threshold 0.12"}
-    for axis, (preset, of) in zip(axes, numbers.items(), strict=True):
+    for axis, (preset, title) in zip(axes, titles.items(), strict=True):
+        of = numbers[preset]
         places, at = np.arange(len(of["tokens"])), np.array(of["committed_at"])
-        for before, after in pairwise(np.argsort(at, kind="stable")):
-            axis.plot([before, after], [at[before], at[after]], color=GREY, linewidth=0.4, alpha=0.6)
+        order = np.argsort(at, kind="stable")
+        axis.plot(places[order], at[order], color=GREY, linewidth=0.4, alpha=0.6)
         axis.scatter(places, at, s=12 + 60 * np.array(of["confidence"]), color=BLUE, zorder=2, linewidths=0)
         words = [word.strip().replace("<|", "").replace("|>", "") or "·" for word in of["tokens"]]
         axis.set_xticks(places, words, rotation=90, fontsize=7)
-        axis.set(ylabel="forward pass", title=f"{titles[preset]}: {at.max()} passes")
+        axis.set(ylabel="forward pass", title=f"{title}: {at.max()} passes")
         axis.title.set_size(9)
         axis.invert_yaxis()
     return figure
