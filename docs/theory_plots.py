@@ -3,8 +3,7 @@
     python docs/theory_plots.py --measure --model MODEL --rows ROWS    docs/theory_plots.json
     python docs/theory_plots.py                                        docs/theory-*.svg, from these numbers
 
-MODEL is a checkpoint folder of the family LLaDA, ROWS a Parquet file of rows in its language; the numbers that are there
-are kecil-en's, on English rows that it was not trained on. `--only NAME` takes one figure.
+MODEL is a LLaDA checkpoint's folder, ROWS a Parquet file of rows in its language; the numbers that are there are kecil-en's, on English rows that it was not trained on. `--only NAME` takes one figure.
 """
 
 import argparse
@@ -246,7 +245,7 @@ def draw_rates(numbers: dict[str, Any]) -> Any:
     figure, axis = pyplot.subplots(figsize=(5.6, 3), layout="constrained")
     for method, colour in (("lora", ORANGE), ("lora+", BLUE)):
         for part, style in (("A", "--"), ("B", "-")):
-            moved = [distance or np.nan for distance in numbers[method][part][1:]]  # A has no gradient at the first step
+            moved = [distance or np.nan for distance in numbers[method][part][1:]]  # A rests at the first
             axis.plot(moved, style, color=colour, label=f"{part} of {method}")
     axis.set(xlabel="step", ylabel="distance from the start", yscale="log")
     axis.set_xticks(range(0, 12, 2), [str(step + 1) for step in range(0, 12, 2)])

@@ -1,6 +1,6 @@
 """Whether two run folders hold the same rows, base and adapters, by the digests in their manifests.
 
-    python tests/same_run.py RUN RUN
+python tests/same_run.py RUN RUN
 """
 
 import json
