@@ -3,7 +3,8 @@
     python docs/theory_plots.py --measure --model MODEL --rows ROWS    docs/theory_plots.json
     python docs/theory_plots.py                                        docs/theory-*.svg, from these numbers
 
-MODEL is a LLaDA checkpoint's folder, ROWS a Parquet file of rows in its language; the numbers that are there are kecil-en's, on English rows that it was not trained on. `--only NAME` takes one figure.
+MODEL is a LLaDA checkpoint's folder, ROWS a Parquet file of rows in its language; the numbers that are there are
+kecil-en's, on English rows that it was not trained on. `--only NAME` takes one figure.
 """
 
 import argparse
