@@ -230,7 +230,7 @@ def _adapted_loss(run: Path, train: pa.Table, test: pa.Table, folder: Path, seed
     examples, dropped = tokenize_rows(tokenizer, test.to_pylist(), STUDY["max_length"])
     assert not dropped, dropped
     ids = {"mask": model.config.mask_token_id, "eos": model.config.eos_token_id}
-    nll = response_nll(model, examples, ids["mask"], ids["eos"], DRAWS, 0)
+    nll = response_nll(model, examples, ids["mask"], ids["eos"], DRAWS, 0)[:, 0]
     return nll / np.array([example.response_length for example in examples])
 
 

@@ -9,12 +9,13 @@ finished. Heavy imports are the stages' own.
 import gc
 import glob
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from topeng.adapt.settings import METHODS
+from topeng.adapt.settings import METHODS, Training
 from topeng.errors import RecipeError
 from topeng.recipe import ENGINE_OPTIONS, Recipe, as_dict
 from topeng.run import Stage, write_atomically
@@ -42,8 +43,8 @@ def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
     options = as_dict(recipe)
     options["corpus"] = {name: value for name, value in options["corpus"].items() if name not in ENGINE_OPTIONS}
     base = [] if recipe.base.model else [_base(recipe, options, run, console)]
-    train = [_train(recipe, options, method, run, console) for method in recipe.adapter.methods]
-    models = ["base", *recipe.adapter.methods]
+    train = [_train(recipe, options, training, run, console) for training in recipe.trainings]
+    models = ["base", *(training.name for training in recipe.trainings)]
     evaluate = [_evaluate(recipe, options, name, run, console) for name in models]
     return [
         *_corpus(recipe, options, run, console),
@@ -175,17 +176,19 @@ def _base(recipe: Recipe, options: dict[str, Any], run: Path, console: Console) 
     return Stage("base", ["base"], depends, work, SOURCE_ROWS, together=True)
 
 
-def _train(recipe: Recipe, options: dict[str, Any], method: str, run: Path, console: Console) -> Stage:
+def _train(recipe: Recipe, options: dict[str, Any], training: Training, run: Path, console: Console) -> Stage:
+    seeded, method, name = replace(recipe, seed=training.seed), training.method, training.name
+
     def work(folder: Path) -> None:
         from topeng.adapt.train import train_adapter
 
-        train_adapter(recipe, method, run, folder, console)
+        train_adapter(seeded, method, run, folder, console, name=name)
         _free_memory()
 
-    depends = _training_options(recipe, options, method)
+    depends = _training_options(seeded, options, method)
     base, inputs = _model_sources(recipe)
     reads = [*TRAINING_ROWS, *base]
-    return Stage(f"train/{method}", [f"adapters/{method}"], depends, work, reads, inputs, together=True)
+    return Stage(f"train/{name}", [f"adapters/{name}"], depends, work, reads, inputs, together=True)
 
 
 def _trial(recipe: Recipe, name: str, run: Path, console: Console) -> Stage:
@@ -251,7 +254,7 @@ def _report(recipe: Recipe, options: dict[str, Any], models: list[str], run: Pat
         write_report(run, folder / "report.html", recipe.report.title, recipe.report.answers)
 
     reads = ["corpus/funnel.json", *MAP_FILES, "corpus/map.html", "corpus/overlap.json", "scores.json"]
-    reads += [f"adapters/{method}" for method in recipe.adapter.methods] + [f"evaluate/{name}" for name in models]
+    reads += [f"adapters/{name}" for name in models if name != "base"] + [f"evaluate/{name}" for name in models]
     return Stage("report", ["report.html"], options, work, reads)
 
 
@@ -271,7 +274,7 @@ def _inputs(files: list[str]) -> list[str]:
 def _training_options(recipe: Recipe, options: dict[str, Any], method: str) -> dict[str, Any]:
     """What a method's training depends on: not what changes no result, nor what is another method's."""
     adapter, train = dict(options["adapter"]), dict(options["train"])
-    for name in ("save_steps", "gradient_checkpointing", "report_to", "learning_rates"):
+    for name in ("save_steps", "gradient_checkpointing", "report_to", "learning_rates", "seeds"):
         del train[name]
     train["learning_rate"] = recipe.train.rate(method)
     del adapter["methods"]

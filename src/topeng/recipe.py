@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
-from topeng.adapt.settings import METHODS, AdapterOptions, SweepOptions
+from topeng.adapt.settings import METHODS, AdapterOptions, SweepOptions, Training
 from topeng.errors import RecipeError
 from topeng.generate.settings import Settings
 from topeng.options import OptionError, Options, option
@@ -152,6 +152,7 @@ class TrainOptions(Options):
 
     epochs: float = option(1.0, "passes over the selected rows", gt=0)
     steps: int | None = option(None, "optimiser steps, in place of epochs", ge=1)
+    seeds: list[int] = option(list, "each method is trained once with each; none: once, with the recipe's seed")
     learning_rate: float | None = option(
         None, "peak, cosine after a warm-up; of A for lora+; null: each method's own (adapt/settings.py)", gt=0
     )
@@ -180,6 +181,8 @@ class TrainOptions(Options):
         super().__post_init__()
         if self.noise == "complementary" and self.batch_rows % 2:
             raise OptionError("batch_rows", f"= {self.batch_rows} must be even for complementary noise, a row twice")
+        if len(set(self.seeds)) < len(self.seeds) or not all(0 <= seed < 2**32 for seed in self.seeds):
+            raise OptionError("seeds", f"= {self.seeds} must be different numbers from 0 to 2**32 - 1")
 
     def rate(self, method: str) -> float:
         """The learning rate of a method: the recipe's for it, the recipe's for all, or the method's own."""
@@ -226,6 +229,16 @@ class Recipe(Options):
                 raise OptionError("train.learning_rates", f"has {method!r}, which is none of {', '.join(METHODS)}")
             if rate <= 0:
                 raise OptionError(f"train.learning_rates.{method}", f"= {rate} must be above 0")
+
+    @property
+    def trainings(self) -> list[Training]:
+        """What is trained: each method once, as METHOD, or once with each of train.seeds, as METHOD-seed-SEED."""
+        seeds = self.train.seeds
+        return [
+            Training(f"{method}-seed-{seed}" if seeds else method, method, seed)
+            for method in self.adapter.methods
+            for seed in seeds or [self.seed]
+        ]
 
     @property
     def context(self) -> int:

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
 from topeng.errors import GenerationError
 from topeng.generate import Settings
-from topeng.generate.answer import answer_all, answers, encode_template
+from topeng.generate.answer import answers, encode_template
+from topeng.generate.decode import end_tokens
 from topeng.text.chat import decode_answer
 from topeng.text.rows import read_prompts
 
@@ -11,11 +14,13 @@ QUESTIONS = ["Apa?", "Di mana kucing itu tidur, di kursi kayu atau di lantai?", 
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_answers_come_back_in_order_and_depend_on_no_batch(model, tokenizer, temperature):
+def test_an_answer_depends_on_no_batch(model, tokenizer, temperature):
     settings = Settings(max_new_tokens=8, steps=4, block_length=8, temperature=temperature)
-    together = answer_all(model, tokenizer, QUESTIONS, settings, max_length=64)
-    alone = answer_all(model, tokenizer, QUESTIONS, settings, max_length=64, batch_tokens=1)
-    assert together == alone
+    together = answers(model, tokenizer, QUESTIONS, settings, max_length=64)
+    alone = answers(model, tokenizer, QUESTIONS, settings, max_length=64, batch_tokens=1)
+    assert {answer.index: answer.token_ids for answer in together} == {
+        answer.index: answer.token_ids for answer in alone
+    }
 
 
 def test_an_answer_says_how_it_came_to_be(model, tokenizer):
@@ -26,6 +31,16 @@ def test_an_answer_says_how_it_came_to_be(model, tokenizer):
     assert answer.answer == decode_answer(tokenizer, answer.token_ids)
     assert len(answer.token_ids) == len(answer.committed_at) == len(answer.confidence)
     assert answer.tokens_per_forward_pass == len(answer.token_ids) / 4
+
+
+def test_an_answer_says_whether_it_ended(model, tokenizer):
+    def ended(**settings):
+        found = answers(model, tokenizer, QUESTIONS[:1], replace(SETTINGS, **settings))
+        return [(answer.ended, len(answer.token_ids)) for answer in found]
+
+    assert ended(min_new_tokens=8) == [(False, 8)]
+    all_else = sorted(set(range(model.config.vocab_size)) - set(end_tokens(model).tolist()))
+    assert ended(suppressed_tokens=all_else) == [(True, 0)]
 
 
 def test_a_template_has_its_gaps_filled(model, tokenizer):
@@ -43,12 +58,12 @@ def test_a_template_without_a_gap_is_refused(tokenizer):
 def test_a_question_beyond_the_context_is_refused_or_cut(model, tokenizer):
     long = ["kucing " * 400]
     with pytest.raises(GenerationError, match="exceed the model's context of 256"):
-        answer_all(model, tokenizer, long, SETTINGS)
-    assert len(answer_all(model, tokenizer, long, SETTINGS, max_length=64)) == 1
+        list(answers(model, tokenizer, long, SETTINGS))
+    assert len(list(answers(model, tokenizer, long, SETTINGS, max_length=64))) == 1
 
 
 def test_a_mask_that_is_spelled_out_is_text(model, tokenizer):
-    assert len(answer_all(model, tokenizer, ["<|mdm_mask|>"], SETTINGS)) == 1
+    assert len(list(answers(model, tokenizer, ["<|mdm_mask|>"], SETTINGS))) == 1
 
 
 def test_prompts_are_read_from_files(tmp_path):

@@ -22,7 +22,7 @@ def test_answers_are_written_whole_with_a_page(checkpoint, adapters, tmp_path, c
     assert main([*command, "--out", str(out), "--html", str(page)]) == 0
     records = lines(out)
     assert [record["prompt"] for record in records] == ["Di mana?", "Apa?", "Siapa <b>kamu</b>?"]
-    assert {"answer", "token_ids", "forward_passes", "tokens_per_forward_pass", "seconds"} <= records[0].keys()
+    assert {"answer", "token_ids", "forward_passes", "tokens_per_forward_pass", "seconds", "ended"} <= records[0].keys()
     html = page.read_text()
     assert "Siapa &lt;b&gt;kamu&lt;/b&gt;?" in html and html.count("<article") == 3
     assert "http" not in html

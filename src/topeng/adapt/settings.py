@@ -51,6 +51,16 @@ METHODS: dict[str, Method] = {
     "full": Method("full", 2.5e-5, "arXiv 2502.09992, LLaDA's own SFT", full=True),
 }
 
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a method. Its adapter is `adapters/NAME`, its scores are `evaluate/NAME`."""
+
+    name: str
+    method: str
+    seed: int
+
+
 if TYPE_CHECKING:
     MethodName = str
 else:

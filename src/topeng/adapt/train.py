@@ -78,13 +78,15 @@ def train_adapter(
     work: Path,
     console: Console,
     callbacks: Sequence[TrainerCallback] = (),
+    name: str | None = None,
 ) -> None:
-    """Writes `adapters/METHOD/` in `work`: the adapter for the plain base, its log and its summary.
+    """Writes `adapters/NAME/` in `work`: the adapter for the plain base, its log and its summary.
 
     A kill loses what came after the last whole checkpoint; called again, it goes on from there.
 
     Args:
         callbacks: called at the steps, beside the run's own.
+        name: of its folder; the method's, if none is given.
 
     Raises:
         AdapterError: the targets do not fit the model.
@@ -92,9 +94,9 @@ def train_adapter(
         DivergenceError: the loss is no longer finite.
         Stopped: a signal asked for it; a checkpoint is saved.
     """
-    base = base_path(recipe, run)
+    base, name = base_path(recipe, run), name or method
     tokenizer = load_tokenizer(base, recipe.base.revision)
-    initial, out = work / "initial", work / "adapters" / method
+    initial, out = work / "initial", work / "adapters" / name
     examples, dropped = _examples(recipe, tokenizer, read_rows(run / "corpus" / "train.parquet"))
     held_out, unusable = tokenize_rows(
         tokenizer, read_rows(run / "corpus" / "validation.parquet"), recipe.text.max_length
@@ -116,11 +118,11 @@ def train_adapter(
     adapted = methods.restore_adapter(model, method, recipe.adapter, recipe.seed, initial)
     moved = float((methods.probe_logits(adapted, examples[0].input_ids) - before).abs().max())
     trainable, total = methods.trainable_share(adapted)
-    _tell(console, method, trainable, total, moved, dropped)
+    _tell(console, name, trainable, total, moved, dropped)
     options, rate = recipe.train, recipe.train.rate(method)
     args = _arguments(recipe, work / "checkpoints", options.steps or -1, rate)
     optimizer = methods.create_optimizer(adapted, method, recipe.adapter, rate, options.weight_decay)
-    logs = run / "logs" / method
+    logs = run / "logs" / name
     trainer = _train(adapted, args, examples, held_out, recipe, optimizer, options.batch_rows, console, logs, callbacks)
     adapted = _gathered(
         trainer, lambda: methods.restore_adapter(load_base(), method, recipe.adapter, recipe.seed, initial)
@@ -133,6 +135,7 @@ def train_adapter(
     _write_log(out / "log.jsonl", trainer)
     summary = {
         "method": method,
+        "seed": recipe.seed,
         "rank": recipe.adapter.rank,
         "learning_rate": rate,
         **methods.group_rates(optimizer, rate),
@@ -279,11 +282,11 @@ def _write_log(path: Path, trainer: DiffusionTrainer) -> None:
     write_atomically(path, "\n".join(lines) + "\n")
 
 
-def _tell(console: Console, method: str, trainable: int, total: int, moved: float, dropped: Counter[str]) -> None:
+def _tell(console: Console, name: str, trainable: int, total: int, moved: float, dropped: Counter[str]) -> None:
     for reason, count in dropped.items():
         console.print(f"  {count:,} rows dropped: {reason}", highlight=False)
     console.print(
-        f"  {method}: {trainable:,} trainable parameters, {trainable / total:.2%} of the base", highlight=False
+        f"  {name}: {trainable:,} trainable parameters, {trainable / total:.2%} of the base", highlight=False
     )
     if methods.LARGE_SHARE * total < trainable < total:
         console.print(
@@ -292,4 +295,4 @@ def _tell(console: Console, method: str, trainable: int, total: int, moved: floa
             highlight=False,
         )
     if moved:
-        console.print(f"  {method}: at step 0 logits are off the base's by {moved:.1e} at most", highlight=False)
+        console.print(f"  {name}: at step 0 logits are off the base's by {moved:.1e} at most", highlight=False)

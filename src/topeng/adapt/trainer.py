@@ -35,7 +35,8 @@ from topeng.text.tokens import Example
 COMPLETE = "complete"
 """A file that a checkpoint has once all of it is written."""
 HELD_OUT_DRAWS = 4
-"""Of the likelihood bound, a row: few, since the same noise serves every step, method and run."""
+"""Of the likelihood bound, a row: few, since the same noise serves every step, method, seed and run."""
+HELD_OUT_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ class DiffusionTrainer(Trainer):
         super().log(logs, *args, **kwargs)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """The held-out loss: the likelihood bound in nats a token, on noise that depends on the seed and the row.
+        """The held-out loss: the likelihood bound in nats a token, on noise that depends on the row alone.
 
         Every rank scores all rows: a sharded model's ranks must take the same forward passes.
 
@@ -183,7 +184,7 @@ class DiffusionTrainer(Trainer):
         """
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
-        loss = held_out_loss(model, self.eval_dataset, self._mask, self._eos, self.args.seed)
+        loss = held_out_loss(model, self.eval_dataset, self._mask, self._eos)
         metrics = {"eval_loss": float(loss.mean())}
         step = self.state.global_step  # at 0 the first step will name its rows
         if step and not np.isfinite(metrics["eval_loss"]):
@@ -226,9 +227,9 @@ class DiffusionTrainer(Trainer):
             (Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / COMPLETE).touch()
 
 
-def held_out_loss(model: Any, examples: Sequence[Example], mask: int, eos: int, seed: int) -> np.ndarray:
+def held_out_loss(model: Any, examples: Sequence[Example], mask: int, eos: int) -> np.ndarray:
     """Of each row, the likelihood bound over its response length, [R] nats a token: comparable between runs."""
-    nll = response_nll(model, examples, mask, eos, HELD_OUT_DRAWS, seed)
+    nll = response_nll(model, examples, mask, eos, HELD_OUT_DRAWS, HELD_OUT_SEED)[:, 0]
     return nll / np.array([example.response_length for example in examples])
 
 

@@ -1,28 +1,59 @@
 """A Monte Carlo bound on the negative log-likelihood of answers (LLaDA, arXiv 2502.09992, eq. 6).
 
-For a response of L tokens, a draw masks exactly l of them and weights their cross-entropy by L / l, with l
-uniform on 1..L. Over the draws of a row l is spread evenly (stratified), which leaves the mean unbiased.
+A draw masks exactly l of a response's L tokens, l uniform on 1..L, and counts their cross-entropy times L / l. Three
+things sharpen the estimate and leave its mean (docs/evaluation.md):
+
+- all masks are taken, each by its probability, where a response has few;
+- within a replicate l is spread evenly (stratified);
+- one more pass of a row has all its tokens masked. It is l = L, exactly; and its cross-entropy b_i of token i is a
+  control variate with coefficient 1 in all other draws, since the mean of L / l * sum of b_i over a mask is sum of b_i.
+
+Replicates are independent given b, which is no draw: their spread is the Monte Carlo error.
+Shapes: R rows, M replicates, K masks of a row, L response tokens, N masked positions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from math import comb
 from typing import Any
 
 import numpy as np
 import torch
 
 from topeng.diffusion.noise import Use, row_generator
+from topeng.errors import TopengError
 from topeng.text.batches import collate
 from topeng.text.tokens import Example
 
 
-def draw_masks(response_length: int, draws: int, seed: int, row_id: int) -> np.ndarray:
-    """bool [draws, L]: the same for every model that is scored with this seed. One draw is exact where L is 1."""
-    if response_length == 1:
-        return np.ones((1, 1), dtype=bool)
+def draw_masks(
+    response_length: int, draws: int, seed: int, row_id: int, replicates: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """A row's masks and their weights, bool [K, L] and fp64 [K]: the same for every model.
+
+    Where all 2^L - 1 masks are no more than `draws`, these are they, and the sum of weight times masked nats is the
+    bound. Else the first mask is the whole response, its sum of b_i counted once; `draws` random ones of fewer tokens
+    follow, replicate by replicate. A replicate's estimate is its sum of weight times masked nats less b_i, plus the
+    first mask's.
+
+    Raises:
+        TopengError: `draws` cannot be shared evenly by the replicates.
+    """
+    if draws < 1 or replicates < 1 or draws % replicates:
+        raise TopengError(
+            f"draws = {draws} must be a multiple of replicates = {replicates}, both at least 1: take "
+            f"{max(replicates, 1) * -(-max(draws, 1) // max(replicates, 1))} draws"
+        )
+    if 2**response_length - 1 <= draws:
+        masks = np.array(list(product((False, True), repeat=response_length))[1:])
+        return masks, np.array([1 / (count * comb(response_length, count)) for count in masks.sum(axis=1).tolist()])
     noise = row_generator(Use.LIKELIHOOD, seed, 0, row_id)
-    counts = 1 + np.floor(response_length * (np.arange(draws) + noise.random(draws)) / draws).astype(int)
+    each = draws // replicates
+    levels = (np.arange(each) + noise.random((replicates, each))).ravel() / each
+    counts = 1 + np.floor((response_length - 1) * levels).astype(int)
     ranks = noise.random((draws, response_length)).argsort(axis=1).argsort(axis=1)
-    return ranks < counts[:, None]
+    masks = np.vstack([np.ones((1, response_length), dtype=bool), ranks < counts[:, None]])
+    return masks, np.append(1.0, (response_length - 1) / counts / each)
 
 
 def response_nll(
@@ -32,34 +63,98 @@ def response_nll(
     eos_token_id: int,
     draws: int,
     seed: int,
+    replicates: int = 1,
     batch_tokens: int = 8192,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Callable[[int, int], None] = lambda done, passes: None,
 ) -> np.ndarray:
-    """The bound for each example's response, in nats: [R] fp64.
+    """The bound for each example's response, in nats: fp64 [R, M], each column unbiased and independent of the others.
+
+    Where all masks of a response are taken its columns are equal, and exact.
 
     Args:
-        draws: Monte Carlo draws a row.
+        draws: Monte Carlo draws a row, over all replicates; the mask of all comes in addition.
         batch_tokens: of one forward pass; rows of like length share it, so that little is padding.
-        progress: told how many draws were scored.
+        progress: told how many masks are scored, and of how many.
+
+    Raises:
+        TopengError: `draws` is no multiple of `replicates`.
     """
-    masks = [draw_masks(example.response_length, draws, seed, example.row_id) for example in examples]
-    jobs = [(row, draw) for row, drawn in enumerate(masks) for draw in range(len(drawn))]
-    jobs.sort(key=lambda job: -len(examples[job[0]].input_ids))
-    estimate = np.zeros(len(examples))
-    while jobs:
-        count = max(1, batch_tokens // len(examples[jobs[0][0]].input_ids))
-        now, jobs = jobs[:count], jobs[count:]
-        batch = collate([examples[row] for row, _ in now], eos_token_id)
-        masked = torch.zeros_like(batch["response_mask"])
-        masked[batch["response_mask"]] = torch.from_numpy(np.concatenate([masks[row][draw] for row, draw in now]))
-        token_nll = masked_nll(model, batch["input_ids"], batch["attention_mask"], masked, mask_token_id)
-        totals = np.zeros(len(now))
-        np.add.at(totals, masked.nonzero()[:, 0].numpy(), token_nll)
-        for (row, draw), total in zip(now, totals, strict=True):
-            weight = examples[row].response_length / masks[row][draw].sum()
-            estimate[row] += weight * total / len(masks[row])
-        progress(len(now))
-    return estimate
+    designs = [draw_masks(example.response_length, draws, seed, example.row_id, replicates) for example in examples]
+    nats = [np.zeros(len(weights)) for _, weights in designs]  # of each mask
+    whole = [np.zeros(example.response_length) for example in examples]  # b: of each token where all are masked
+    done, passes = 0, sum(map(len, nats))
+    for batch in _batches(examples, designs, batch_tokens):
+        rows = collate([examples[row] for row, _ in batch], eos_token_id)
+        masks = [designs[row][0][mask] for row, mask in batch]
+        masked = torch.zeros_like(rows["response_mask"])
+        masked[rows["response_mask"]] = torch.from_numpy(np.concatenate(masks))
+        token_nll = masked_nll(model, rows["input_ids"], rows["attention_mask"], masked, mask_token_id)
+        ends = np.cumsum([mask.sum() for mask in masks])[:-1]
+        for (row, mask), values in zip(batch, np.split(token_nll, ends), strict=True):
+            nats[row][mask] = values.sum()
+            if len(values) == len(whole[row]):
+                whole[row] = values
+        done += len(batch)
+        progress(done, passes)
+    estimates = [
+        _estimates(masks, weights, sums, own, replicates)
+        for (masks, weights), sums, own in zip(designs, nats, whole, strict=True)
+    ]
+    return np.array(estimates).reshape(len(examples), replicates)
+
+
+def _batches(examples: Sequence[Example], designs: Sequence[tuple], batch_tokens: int) -> Iterator[list]:
+    """Pairs of a row and one of its masks, the longest rows first: as many as `batch_tokens` hold, one at least."""
+    order = sorted(range(len(examples)), key=lambda row: -len(examples[row].input_ids))
+    jobs = [(row, mask) for row in order for mask in range(len(designs[row][1]))]
+    start = 0
+    while start < len(jobs):
+        count = max(1, batch_tokens // len(examples[jobs[start][0]].input_ids))
+        yield jobs[start : start + count]
+        start += count
+
+
+def _estimates(
+    masks: np.ndarray, weights: np.ndarray, nats: np.ndarray, whole: np.ndarray, replicates: int
+) -> np.ndarray:
+    """[M], from the nats of each mask [K] and of each token under the mask of all [L]."""
+    if len(masks) == 2 ** len(whole) - 1:
+        return np.full(replicates, weights @ nats)
+    excess = weights[1:] * (nats[1:] - masks[1:] @ whole)
+    return whole.sum() + excess.reshape(replicates, -1).sum(axis=1)
+
+
+def monte_carlo_error(estimates: np.ndarray) -> dict[str, float]:
+    """The mean over rows of what replicates estimate, and its Monte Carlo error: rows are taken as given.
+
+    The degrees of freedom of the t interval are Welch's and Satterthwaite's (Biometrics Bulletin 2, 1946), as rows
+    differ in variance.
+
+    Args:
+        estimates: [R, M], such as nats a token; replicates are independent, M at least 2.
+
+    Returns:
+        `mean`, `standard_error`, `low` and `high` (95 %), `degrees_of_freedom` (infinite where all rows are exact).
+
+    Raises:
+        TopengError: there are fewer than two replicates.
+    """
+    from scipy import stats
+
+    rows, replicates = estimates.shape
+    if replicates < 2:
+        raise TopengError(f"a Monte Carlo error needs 2 replicates at least, not {replicates}: raise replicates")
+    variances = estimates.var(axis=1, ddof=1) / replicates / rows**2  # what each row adds to the mean's
+    mean, total = float(estimates.mean()), float(variances.sum())
+    degrees = (replicates - 1) * total**2 / float((variances**2).sum()) if total else np.inf
+    half = float(stats.t.ppf(0.975, degrees)) * np.sqrt(total)
+    return {
+        "mean": mean,
+        "standard_error": float(np.sqrt(total)),
+        "low": mean - half,
+        "high": mean + half,
+        "degrees_of_freedom": degrees,
+    }
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from rich.progress import Progress
 from topeng.diffusion import response_nll
 from topeng.diffusion.noise import Use, row_generator
 from topeng.errors import CorpusError
-from topeng.generate.answer import answer_all
+from topeng.generate.answer import answers
 from topeng.recipe import Recipe
 from topeng.run import progress_bar
 from topeng.text.rows import read_rows
@@ -41,18 +41,16 @@ def evaluate_model(
         ]
         asked = draw_questions(rows["target"], recipe.evaluate.generate_rows, recipe.seed)
         task = bar.add_task(f"{name}: answers", total=len(asked))
-        answers = answer_all(
-            model,
-            tokenizer,
-            [row["input"] for row in asked],
-            recipe.generate,
-            recipe.text.max_length,
-            recipe.evaluate.batch_tokens,
-            lambda done: bar.advance(task, done),
-        )
+        given: dict[int, str] = {}
+        questions = [row["input"] for row in asked]
+        for answer in answers(
+            model, tokenizer, questions, recipe.generate, recipe.text.max_length, recipe.evaluate.batch_tokens
+        ):
+            given[answer.index] = answer.answer
+            bar.advance(task)
     answered = [
-        {"row_id": row["row_id"], "input": row["input"], "reference": row["output"], "answer": answer}
-        for row, answer in zip(asked, answers, strict=True)
+        {"row_id": row["row_id"], "input": row["input"], "reference": row["output"], "answer": given[index]}
+        for index, row in enumerate(asked)
     ]
     _write_lines(out / "likelihood.jsonl", scored)
     _write_lines(out / "answers.jsonl", answered)
@@ -65,7 +63,7 @@ def score_likelihood(
     examples, dropped = tokenize_rows(tokenizer, rows, recipe.text.max_length)
     if not examples:
         raise CorpusError(f"none of {len(rows)} {language} test rows can be scored: {dict(dropped)}")
-    task = bar.add_task(f"likelihood, {language} rows", total=recipe.evaluate.draws * len(examples))
+    task = bar.add_task(f"likelihood, {language} rows", total=None)
     nats = response_nll(
         model,
         examples,
@@ -73,9 +71,9 @@ def score_likelihood(
         model.config.eos_token_id,
         recipe.evaluate.draws,
         recipe.seed,
-        recipe.evaluate.batch_tokens,
-        lambda done: bar.advance(task, done),
-    )
+        batch_tokens=recipe.evaluate.batch_tokens,
+        progress=lambda done, passes: bar.update(task, completed=done, total=passes),
+    ).mean(axis=1)
     return [
         {"language": language, "row_id": example.row_id, "nats": float(nll), "tokens": example.response_length}
         for example, nll in zip(examples, nats, strict=True)

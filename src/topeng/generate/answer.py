@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,6 +28,7 @@ class Answer:
         confidence: the probability of each token then.
         forward_passes: that it took part in.
         seconds: until it was done, its batch being decoded together.
+        ended: it has an end token; where it has none, it is as long as the canvas.
     """
 
     index: int
@@ -38,27 +39,11 @@ class Answer:
     confidence: list[float]
     forward_passes: int
     seconds: float
+    ended: bool
 
     @property
     def tokens_per_forward_pass(self) -> float:
         return len(self.token_ids) / max(1, self.forward_passes)
-
-
-def answer_all(
-    model: Any,
-    tokenizer: Any,
-    questions: Sequence[str],
-    settings: Settings,
-    max_length: int | None = None,
-    batch_tokens: int = 8192,
-    progress: Callable[[int], None] = lambda done: None,
-) -> list[str]:
-    """The text of the answer to each question, in order; `answers` says how each came to be."""
-    texts = [""] * len(questions)
-    for answer in answers(model, tokenizer, questions, settings, max_length, batch_tokens):
-        texts[answer.index] = answer.answer
-        progress(1)
-    return texts
 
 
 def answers(
@@ -163,4 +148,5 @@ def _answer(model: Any, tokenizer: Any, canvas: Canvas, row: int, index: int, qu
         confidence=[round(value, 4) for value in canvas.confidence[row, start:][:length].tolist()],
         forward_passes=int(canvas.passes[row]),
         seconds=round(seconds, 4),
+        ended=length < len(ids),
     )

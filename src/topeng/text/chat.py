@@ -46,14 +46,15 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
     Raises:
         ModelError: the tokenizer lacks one of them (a base model's may lack the headers and the end of turn).
     """
-    vocabulary = tokenizer.get_vocab()
-    missing = [name for name in NAMES.values() if name not in vocabulary]
+    ids = {field: tokenizer.convert_tokens_to_ids(name) for field, name in NAMES.items()}
+    unknown = (None, tokenizer.unk_token_id)
+    missing = [NAMES[field] for field, token in ids.items() if token in unknown]
     if missing:
         raise ModelError(
             f"the tokenizer of {tokenizer.name_or_path or 'this model'} lacks {', '.join(missing)}: the chat format "
             "needs them; take the instruct model's tokenizer, or add them to the vocabulary"
         )
-    return SpecialTokens(**{field: vocabulary[name] for field, name in NAMES.items()})
+    return SpecialTokens(**ids)
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
