@@ -76,7 +76,7 @@ def test_settings_hold_in_a_python_call_too():
         Settings(max_new_tokens=128, steps=5, block_length=32)
 
 
-@pytest.mark.parametrize("name", ["tiny.yaml", "llada-8b-indonesia.yaml"])
+@pytest.mark.parametrize("name", ["tiny.yaml", "small.yaml", "llada-8b-indonesia.yaml"])
 def test_the_shipped_recipes_are_valid(name):
     from importlib import resources
 

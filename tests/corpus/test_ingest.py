@@ -36,6 +36,16 @@ def test_parquet_json_lines_and_csv_are_one_corpus(tmp_path):
     assert plain[:5] == plain[5:10] == plain[10:] == one.to_pylist()
 
 
+def test_a_file_of_inputs_and_outputs_is_one_subset_named_as_the_file(tmp_path):
+    (tmp_path / "mine.csv").write_text("input,output,note\nApa?,Ini.,x\nSiapa?,Dia.,y\n")
+    source = ingest([str(tmp_path / "mine.csv")], tmp_path / "out")
+    assert source["subsets"] == {"mine": 2}
+    assert [(row["template_name"], row["input"], row["output"]) for row in rows_of(tmp_path / "out")] == [
+        ("mine", "Apa?", "Ini."),
+        ("mine", "Siapa?", "Dia."),
+    ]
+
+
 def test_a_glob_is_read_in_the_order_of_names(tmp_path):
     pq.write_table(table(3, "other"), tmp_path / "part-1.parquet")
     pq.write_table(table(4, "dolly", start=10), tmp_path / "part-2.parquet")
@@ -122,7 +132,7 @@ def test_a_lost_part_of_the_hashes_is_made_again(tmp_path):
     ("name", "content", "message"),
     [
         ("a.parquet", b"not parquet", "cannot read .*a.parquet"),
-        ("a.csv", b"input,output\na,b\n", "lacks the column dataset_name, subset_name"),
+        ("a.csv", b"input,answer\na,b\n", "lacks the column dataset_name, subset_name"),
         ("a.txt", b"", "is none of .parquet, .jsonl"),
     ],
 )

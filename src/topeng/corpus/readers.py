@@ -9,9 +9,9 @@ import daft
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from daft import DataType, col
+from daft import DataType, col, lit
 
-from topeng.corpus.schema import COLUMNS
+from topeng.corpus.schema import COLUMNS, TEXT_COLUMNS
 from topeng.errors import CorpusError
 
 READERS = {
@@ -40,13 +40,19 @@ def resolve(files: Sequence[str]) -> list[str]:
 
 
 def tables(name: str) -> Iterator[pa.Table]:
-    """A source file's rows as text columns; a null is an empty text."""
+    """A source file's rows as text columns; a null is an empty text.
+
+    A file with `input` and `output` alone is one subset under one template, both named as the file is.
+    """
     try:
         frame = _frame(name)
         absent = [column for column in COLUMNS if column not in frame.column_names]
-        if absent:
+        if absent == [column for column in COLUMNS if column not in TEXT_COLUMNS]:
+            frame = frame.with_columns(dict.fromkeys(absent, lit(Path(name).stem)))
+        elif absent:
             raise CorpusError(
-                f"{name} lacks the column {', '.join(absent)}; a corpus has Cendol's seven: {', '.join(COLUMNS)}"
+                f"{name} lacks the column {', '.join(absent)}; a corpus has Cendol's seven, {', '.join(COLUMNS)}, "
+                f"or of these {' and '.join(TEXT_COLUMNS)} alone"
             )
         for field in frame.schema():
             if field.name in COLUMNS and not (field.dtype in TEXTS or field.dtype.is_numeric()):
