@@ -37,5 +37,5 @@ browser:
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ray]' --group dev
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[eval,ray]' --group dev
 	touch $@

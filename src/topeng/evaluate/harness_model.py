@@ -220,9 +220,10 @@ class TopengLM(LM):
             self.model.config.eos_token_id,
             self.options.draws,
             self.options.seed,
+            self.options.replicates,
             self.options.batch_tokens,
         )
-        return (-nats).tolist()
+        return (-nats.mean(axis=1)).tolist()
 
 
 def _slices(items: Sequence[Any], count: int) -> Iterator[Sequence[Any]]:
