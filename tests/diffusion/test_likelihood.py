@@ -56,7 +56,7 @@ def test_the_mean_of_estimates_is_the_exact_bound(shared_model):
     copies = [Example(row, example.input_ids, 2) for row in range(40)]  # an identity has noise of its own
     estimates = bound(shared_model, copies, draws=30, replicates=10).ravel()
     error = estimates.std(ddof=1) / np.sqrt(len(estimates))
-    assert error < 0.01 * exact
+    assert error < 0.02 * exact
     assert abs(estimates.mean() - exact) < 3 * error
 
 
@@ -79,16 +79,6 @@ def test_replicates_are_independent(shared_model):
     assert first.mean() == pytest.approx(second.mean(), rel=0.03)
 
 
-def test_a_model_without_attention_is_scored_exactly(model):
-    """What a token costs does not depend on the others then: the mask of all knows it."""
-    with torch.no_grad():
-        for layer in model.model.layers:
-            layer.self_attn.o_proj.weight.zero_()
-    example = rows([9])[0]
-    estimates = bound(model, [example], draws=6, replicates=6)
-    np.testing.assert_allclose(estimates, exact_bound(model, example), rtol=1e-5)
-
-
 def test_one_token_takes_one_pass(shared_model):
     seen = []
     bound(shared_model, rows([1, 1]), 128, progress=lambda done, passes: seen.append((done, passes)))
@@ -104,12 +94,11 @@ def test_a_row_s_estimate_does_not_depend_on_its_batch(shared_model):
 
 
 def test_mask_counts_are_spread_evenly_in_each_replicate():
-    masks, weights = draw_masks(41, 16, seed=0, row_id=1, replicates=2)
+    masks, weights = draw_masks(40, 16, seed=0, row_id=1, replicates=2)
     counts = masks.sum(axis=1)
-    assert counts[0] == 41 and len(weights) == 17
-    assert [int((count - 1) // 5) for count in counts[1:]] == [*range(8), *range(8)]
-    np.testing.assert_allclose(weights[1:], 40 / counts[1:] / 8)
-    every = np.concatenate([draw_masks(6, 4, seed, 0)[0][1:].sum(axis=1) for seed in range(2000)])
+    assert [int((count - 1) // 5) for count in counts] == [*range(8), *range(8)]
+    np.testing.assert_allclose(weights, 40 / counts / 8)
+    every = np.concatenate([draw_masks(5, 4, seed, 0)[0].sum(axis=1) for seed in range(2000)])
     np.testing.assert_allclose(np.bincount(every, minlength=6)[1:] / len(every), 0.2, atol=0.02)
 
 

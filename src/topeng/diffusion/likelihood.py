@@ -1,14 +1,8 @@
 """A Monte Carlo bound on the negative log-likelihood of answers (LLaDA, arXiv 2502.09992, eq. 6).
 
-A draw masks exactly l of a response's L tokens, l uniform on 1..L, and counts their cross-entropy times L / l. Three
-things sharpen the estimate and leave its mean (docs/evaluation.md):
-
-- all masks are taken, each by its probability, where a response has few;
-- within a replicate l is spread evenly (stratified);
-- one more pass of a row has all its tokens masked. It is l = L, exactly; and its cross-entropy b_i of token i is a
-  control variate with coefficient 1 in all other draws, since the mean of L / l * sum of b_i over a mask is sum of b_i.
-
-Replicates are independent given b, which is no draw: their spread is the Monte Carlo error.
+A draw masks exactly l of a response's L tokens, l uniform on 1..L, and counts their cross-entropy times L / l. Where a
+response has few masks all are taken, each by its probability; else l is spread evenly within a replicate (stratified),
+which leaves the mean as it is. Replicates are independent: their spread is the Monte Carlo error (docs/evaluation.md).
 Shapes: R rows, M replicates, K masks of a row, L response tokens, N masked positions.
 """
 
@@ -32,9 +26,7 @@ def draw_masks(
     """A row's masks and their weights, bool [K, L] and fp64 [K]: the same for every model.
 
     Where all 2^L - 1 masks are no more than `draws`, these are they, and the sum of weight times masked nats is the
-    bound. Else the first mask is the whole response, its sum of b_i counted once; `draws` random ones of fewer tokens
-    follow, replicate by replicate. A replicate's estimate is its sum of weight times masked nats less b_i, plus the
-    first mask's.
+    bound. Else there are `draws` masks, replicate by replicate, and that sum over a replicate's is its estimate.
 
     Raises:
         TopengError: `draws` cannot be shared evenly by the replicates.
@@ -44,16 +36,15 @@ def draw_masks(
             f"draws = {draws} must be a multiple of replicates = {replicates}, both at least 1: take "
             f"{max(replicates, 1) * -(-max(draws, 1) // max(replicates, 1))} draws"
         )
-    if 2**response_length - 1 <= draws:
+    if _are_few(response_length, draws):
         masks = np.array(list(product((False, True), repeat=response_length))[1:])
         return masks, np.array([1 / (count * comb(response_length, count)) for count in masks.sum(axis=1).tolist()])
     noise = row_generator(Use.LIKELIHOOD, seed, 0, row_id)
     each = draws // replicates
     levels = (np.arange(each) + noise.random((replicates, each))).ravel() / each
-    counts = 1 + np.floor((response_length - 1) * levels).astype(int)
+    counts = 1 + np.floor(response_length * levels).astype(int)
     ranks = noise.random((draws, response_length)).argsort(axis=1).argsort(axis=1)
-    masks = np.vstack([np.ones((1, response_length), dtype=bool), ranks < counts[:, None]])
-    return masks, np.append(1.0, (response_length - 1) / counts / each)
+    return ranks < counts[:, None], response_length / counts / each
 
 
 def response_nll(
@@ -72,7 +63,7 @@ def response_nll(
     Where all masks of a response are taken its columns are equal, and exact.
 
     Args:
-        draws: Monte Carlo draws a row, over all replicates; the mask of all comes in addition.
+        draws: Monte Carlo draws a row, over all replicates.
         batch_tokens: of one forward pass; rows of like length share it, so that little is padding.
         progress: told how many masks are scored, and of how many.
 
@@ -81,7 +72,6 @@ def response_nll(
     """
     designs = [draw_masks(example.response_length, draws, seed, example.row_id, replicates) for example in examples]
     nats = [np.zeros(len(weights)) for _, weights in designs]  # of each mask
-    whole = [np.zeros(example.response_length) for example in examples]  # b: of each token where all are masked
     done, passes = 0, sum(map(len, nats))
     for batch in _batches(examples, designs, batch_tokens):
         rows = collate([examples[row] for row, _ in batch], eos_token_id)
@@ -92,13 +82,13 @@ def response_nll(
         ends = np.cumsum([mask.sum() for mask in masks])[:-1]
         for (row, mask), values in zip(batch, np.split(token_nll, ends), strict=True):
             nats[row][mask] = values.sum()
-            if len(values) == len(whole[row]):
-                whole[row] = values
         done += len(batch)
         progress(done, passes)
     estimates = [
-        _estimates(masks, weights, sums, own, replicates)
-        for (masks, weights), sums, own in zip(designs, nats, whole, strict=True)
+        np.full(replicates, weights @ sums)
+        if _are_few(masks.shape[1], draws)
+        else (weights * sums).reshape(replicates, -1).sum(axis=1)
+        for (masks, weights), sums in zip(designs, nats, strict=True)
     ]
     return np.array(estimates).reshape(len(examples), replicates)
 
@@ -114,14 +104,9 @@ def _batches(examples: Sequence[Example], designs: Sequence[tuple], batch_tokens
         start += count
 
 
-def _estimates(
-    masks: np.ndarray, weights: np.ndarray, nats: np.ndarray, whole: np.ndarray, replicates: int
-) -> np.ndarray:
-    """[M], from the nats of each mask [K] and of each token under the mask of all [L]."""
-    if len(masks) == 2 ** len(whole) - 1:
-        return np.full(replicates, weights @ nats)
-    excess = weights[1:] * (nats[1:] - masks[1:] @ whole)
-    return whole.sum() + excess.reshape(replicates, -1).sum(axis=1)
+def _are_few(response_length: int, draws: int) -> bool:
+    """Whether all masks of a response are taken."""
+    return 2**response_length - 1 <= draws
 
 
 def monte_carlo_error(estimates: np.ndarray) -> dict[str, float]:
