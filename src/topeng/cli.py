@@ -23,7 +23,7 @@ STAGE_COMMANDS = {  # command -> the last stage it does, by the start of its nam
     "base": ("base", "pretrain a tiny base, where the recipe names no model"),
     "train": ("train/", "train an adapter for each method"),
     "evaluate": ("evaluate/", "score the base and each adapter"),
-    "compare": ("compare", "compare the scores"),
+    "compare": ("compare", "compare the scores of a recipe's methods; or of runs and adapters: RUN_OR_ADAPTER…"),
     "report": ("report", "write the page"),
 }
 
@@ -61,10 +61,16 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(recipe=None, last="report")
     _add_run_options(demo)
     for name, (last, text) in STAGE_COMMANDS.items():
-        command = _command(commands, name, text, _corpus if name == "corpus" else _run)
+        command = _command(commands, name, text, {"corpus": _corpus, "compare": _compare}.get(name, _run))
         command.add_argument("recipe", metavar="RECIPE", help="a YAML file")
         if name == "corpus":
             command.add_argument("folders", nargs="*", metavar="DIR", help="of `verify` and `diff`: finished corpora")
+        if name == "compare":
+            command.usage = "topeng compare RECIPE [--run-dir DIR] | RUN_OR_ADAPTER… [--out F]"
+            command.add_argument(
+                "folders", nargs="*", metavar="RUN_OR_ADAPTER", help="scored before, in place of a recipe"
+            )
+            command.add_argument("--out", type=Path, metavar="F", help="of folders: write the figures as JSON")
         if name == "train":
             instead = command.add_mutually_exclusive_group()
             instead.add_argument(
@@ -186,12 +192,36 @@ def _corpus(known: argparse.Namespace, rest: list[str]) -> int:
     return _run(known, rest)
 
 
+def _compare(known: argparse.Namespace, rest: list[str]) -> int:
+    folders = [Path(folder) for folder in (known.recipe, *known.folders)]
+    if not known.folders and not folders[0].is_dir():
+        return _run(known, rest)
+    overrides = parse_overrides(rest)
+    encoder = overrides.pop("evaluate.bertscore_model", None)
+    if overrides or known.run_dir or known.dry_run:
+        raise RecipeError("of runs and adapters, `topeng compare` takes --out and --evaluate.bertscore_model alone")
+    _quiet()
+    import json
+
+    from rich.console import Console
+
+    from topeng.evaluate.compare import compare_models
+    from topeng.report.table import print_comparison
+    from topeng.run import write_atomically
+
+    scores = compare_models(folders, encoder)
+    print_comparison(scores, Console())
+    if known.out:
+        write_atomically(known.out, json.dumps(scores, indent=1))
+    return 0
+
+
 def _print_comparison(folder: Path, console: Any) -> None:
     import json
 
-    from topeng.evaluate.compare import comparison_table
+    from topeng.report.table import print_comparison
 
-    console.print(comparison_table(json.loads((folder / "scores.json").read_text())))
+    print_comparison(json.loads((folder / "scores.json").read_text()), console)
 
 
 def _generate(known: argparse.Namespace, rest: list[str]) -> int:

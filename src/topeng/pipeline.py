@@ -53,7 +53,7 @@ def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
         *base,
         *train,
         *evaluate,
-        _compare(models, run, console),
+        _compare(recipe, models, run),
         _report(recipe, options, models, run, console),
     ]
 
@@ -227,11 +227,13 @@ def _evaluate(recipe: Recipe, options: dict[str, Any], training: Training | None
         model, tokenizer = load(
             base_path(recipe, run), adapter, recipe.base.dtype, recipe.base.device, recipe.base.revision
         )
-        evaluate_model(recipe, training, model, tokenizer, run, folder, console)
+        evaluate_model(recipe, training, trained_by, model, tokenizer, run, folder, console)
         del model
         _free_memory()
 
-    depends = {"seed": recipe.seed, "evaluate": options["evaluate"], "generate": options["generate"]}
+    trained_by = _training_options(recipe, options, training.method) if training else {}
+    measured = {name: value for name, value in options["evaluate"].items() if name != "bertscore_model"}
+    depends = {"seed": recipe.seed, "evaluate": measured, "generate": options["generate"]}
     depends |= {"languages": recipe.corpus.languages}
     depends |= {"base": _model_options(options), "max_length": recipe.text.max_length}
     base, inputs = _model_sources(recipe)
@@ -240,14 +242,16 @@ def _evaluate(recipe: Recipe, options: dict[str, Any], training: Training | None
     return Stage(f"evaluate/{name}", [f"evaluate/{name}"], depends, work, reads, inputs)
 
 
-def _compare(models: list[str], run: Path, console: Console) -> Stage:
+def _compare(recipe: Recipe, models: list[str], run: Path) -> Stage:
+    encoder, scored = recipe.evaluate.bertscore_model, [f"evaluate/{name}" for name in models]
+
     def work(folder: Path) -> None:
         from topeng.evaluate.compare import compare_models
 
-        scores = compare_models(run / "evaluate", models)
+        scores = compare_models([run / name for name in scored], encoder)
         write_atomically(folder / "scores.json", json.dumps(scores, indent=1))
 
-    return Stage("compare", ["scores.json"], {"models": models}, work, [f"evaluate/{name}" for name in models])
+    return Stage("compare", ["scores.json"], {"bertscore_model": encoder}, work, scored, [encoder] if encoder else [])
 
 
 def _report(recipe: Recipe, options: dict[str, Any], models: list[str], run: Path, console: Console) -> Stage:

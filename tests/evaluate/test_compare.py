@@ -1,53 +1,160 @@
+"""Scored models on disk become methods, differences, and refusals."""
+
 import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from topeng.cli import main
 from topeng.errors import RunError
-from topeng.evaluate.compare import compare_models, comparison_table
-from topeng.evaluate.text_metrics import chrf, rouge_l
+from topeng.evaluate.compare import compare_models
+from topeng.report.table import print_comparison
+
+CONDITIONS = {"seed": 42, "draws": 4, "target_rows": "ab" * 32, "languages": ["id"]}
+ANSWER = {"input": "?", "reference": "Kucing itu tidur.", "token_ids": [1, 2], "ended": True, "forward_passes": 2}
 
 
-def write(folder, name, shift, rows=50, answers=("Kucing itu tidur.",)):
-    random = np.random.default_rng(0)  # the same rows are hard for every model
-    out = folder / name
-    out.mkdir()
+def write(run, method, shift=0.0, seed=None, rows=50, conditions=None, answers=("Kucing itu tidur.",), **training):
+    """What `evaluate` leaves of one model; the same rows are hard for every model, and each seed has its own noise."""
+    name = method if seed is None else f"{method}-seed-{seed}"
+    out = run / "evaluate" / name
+    out.mkdir(parents=True)
+    hard, noise = np.random.default_rng(0), np.random.default_rng([len(name), seed or 0, int(100 * abs(shift))])
     lines = [
-        {"language": language, "row_id": row, "nats": 10 * float(random.gamma(4) + shift), "tokens": 10}
+        {"language": language, "row_id": row, "tokens": 10, "bytes": 40}
+        | {"nats": (10 * (hard.gamma(4) + shift) + noise.normal(0, 0.01, 2)).tolist()}
         for language in ("target", "source")
         for row in range(rows)
     ]
-    (out / "likelihood.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    texts = [{"row_id": i, "input": "?", "reference": "Kucing itu tidur.", "answer": a} for i, a in enumerate(answers)]
-    (out / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in texts))
+    texts = [ANSWER | {"language": "target", "row_id": row, "answer": text} for row, text in enumerate(answers)]
+    for file, records in (("likelihood", lines), ("answers", texts)):
+        (out / f"{file}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    scored = {"name": name, "method": method, "seed": 1 if seed is None and method != "base" else seed}
+    scored |= {"training": {"adapter": training} if training else {}, "conditions": CONDITIONS | (conditions or {})}
+    (out / "scored.json").write_text(json.dumps(scored))
 
 
-def test_differences_are_paired_over_rows(tmp_path):
-    write(tmp_path, "base", 0.0)
-    write(tmp_path, "lora", -0.5)
-    scores = compare_models(tmp_path, ["base", "lora"])
-    difference = scores["differences"]["lora"]["target"]
-    assert difference["nats_per_token"] == pytest.approx(-0.5)
-    assert difference["standard_error"] < 1e-6 < scores["models"]["lora"]["target"]["standard_error"]
-    assert scores["models"]["base"]["answers"] == {"chrf": 100.0, "rouge_l": 1.0, "rows": 1}
+def write_seeds(run, method, shift, seeds=(1, 2, 3, 4, 5), **training):
+    for seed in seeds:
+        write(run, method, shift + 0.001 * seed, seed, **training)
+
+
+def printed(scores):
+    console = Console(width=100, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_comparison(scores, console)
+    return console.export_text()
+
+
+def test_the_unit_is_the_method(tmp_path):
+    write(tmp_path, "base")
+    write_seeds(tmp_path, "lora", -0.5)
+    write_seeds(tmp_path, "pissa", -0.7)
+    scores = compare_models([tmp_path])
+    assert list(scores["models"]) == ["base", "lora", "pissa"] and scores["seeds"]["lora"] == [1, 2, 3, 4, 5]
+    gain = scores["gain"]["lora"]["nats_per_token"]
+    assert gain["mean"] == pytest.approx(0.5 - 0.003, abs=0.001) and gain["low"] < 0.497 < gain["high"]
+    assert scores["forgetting"]["lora"]["nats_per_token"]["mean"] == pytest.approx(-0.497, abs=0.001)
+    target, source = scores["pairs"]
+    assert (target["a"], target["b"], target["language"], source["language"]) == ("lora", "pissa", "target", "source")
+    assert target["real"] and target["p"] < 0.01 and target["difference"]["mean"] == pytest.approx(0.2, abs=0.01)
+    sentence = "On the target language PiSSA is better than LoRA (by 0.200)."
+    assert sentence in printed(scores).replace("\n", " ")
+
+
+def test_figures_are_in_nats_a_token_and_bits_a_byte(tmp_path):
+    write(tmp_path, "base")
+    target = compare_models([tmp_path])["models"]["base"]["target"]
+    lines = [json.loads(line) for line in (tmp_path / "evaluate/base/likelihood.jsonl").read_text().splitlines()]
+    nats = np.array([np.mean(line["nats"]) for line in lines if line["language"] == "target"])
+    assert target["nats_per_token"]["mean"] == pytest.approx(nats.mean() / 10)
+    assert target["bits_per_byte"]["mean"] == pytest.approx(nats.sum() / np.log(2) / (40 * 50))
+    assert (target["rows"], target["tokens"], target["bytes"]) == (50, 500, 2000)
+    assert 0 < target["monte_carlo_error"] < target["nats_per_token"]["standard_error"]
+
+
+def test_with_one_seed_nothing_is_concluded_of_methods(tmp_path):
+    write(tmp_path, "base")
+    write(tmp_path, "lora", -0.1)
+    write(tmp_path, "pissa", -0.6)
+    scores = compare_models([tmp_path])
+    assert all((pair["real"], pair["p"], pair["seeded"]) == (False, None, False) for pair in scores["pairs"])
+    text = " ".join(printed(scores).split())
+    assert "With one seed of LoRA and PiSSA nothing can be concluded of methods, only of these adapters" in text
+    assert "is better than" not in text
+
+
+def test_answers_of_all_seeds_are_scored_together(tmp_path):
+    write(tmp_path, "base", answers=())
+    write(tmp_path, "lora", -0.1, 1, answers=("Kucing itu tidur.",))
+    write(tmp_path, "lora", -0.1, 2, answers=("",))
+    scores = compare_models([tmp_path])
+    assert scores["models"]["base"]["answers"] == {"target": None, "source": None}
+    assert scores["models"]["lora"]["answers"]["target"]["empty"] == 0.5
 
 
 def test_the_table_is_sorted_by_held_out_loss(tmp_path):
-    for name, shift in (("base", 0.0), ("lora", -0.1), ("pissa", -0.3)):
-        write(tmp_path, name, shift, answers=())
-    table = comparison_table(compare_models(tmp_path, ["base", "lora", "pissa"]))
-    assert list(table.columns[0].cells) == ["pissa", "lora", "base"]
+    for method, shift in (("base", 0.0), ("lora", -0.1), ("pissa", -0.3)):
+        write(tmp_path, method, shift)
+    rows = [line.split()[0] for line in printed(compare_models([tmp_path])).splitlines()[2:5]]
+    assert rows == ["PiSSA", "LoRA", "base"]
 
 
-def test_other_rows_are_refused(tmp_path):
-    write(tmp_path, "base", 0.0)
-    write(tmp_path, "lora", 0.0, rows=49)
-    with pytest.raises(RunError, match="lora and the base were scored on different rows"):
-        compare_models(tmp_path, ["base", "lora"])
+def test_runs_and_adapters_are_one_comparison(tmp_path):
+    for run, seeds in (("one", (1, 2)), ("two", (3, 4))):
+        write(tmp_path / run, "base")
+        write_seeds(tmp_path / run, "lora", -0.5, seeds)
+    adapter = tmp_path / "two" / "adapters" / "lora-seed-3"
+    scores = compare_models([tmp_path / "one", adapter, adapter])
+    assert scores["seeds"] == {"lora": [1, 2, 3]} and scores["models"]["base"]["names"] == ["base"]
 
 
-def test_text_metrics():
-    assert chrf(["sama"], ["sama"]) == pytest.approx(100)
-    assert chrf([""], ["lain"]) == 0
-    assert rouge_l(["kucing itu tidur"], ["Kucing tidur."]) == pytest.approx(0.8)
-    assert rouge_l(["सत्य"], ["सत्य"]) == pytest.approx(1)  # words of any script
+def test_a_method_that_was_trained_in_two_ways_is_two(tmp_path):
+    for run, rank in (("one", 8), ("two", 32)):
+        write(tmp_path / run, "base")
+        write_seeds(tmp_path / run, "lora", -0.01 * rank, rank=rank, alpha=16)
+    scores = compare_models([tmp_path / "one", tmp_path / "two"])
+    assert list(scores["gain"]) == ["lora adapter.rank=8", "lora adapter.rank=32"]
+    assert "LoRA adapter.rank=32 is better than LoRA adapter.rank=8" in " ".join(printed(scores).split())
+
+
+def test_a_seed_that_stands_twice_is_refused(tmp_path):
+    for run in ("one", "two"):
+        write(tmp_path / run, "base")
+        write(tmp_path / run, "lora", -0.5, 1)
+    with pytest.raises(RunError, match="lora stands twice with a seed"):
+        compare_models([tmp_path / "one", tmp_path / "two"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rows": 49}, "scored on different target rows"),
+        ({"conditions": {"draws": 8}}, "draws = 4 against 8"),
+        ({"conditions": {"target_rows": "cd" * 32}}, "target_rows = abababababab… against cdcdcdcdcdcd…"),
+    ],
+)
+def test_other_rows_masks_and_settings_are_refused_by_name(tmp_path, change, message):
+    write(tmp_path, "base")
+    write(tmp_path, "lora", -0.1, **change)
+    with pytest.raises(RunError, match=message):
+        compare_models([tmp_path])
+
+
+def test_two_bases_are_refused(tmp_path):
+    write(tmp_path / "one", "base")
+    write(tmp_path / "two", "base", 0.5)
+    with pytest.raises(RunError, match=r"differ by 0\.500 nats a token .* not the same base"):
+        compare_models([tmp_path / "one", tmp_path / "two"])
+
+
+def test_the_command(tmp_path, capsys):
+    write(tmp_path / "run", "base")
+    write_seeds(tmp_path / "run", "lora", -0.5)
+    assert main(["compare", str(tmp_path / "run"), "--out", str(tmp_path / "figures.json")]) == 0
+    assert "LoRA" in capsys.readouterr().out and json.loads((tmp_path / "figures.json").read_text())["format"] == 2
+    (tmp_path / "empty").mkdir()
+    assert main(["compare", str(tmp_path / "empty")]) == 1
+    assert "has no scores: it must be a run folder" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path / "run"), "--seed", "1"]) == 1
+    assert "takes --out and --evaluate.bertscore_model alone" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from topeng.errors import HarnessError, RecipeError
 from topeng.evaluate.harness import PRESETS, complete
 from topeng.evaluate.harness_options import ModelOptions, check_device, decoding, parse_model_args
 from topeng.evaluate.harness_text import content_id, cut_windows, encode_context, encode_pair, render_chat
-from topeng.generate.answer import answer_all
+from topeng.generate.answer import answers
 from topeng.generate.settings import Settings
 from topeng.text.chat import encode_answer, encode_prompt, encode_text, special_tokens
 from topeng.text.tokens import Example
@@ -229,8 +229,9 @@ def test_answers_are_decoded_and_cut(shared_model, tokenizer, manager, chat):
     assert len(found) == len(ROWS) and not any("." in answer for answer in found)
     if chat:
         settings = Settings(max_new_tokens=16, block_length=8, stop_at_end=True)
-        whole = answer_all(shared_model, tokenizer, [row["question"] for row in ROWS], settings)
-        assert [answer.strip() for answer in found] == [text.split(".")[0].strip() for text in whole]
+        whole = list(answers(shared_model, tokenizer, [row["question"] for row in ROWS], settings))
+        texts = [answer.answer for answer in sorted(whole, key=lambda answer: answer.index)]
+        assert [answer.strip() for answer in found] == [text.split(".")[0].strip() for text in texts]
         assert any(found)
 
 

@@ -130,7 +130,7 @@ def fake_scores() -> dict[str, Any]:
     gain = {name: 6.1 - figures[name][0] for name in METHODS}
     forgetting = {name: figures[name][1] - 2 for name in METHODS}
     pairs = [
-        {"a": a, "b": b, "language": "target", "measure": "nats_per_token", "p": p, "real": p < 0.05}
+        {"a": a, "b": b, "language": "target", "measure": "nats_per_token", "p": p, "seeded": True, "real": p < 0.05}
         | {"difference": figure(figures[a][0] - figures[b][0], 0.02, 2.4)}
         for a, b, p in (("lora", "lora+", 0.0012), ("lora", "pissa", 0.0004), ("lora+", "pissa", 0.31))
     ]
@@ -146,7 +146,6 @@ def fake_scores() -> dict[str, Any]:
             "chrf": "nrefs:1|case:mixed|eff:yes|nc:6|nw:2|space:no|version:2.5.1",
             "bleu": "nrefs:1|tok:13a",
         },
-        "sentences": ["PiSSA and LoRA+ are not told apart on the target rows.", "PiSSA is better than LoRA there."],
     }
 
 
@@ -183,7 +182,10 @@ def fake_answer(language: str, row_id: int, asked: str, reference: str, answer: 
     places = np.random.default_rng(len(answer)).permutation(len(pieces))
     return {
         **{"language": language, "row_id": row_id, "input": asked, "reference": reference, "answer": answer},
-        **{"token_ids": list(range(len(pieces))), "committed_at": [int(place) // 2 + 1 for place in places]},
+        **{
+            "token_ids": [sorted(set(pieces)).index(piece) for piece in pieces],
+            "committed_at": [int(place) // 2 + 1 for place in places],
+        },
         **{"confidence": [0.9] * len(pieces), "pieces": pieces, "ended": not endless, "seconds": 0.5},
         "forward_passes": max(1, math.ceil(len(pieces) / 2)),
     }

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from browser import browser
 from made_up import ATTACK, write_json
-from made_up_run import METHODS, NAMES, fake_run, fake_scores, write_json_lines
+from made_up_run import METHODS, NAMES, fake_answer, fake_run, fake_scores, write_json_lines
 
 from topeng.errors import RunError
 from topeng.report import answers, plots, wording
@@ -74,7 +74,7 @@ def test_numbers_appear(run):
     for text in (
         *("3.709", "3.611 … 3.807", "+2.391", "2.293 … 2.489", "+0.208", "0.136 … 0.280", "22.5", "0.198"),
         *("0.52 %", "16,800 not drawn", "over 50 %", "371", "3 min 32 s", "413 MB", "83 %", "< 0.001"),
-        *("ef56" * 16, "cd34" * 16, "ab12" * 16, "PiSSA and LoRA+ are not told apart on the target rows."),
+        *("ef56" * 16, "cd34" * 16, "ab12" * 16, "no difference was shown between LoRA+ and PiSSA"),
     ):
         assert text in page, text
     assert "Of 40,000 rows 1,000 were kept (2.5 %). Of the adapters, PiSSA has the lowest" in page
@@ -86,10 +86,10 @@ def test_in_indonesian(run):
     assert '<html lang="id">' in page
     for text in ("Perbandingan", "3,709", "3,611 … 3,807", "Dari 40.000 baris, 1.000 dipakai (2,5%)", "3 mnt 32 dtk"):
         assert text in page, text
-    assert "LoRA+ lebih baik daripada LoRA sebesar 0,129 nat per token (0,081 … 0,177; p = 0,001)" in page
-    assert "perbedaan antara PiSSA dan LoRA+ tidak terbukti (+0,033 nat per token; -0,015 … 0,081)" in page
+    assert "Pada bahasa tujuan, LoRA+ lebih baik daripada LoRA (sebesar 0,129); PiSSA lebih baik" in page
+    assert "Pada bahasa tujuan, tidak terbukti ada perbedaan antara LoRA+ dan PiSSA." in page
     for english in (
-        "are not told apart",
+        "no difference",
         ">Model</th><th>Rows",
         "Comparison",
         "Prompt<",
@@ -212,9 +212,9 @@ def test_a_run_without_answers_losses_and_points(run):
 
 
 def test_an_answer_that_utf8_cannot_hold(run):
-    answer = {"language": "target", "row_id": 17, "input": "a", "reference": "b", "answer": "half \ud83d a pair"}
+    answer = fake_answer("target", 17, "a", "b", "half \ud83d a pair", False)
     path = run / "evaluate" / "lora+" / "answers.jsonl"
-    path.write_text(json.dumps(answer | {"pieces": ["half \ud83d"], "committed_at": [1], "forward_passes": 1}) + "\n")
+    path.write_text(json.dumps(answer) + "\n")
     assert "half ? a pair" in report(run)
 
 

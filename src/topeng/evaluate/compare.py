@@ -1,92 +1,284 @@
-"""From rows to figures: means, standard errors, and differences paired over rows."""
+"""Which method is better, by how much, and what each forgot: from scored models to the figures of `scores.json`.
+
+The unit is the method: its trainings differ in their seed alone. Whatever was scored under other conditions is refused.
+Shapes: S seeds, R rows, M replicates.
+"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
+from topeng.diffusion.likelihood import monte_carlo_error
 from topeng.errors import RunError
-from topeng.evaluate.text_metrics import chrf, rouge_l
+from topeng.evaluate.bootstrap import CONFIDENCE, Contrast, Figure, Key, simultaneous
+from topeng.evaluate.text_metrics import score_answers, signatures
+from topeng.lines import Line, read_lines
 
+FORMAT = 2
 LANGUAGES = ("target", "source")
+BASE = "base"
+MEASURES = ("nats_per_token", "bits_per_byte")
+SAME_BASE = 0.01
+"""Nats a token that two scores of one base may differ by: rounding differs between devices."""
 
 
-def compare_models(folder: Path, names: Sequence[str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Scored:
+    """What `evaluate` left of one model, in `folder`; `training` is all that its training depends on but the seed."""
+
+    folder: Path
+    name: str
+    method: str
+    seed: int | None
+    training: dict[str, Any]
+    conditions: dict[str, Any]
+
+    @cached_property
+    def likelihood(self) -> dict[str, list[Line]]:
+        """The scored rows of each language, in the order of their ids."""
+        lines = sorted(read_lines(self.folder / "likelihood.jsonl"), key=lambda line: line["row_id"])
+        return {language: [line for line in lines if line["language"] == language] for language in LANGUAGES}
+
+    def nats(self, language: str) -> np.ndarray:
+        """Nats a row as each replicate estimates them: [R, M]."""
+        return np.array([line["nats"] for line in self.likelihood[language]])
+
+    def answers(self, language: str) -> list[Line]:
+        return [line for line in read_lines(self.folder / "answers.jsonl") if line["language"] == language]
+
+
+Methods = Mapping[str, Sequence[Scored]]
+
+
+def compare_models(folders: Sequence[Path], bertscore_model: str | None = None) -> dict[str, Any]:
     """The figures of `scores.json`.
 
     Args:
-        folder: `evaluate/`, with a folder for each name.
-        names: `base` first, then the methods.
+        folders: runs, adapters of runs, or folders that `evaluate` left.
+        bertscore_model: encoder for the BERTScore of answers; None: it is not taken.
 
     Returns:
-        `models`: of each model and language, the mean over rows of nats a token, its standard error and the rows; and
-        chrF++ and ROUGE-L of its answers. `differences`: of each method less the base, paired over rows.
+        `models`: of `base` and each method, the `names` of its trainings, the likelihood of each language with its
+        interval over seeds and rows, and what is measured of its answers. `gain`: base less method on the target
+        language; `forgetting`: method less base on the source language; their intervals hold together over the methods.
+        `pairs`: of any two methods, whether one is better on either language; intervals and p hold together over all of
+        them. A pair with a single seed on a side is never `real`, and has no p.
 
     Raises:
-        RunError: two models were scored on different rows.
+        RunError: a folder was not scored, or two models were scored under other conditions.
+        ModelError: `bertscore_model` cannot be loaded.
     """
-    nats = {name: {language: _nats_per_token(folder / name, language) for language in LANGUAGES} for name in names}
-    models: dict[str, Any] = {
-        name: {language: _mean(list(rows.values())) for language, rows in nats[name].items()}
-        | {"answers": _score_answers(folder / name)}
-        for name in names
+    scored = _unique([one for folder in folders for one in find_scored(folder)])
+    check_conditions(scored)
+    methods = by_method(scored)
+    values = {measure: _values(methods, measure) for measure in MEASURES}
+    adapted = [name for name in methods if name != BASE]
+    conditions = scored[0].conditions
+    return {
+        "format": FORMAT,
+        "conditions": conditions,
+        "seeds": {name: [one.seed for one in methods[name]] for name in adapted},
+        "models": {
+            name: {"names": [one.name for one in trainings]}
+            | {language: _likelihood(name, trainings, language, values) for language in LANGUAGES}
+            | {"answers": {language: _answers(trainings, language, bertscore_model) for language in LANGUAGES}}
+            for name, trainings in methods.items()
+        },
+        "gain": _changes(values, [((BASE, "target"), (name, "target")) for name in adapted], adapted),
+        "forgetting": _changes(values, [((name, "source"), (BASE, "source")) for name in adapted], adapted),
+        "pairs": _pairs(values["nats_per_token"], adapted),
+        "signatures": signatures(),
     }
-    differences = {
-        name: {language: _mean(_paired(nats[name][language], nats["base"][language], name)) for language in LANGUAGES}
-        for name in names
-        if name != "base"
-    }
-    return {"models": models, "differences": differences}
 
 
-def comparison_table(scores: dict[str, Any]) -> Table:
-    """The figures for a terminal, the lowest held-out loss first."""
-    title = "Nats a token on held-out rows, the less the better (± standard error)"
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for column in ("model", "target", "from base", "source", "forgotten", "chrF++", "ROUGE-L"):
-        table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
-    models = scores["models"]
-    for name in sorted(models, key=lambda name: models[name]["target"]["nats_per_token"]):
-        difference, answers = scores["differences"].get(name), models[name]["answers"]
-        cells = []
+def find_scored(folder: Path) -> list[Scored]:
+    """The scored models of a run; of an adapter in it, that one and its base.
+
+    Raises:
+        RunError: there is none.
+    """
+    if (folder / "scored.json").exists():
+        found = [folder]
+    elif folder.parent.name == "adapters":
+        found = [folder.parent.parent / "evaluate" / name for name in (BASE, folder.name)]
+    else:
+        found = sorted((folder / "evaluate").glob("*/"))
+    if not found or not all((one / "scored.json").exists() for one in found):
+        raise RunError(
+            f"{folder} has no scores: it must be a run folder, or an adapter in one (RUN/adapters/NAME), that "
+            "`topeng evaluate` has scored"
+        )
+    return [_read_scored(one) for one in found]
+
+
+def _read_scored(folder: Path) -> Scored:
+    try:
+        return Scored(folder, **json.loads((folder / "scored.json").read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise RunError(
+            f"{folder / 'scored.json'} cannot be read ({error}): `topeng evaluate` scores it anew"
+        ) from error
+
+
+def _unique(scored: Sequence[Scored]) -> list[Scored]:
+    """Each folder once, the bases first; a run's base may be named by several of its adapters."""
+    unique = list({one.folder.resolve(): one for one in scored}.values())
+    return sorted(unique, key=lambda one: one.method != BASE)
+
+
+def check_conditions(scored: Sequence[Scored]) -> None:
+    """
+    Raises:
+        RunError: two models were scored on other rows, under other masks or settings, or from other bases; or there is
+            no base.
+    """
+    first = scored[0]
+    if first.method != BASE:
+        raise RunError(f"the base of {first.folder} was not scored: gain and forgetting are measured against it")
+    for other in scored[1:]:
+        names = sorted({**first.conditions, **other.conditions})
+        differ = [name for name in names if first.conditions.get(name) != other.conditions.get(name)]
+        if differ:
+            told = "; ".join(f"{name} = {_short(first, name)} against {_short(other, name)}" for name in differ)
+            raise RunError(
+                f"{first.folder} and {other.folder} were scored under other conditions, and do not compare: {told}. "
+                "Evaluate both with the same recipe"
+            )
         for language in LANGUAGES:
-            cells += [_figure(models[name][language]), _figure(difference[language], "+") if difference else "—"]
-        answered = [f"{answers['chrf']:.1f}", f"{answers['rouge_l']:.3f}"] if answers else ["—", "—"]
-        table.add_row(name, *cells, *answered)
-    return table
+            _check_rows(first, other, language)
 
 
-def _nats_per_token(folder: Path, language: str) -> dict[int, float]:
-    lines = _read_lines(folder / "likelihood.jsonl")
-    return {line["row_id"]: line["nats"] / line["tokens"] for line in lines if line["language"] == language}
+def _short(scored: Scored, name: str) -> str:
+    text = str(scored.conditions.get(name, "(not said)"))
+    return text[:12] + "…" if len(text) == 64 else text  # a digest
 
 
-def _paired(rows: dict[int, float], base: dict[int, float], name: str) -> list[float]:
-    if rows.keys() != base.keys():
-        raise RunError(f"{name} and the base were scored on different rows: evaluate both with the same recipe")
-    return [rows[row_id] - base[row_id] for row_id in rows]
+def _check_rows(first: Scored, other: Scored, language: str) -> None:
+    known, found = ([(line["row_id"], line["tokens"]) for line in one.likelihood[language]] for one in (first, other))
+    if known != found:
+        raise RunError(
+            f"{first.folder} and {other.folder} were scored on different {language} rows: evaluate both with the same "
+            "recipe"
+        )
+    if other.method != BASE:
+        return
+    apart = float(np.abs(_per_token(first, language) - _per_token(other, language)).mean())
+    if apart > SAME_BASE:
+        raise RunError(
+            f"{first.folder} and {other.folder} differ by {apart:.3f} nats a token on the {language} rows: they are "
+            "not the same base, and gains over two bases do not compare"
+        )
 
 
-def _mean(values: Sequence[float]) -> dict[str, float]:
-    rows = np.asarray(values)
-    error = float(rows.std(ddof=1) / np.sqrt(len(rows))) if len(rows) > 1 else float("nan")
-    return {"nats_per_token": float(rows.mean()), "standard_error": error, "rows": len(rows)}
+def by_method(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
+    """Trainings that differ in their seed alone, by the method's name, `base` first; where a method was trained in
+    several ways, also by the options that tell them apart: `lora adapter.rank=8`.
+
+    Raises:
+        RunError: a seed stands twice.
+    """
+    groups: dict[str, list[Scored]] = {}
+    for one in [scored[0], *(one for one in scored if one.method != BASE)]:
+        groups.setdefault(json.dumps([one.method, one.training], sort_keys=True), []).append(one)
+    named = {}
+    for trainings in groups.values():
+        method = trainings[0].method
+        ways = [_flat(others[0].training) for others in groups.values() if others[0].method == method]
+        mine = _flat(trainings[0].training)
+        apart = sorted(
+            key for key in {key for way in ways for key in way} if any(w.get(key) != mine.get(key) for w in ways)
+        )
+        seeds = [one.seed for one in trainings]
+        if len(set(seeds)) < len(seeds):
+            raise RunError(
+                f"{method} stands twice with a seed of {seeds}: name one of {[str(o.folder) for o in trainings]}"
+            )
+        named[" ".join([method, *(f"{key}={str(mine.get(key))[:12]}" for key in apart)])] = trainings
+    return named
 
 
-def _score_answers(folder: Path) -> dict[str, float] | None:
-    lines = _read_lines(folder / "answers.jsonl")
-    if not lines:
-        return None
-    answers, references = [line["answer"] for line in lines], [line["reference"] for line in lines]
-    return {"chrf": chrf(answers, references), "rouge_l": rouge_l(answers, references), "rows": len(lines)}
+def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options by names such as `adapter.rank`."""
+    flat: dict[str, Any] = {}
+    for name, value in options.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+def _per_token(scored: Scored, language: str) -> np.ndarray:
+    """Nats a token of each row: [R]."""
+    tokens = np.array([line["tokens"] for line in scored.likelihood[language]])
+    return scored.nats(language).mean(axis=1) / tokens
 
 
-def _figure(figure: dict[str, float], sign: str = "") -> str:
-    return f"{figure['nats_per_token']:{sign}.3f}±{figure['standard_error']:.3f}"
+def _per_byte(scored: Scored, language: str) -> np.ndarray:
+    """[R], whose mean is all rows' bits over all rows' bytes, and whose spread is that ratio's (the delta method)."""
+    size = np.array([line["bytes"] for line in scored.likelihood[language]])
+    bits = scored.nats(language).mean(axis=1) / np.log(2)
+    ratio = bits.sum() / max(1, size.sum())
+    return ratio + (bits - ratio * size) / max(1e-9, size.mean())
+
+
+def _values(methods: Methods, measure: str) -> dict[Key, np.ndarray]:
+    """[S, R] of each method in each language."""
+    of_row = _per_token if measure == "nats_per_token" else _per_byte
+    return {
+        (name, language): np.stack([of_row(one, language) for one in trainings])
+        for name, trainings in methods.items()
+        for language in LANGUAGES
+    }
+
+
+def _likelihood(
+    name: str, trainings: Sequence[Scored], language: str, values: Mapping[str, Mapping[Key, np.ndarray]]
+) -> dict[str, Any]:
+    """`rows`, `tokens`, `bytes`; each measure with its interval; and how much of the error is Monte Carlo's."""
+    lines, key = trainings[0].likelihood[language], (name, language)
+    tokens = np.array([line["tokens"] for line in lines])
+    estimates = np.mean([one.nats(language) for one in trainings], axis=0) / tokens[:, None]
+    figures = {
+        measure: _without_p(simultaneous({key: cells[key]}, [(key, None)])[0]) for measure, cells in values.items()
+    }
+    sizes = {"rows": len(lines), "tokens": int(tokens.sum()), "bytes": sum(line["bytes"] for line in lines)}
+    error = monte_carlo_error(estimates)["standard_error"] if estimates.shape[1] > 1 else None
+    return sizes | figures | {"monte_carlo_error": error}
+
+
+def _answers(trainings: Sequence[Scored], language: str, bertscore_model: str | None) -> dict[str, Any] | None:
+    lines = [line for one in trainings for line in one.answers(language)]
+    asked = trainings[0].conditions["languages"] if language == "target" else []
+    return score_answers(lines, asked, bertscore_model) if lines else None
+
+
+def _changes(
+    values: Mapping[str, Mapping[Key, np.ndarray]], contrasts: Sequence[Contrast], names: Sequence[str]
+) -> dict[str, dict[str, Figure]]:
+    """Of each method and measure, a change against the base."""
+    found = {measure: simultaneous(cells, contrasts) if names else [] for measure, cells in values.items()}
+    return {
+        name: {measure: _without_p(figures[place]) for measure, figures in found.items()}
+        for place, name in enumerate(names)
+    }
+
+
+def _pairs(values: Mapping[Key, np.ndarray], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Every two methods in both languages: whether one of them is better."""
+    asked = [(a, b, language) for language in LANGUAGES for a, b in combinations(names, 2)]
+    figures = simultaneous(values, [((a, language), (b, language)) for a, b, language in asked]) if asked else []
+    pairs = []
+    for (a, b, language), figure in zip(asked, figures, strict=True):
+        seeded = min(len(values[a, language]), len(values[b, language])) > 1
+        p = figure["p"] if seeded else None
+        pair = {"a": a, "b": b, "language": language, "measure": MEASURES[0], "difference": _without_p(figure)}
+        pairs.append(pair | {"p": p, "seeded": seeded, "real": p is not None and p < 1 - CONFIDENCE})
+    return pairs
+
+
+def _without_p(figure: Figure) -> Figure:
+    return {name: value for name, value in figure.items() if name != "p"}

@@ -25,12 +25,21 @@ from topeng.text.rows import read_rows
 from topeng.text.tokens import Example, tokenize_rows
 
 LANGUAGES = {"target": "corpus/test.parquet", "source": "source/test.parquet"}
+NO_CONDITIONS = ("batch_tokens", "bertscore_model")
+"""Of the options of evaluation, those that neither a likelihood nor an answer depends on."""
 CHUNK_ROWS = 32
 """Scored rows are written so many at a time."""
 
 
 def evaluate_model(
-    recipe: Recipe, training: Training | None, model: Any, tokenizer: Any, run: Path, work: Path, console: Console
+    recipe: Recipe,
+    training: Training | None,
+    trained: dict[str, Any],
+    model: Any,
+    tokenizer: Any,
+    run: Path,
+    work: Path,
+    console: Console,
 ) -> None:
     """Writes `evaluate/NAME/`: `likelihood.jsonl`, `answers.jsonl`, and `scored.json`, which says of what they are.
 
@@ -38,6 +47,7 @@ def evaluate_model(
 
     Args:
         training: that the model comes from; None: it is the base.
+        trained: all that the training depends on; its seed is no part of the method.
 
     Raises:
         CorpusError: no test row has an answer that can be scored.
@@ -53,6 +63,7 @@ def evaluate_model(
         "name": name,
         "method": training.method if training else "base",
         "seed": training.seed if training else None,
+        "training": _but_seed(trained) | {"rows": digest(run / "corpus/train.parquet")} if training else {},
         "conditions": conditions(recipe, tokenizer, run),
     }
     write_atomically(out / "scored.json", json.dumps(scored, indent=1))
@@ -67,9 +78,13 @@ def conditions(recipe: Recipe, tokenizer: Any, run: Path) -> dict[str, Any]:
         "max_length": recipe.text.max_length,
         "dtype": recipe.base.dtype,
         "seed": recipe.seed,
-        **{name: value for name, value in as_dict(recipe.evaluate).items() if name != "batch_tokens"},
+        **{name: value for name, value in as_dict(recipe.evaluate).items() if name not in NO_CONDITIONS},
         **{f"generate.{name}": value for name, value in as_dict(recipe.generate).items()},
     }
+
+
+def _but_seed(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name != "seed"}
 
 
 def score_rows(

@@ -1,18 +1,16 @@
 """Answers as the page shows them: side by side with the steps of their denoising, and those that failed."""
 
-import re
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
+from topeng.evaluate.breakage import distinct
 from topeng.report.files import Finished, Record, first_of, read_json_lines
 
 LANGUAGES = ("target", "source")
-FEWEST_WORDS = 8
+FEWEST_TOKENS = 8
 """Of an answer whose repetition can be told."""
 REPETITIVE = 0.5
-"""Share of different word pairs under which an answer counts as repetitive here."""
-WORD = re.compile(r"\w+")
+"""Share of different pairs of neighbouring tokens under which an answer counts as repetitive here."""
 
 Key = tuple[str, Any]
 """A language and a row's id."""
@@ -46,22 +44,19 @@ def worst(found: Finished) -> list[Record]:
     return failed
 
 
-def distinct_pairs(answer: str) -> float:
-    """Share of an answer's pairs of neighbouring words that differ; 1 for an answer of few words."""
-    words = WORD.findall(answer.lower())
-    pairs = list(pairwise(words))
-    return len(set(pairs)) / len(pairs) if len(words) >= FEWEST_WORDS else 1.0
-
-
 def _failed(records: Sequence[Record]) -> dict[str, list[Record]]:
     """By kind, the worst first."""
-    texts = [(distinct_pairs(record["answer"] or ""), record) for record in records]
-    by_repetition = [(pairs, record) for pairs, record in sorted(texts, key=lambda item: item[0])]
+    by_repetition = sorted(((_distinct(record), record) for record in records), key=lambda item: item[0])
     return {
-        "empty": [record for _, record in texts if record["answer"] is not None and not record["answer"].strip()],
-        "at_limit": [record for _, record in by_repetition if not record.get("ended", True)],
+        "empty": [record for record in records if not record["answer"].strip()],
+        "at_limit": [record for _, record in by_repetition if not record["ended"]],
         "repetitive": [record for pairs, record in by_repetition if pairs < REPETITIVE],
     }
+
+
+def _distinct(record: Record) -> float:
+    tokens = record["token_ids"]
+    return distinct(tokens, 2) if len(tokens) >= FEWEST_TOKENS else 1.0
 
 
 def _answers(found: Finished, name: str) -> dict[Key, Record]:

@@ -15,10 +15,10 @@ from markupsafe import Markup
 
 from topeng.adapt.settings import METHODS
 from topeng.errors import RunError
+from topeng.evaluate.compare import FORMAT
 from topeng.report.wording import DASH, Wording
 
 Record = dict[str, Any]
-FORMAT = 2
 HOME = re.compile(r"(?:/home/|/Users/|[A-Za-z]:\\Users\\)[^/\\\s'\"]+|/root(?![\w.-])")
 
 

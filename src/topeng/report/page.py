@@ -80,7 +80,7 @@ def _context(found: Finished, answers: int, words: Wording) -> Record:
     steps = {key: words.texts[key] for key in WORDS_OF_STEPS}
     return {
         "summary": summary(words, funnel, models),
-        "sentences": scores["sentences"] if words.language == "en" else pair_sentences(words, scores["pairs"]),
+        "sentences": pair_sentences(words, scores["pairs"]),
         "best": best_adapter(models),
         "models": models,
         "styles": {model["name"]: model for model in models},

@@ -5,7 +5,7 @@ number is a dash.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,16 @@ class Wording:
         return self.texts[key].format(**values)
 
     def label(self, model: str) -> str:
-        """A method's name as its paper writes it; the base's in words."""
+        """A method's name as its paper writes it, and what else tells it apart; the base's in words."""
         if model == "base":
             return self("base")
-        return METHODS[model].label if model in METHODS else model
+        method, _, way = model.partition(" ")
+        return " ".join(filter(None, (METHODS[method].label if method in METHODS else method, way)))
+
+    def listed(self, items: Sequence[str]) -> str:
+        """a, b and c."""
+        *most, last = items
+        return f"{', '.join(most)} {self('and')} {last}" if most else last
 
     def count(self, value: Any) -> str:
         """1000 -> 1,000; in Indonesian 1.000."""
@@ -125,9 +131,33 @@ def summary(words: Wording, kept: Mapping[str, Any], models: list[dict[str, Any]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def pair_sentences(words: Wording, pairs: list[dict[str, Any]]) -> list[str]:
-    """Of each pair of methods which is the better, or that none was shown to be."""
-    return [_pair(words, pair) for pair in pairs]
+def pair_sentences(words: Wording, pairs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which methods are better than which, of which no difference was shown, and of which none can be."""
+    seeded = [pair for pair in pairs if pair["seeded"]]
+    languages = dict.fromkeys(pair["language"] for pair in seeded)
+    sentences = []
+    for language in languages:
+        found = [pair for pair in seeded if pair["language"] == language]
+        sentences += _real(words, language, [pair for pair in found if pair["real"]])
+        unclear = [words.listed([words.label(pair["a"]), words.label(pair["b"])]) for pair in found if not pair["real"]]
+        if unclear:
+            sentences.append(words("pairs_unclear", language=words(f"on_{language}"), pairs="; ".join(unclear)))
+    once = dict.fromkeys(words.label(pair[side]) for pair in pairs if not pair["seeded"] for side in ("a", "b"))
+    return sentences + ([words("pairs_once", models=words.listed(list(once)))] if once else [])
+
+
+def _real(words: Wording, language: str, pairs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One sentence, the method that is better than most first."""
+    others: dict[str, list[str]] = {}
+    for pair in pairs:
+        better, other = better_of(pair)
+        by = words("pair_by", model=words.label(other), change=words.decimal(abs(pair["difference"]["mean"])))
+        others.setdefault(better, []).append(by)
+    clauses = [
+        words("pair_better", better=words.label(better), others=words.listed(others[better]))
+        for better in sorted(others, key=lambda name: -len(others[name]))
+    ]
+    return [words("pairs_real", language=words(f"on_{language}"), clauses="; ".join(clauses))] if clauses else []
 
 
 def best_adapter(models: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -150,20 +180,6 @@ def bounds(figure: Mapping[str, Any] | None) -> tuple[float, float] | None:
 def better_of(pair: Mapping[str, Any]) -> tuple[str, str]:
     """The method of a pair with the lower loss, and the other."""
     return (pair["a"], pair["b"]) if pair["difference"]["mean"] < 0 else (pair["b"], pair["a"])
-
-
-def _pair(words: Wording, pair: Mapping[str, Any]) -> str:
-    better, other = map(words.label, better_of(pair))
-    return words(
-        "pair_better" if pair["real"] else "pair_unclear",
-        **{
-            "language": words(f"on_{pair['language']}"),
-            "better": better,
-            "other": other,
-            "p": words.probability(pair["p"]),
-        },
-        **_change(words, pair["difference"], 3, sign=not pair["real"]),
-    )
 
 
 def _gain(words: Wording, model: Mapping[str, Any]) -> str:
