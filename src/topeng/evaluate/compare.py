@@ -77,7 +77,7 @@ def compare_models(folders: Sequence[Path], bertscore_model: str | None = None) 
     scored = _unique([one for folder in folders for one in find_scored(folder)])
     check_conditions(scored)
     methods = by_method(scored)
-    values = {measure: _values(methods, measure) for measure in MEASURES}
+    values = {measure: values_of(methods, measure) for measure in MEASURES}
     adapted = [name for name in methods if name != BASE]
     conditions = scored[0].conditions
     return {
@@ -92,7 +92,7 @@ def compare_models(folders: Sequence[Path], bertscore_model: str | None = None) 
         },
         "gain": _changes(values, [((BASE, "target"), (name, "target")) for name in adapted], adapted),
         "forgetting": _changes(values, [((name, "source"), (BASE, "source")) for name in adapted], adapted),
-        "pairs": _pairs(values["nats_per_token"], adapted),
+        "pairs": pairs_of(values["nats_per_token"], adapted),
         "signatures": signatures(),
     }
 
@@ -225,7 +225,7 @@ def _per_byte(scored: Scored, language: str) -> np.ndarray:
     return ratio + (bits - ratio * size) / max(1e-9, size.mean())
 
 
-def _values(methods: Methods, measure: str) -> dict[Key, np.ndarray]:
+def values_of(methods: Methods, measure: str) -> dict[Key, np.ndarray]:
     """[S, R] of each method in each language."""
     of_row = _per_token if measure == "nats_per_token" else _per_byte
     return {
@@ -267,7 +267,7 @@ def _changes(
     }
 
 
-def _pairs(values: Mapping[Key, np.ndarray], names: Sequence[str]) -> list[dict[str, Any]]:
+def pairs_of(values: Mapping[Key, np.ndarray], names: Sequence[str]) -> list[dict[str, Any]]:
     """Every two methods in both languages: whether one of them is better."""
     asked = [(a, b, language) for language in LANGUAGES for a, b in combinations(names, 2)]
     figures = simultaneous(values, [((a, language), (b, language)) for a, b, language in asked]) if asked else []
