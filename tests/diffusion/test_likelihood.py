@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -93,13 +94,35 @@ def test_a_row_s_estimate_does_not_depend_on_its_batch(shared_model):
     np.testing.assert_allclose(together, bound(shared_model, examples, 4, 1, replicates=2, batch_tokens=1), rtol=1e-4)
 
 
-def test_mask_counts_are_spread_evenly_in_each_replicate():
-    masks, weights = draw_masks(40, 16, seed=0, row_id=1, replicates=2)
+def test_strata_of_each_replicate_are_narrower_where_few_tokens_are_masked():
+    masks, weights = draw_masks(60, 8, seed=0, row_id=1, replicates=2)
+    edges = 60 * (np.arange(5) / 4) ** 1.5
     counts = masks.sum(axis=1)
-    assert [int((count - 1) // 5) for count in counts] == [*range(8), *range(8)]
-    np.testing.assert_allclose(weights, 40 / counts / 8)
-    every = np.concatenate([draw_masks(5, 4, seed, 0)[0].sum(axis=1) for seed in range(2000)])
-    np.testing.assert_allclose(np.bincount(every, minlength=6)[1:] / len(every), 0.2, atol=0.02)
+    assert [int(np.searchsorted(edges, count - 0.5)) for count in counts] == [1, 2, 3, 4] * 2
+    np.testing.assert_allclose(weights * counts, np.tile(np.diff(edges), 2))
+
+
+def test_masks_of_a_replicate_weigh_each_token_alike():
+    """So tokens that cost what they cost under any mask have no Monte Carlo error; each mask apart varies by 2.5."""
+    loads = []
+    for row in range(100):
+        masks, weights = draw_masks(40, 32, seed=0, row_id=row, replicates=2)
+        loads.append((weights[:16] @ masks[:16], weights[16:] @ masks[16:]))
+    assert np.std(loads) < 0.05
+    np.testing.assert_allclose(np.mean(loads, axis=2), 1)
+
+
+def test_each_mask_is_drawn_as_often_as_the_bound_weighs_it():
+    """5 tokens, 30 masks and that of all: balance must prefer none."""
+    repetitions, weight = 4000, {}
+    for seed in range(repetitions):
+        for mask, value in zip(*draw_masks(5, 4, seed, 0), strict=True):
+            weight.setdefault(tuple(mask.tolist()), np.zeros(repetitions))[seed] += value
+    assert len(weight) == 31
+    for mask, values in weight.items():
+        probability = 1 / (sum(mask) * math.comb(5, sum(mask)))
+        error = values.std(ddof=1) / np.sqrt(repetitions)
+        assert abs(values.mean() - probability) < 4 * error, mask
 
 
 def test_masks_depend_on_seed_and_row_alone():
