@@ -42,7 +42,7 @@ def score_answers(
     """
     answers, references = [line["answer"] for line in lines], [line["reference"] for line in lines]
     row = np.unique([line["row_id"] for line in lines], return_inverse=True)[1]
-    metric, rouge = _chrf(), _rouge_l(answers, references)
+    metric, rouge = _chrf(), rouge_l(answers, references)
     # what sums over a corpus to its score: n-grams of answer, of reference and in both; a sum and a count
     ngrams = np.array(metric._extract_corpus_statistics(answers, [references]))
     measures = np.stack([rouge, np.ones(len(rouge))], axis=1)
@@ -59,25 +59,6 @@ def score_answers(
 
         scores["bertscore"] = float(bertscore(answers, references, bertscore_model).mean())
     return scores
-
-
-def row_chrf(lines: Sequence[Line]) -> dict[int, float]:
-    """chrF++ of each row's answer by itself, 0 to 100; the mean over its answers where it has several."""
-    metric, found = _chrf(), dict[int, list[float]]()
-    for line in lines:
-        score = metric.sentence_score(line["answer"], [line["reference"]]).score
-        found.setdefault(line["row_id"], []).append(score)
-    return {row_id: float(np.mean(scores)) for row_id, scores in found.items()}
-
-
-def chrf(answers: Sequence[str], references: Sequence[str]) -> float:
-    """chrF++ of the corpus, 0 to 100."""
-    return _chrf().corpus_score(list(answers), [list(references)]).score
-
-
-def rouge_l(answers: Sequence[str], references: Sequence[str]) -> float:
-    """Mean F-measure of ROUGE-L, 0 to 1."""
-    return float(_rouge_l(answers, references).mean())
 
 
 def signatures() -> dict[str, str]:
@@ -103,7 +84,7 @@ def _bleu() -> Any:
     return BLEU()
 
 
-def _rouge_l(answers: Sequence[str], references: Sequence[str]) -> np.ndarray:
+def rouge_l(answers: Sequence[str], references: Sequence[str]) -> np.ndarray:
     """F-measure of ROUGE-L of each answer (Lin, 2004), by rouge-score."""
     from rouge_score.rouge_scorer import RougeScorer
 
