@@ -3,9 +3,9 @@
     python tests/kills.py FOLDER [--kills 100] [--seed 0]
 
 Runs of a micro recipe, from corpus to report, are started one after another as `topeng run`. From the line of its first
-stage on, a process has an exponential time to live, a quarter of the undisturbed run's work in the mean: kills come as a
-Poisson process, at all moments of the work alike, and several to a run. Every kill and every finished run leaves a line
-in FOLDER/kills.jsonl: this script, stopped and started again, goes on from there.
+stage on, a process has an exponential time to live, in the mean a quarter of the undisturbed run's work: kills come as
+a Poisson process, at all moments of the work alike, and several to a run. Every kill and every finished run leaves a
+line in FOLDER/kills.jsonl: this script, stopped and started again, goes on from there.
 """
 
 import argparse

@@ -311,7 +311,7 @@ def _quiet() -> None:
     os.environ.setdefault("DAFT_SHOW_QUERY_ID", "0")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     warnings.filterwarnings("ignore", module=r"umap|numba|sklearn|peft|transformers|sentence_transformers")
-    for name in ("daft", "sentence_transformers"):  # an error is raised too
+    for name in ("daft_local_execution", "sentence_transformers"):  # an error is raised too
         logging.getLogger(name).setLevel(logging.CRITICAL)
     from transformers.utils import logging as transformers_logging
 

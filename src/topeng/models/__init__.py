@@ -15,8 +15,14 @@ from topeng.models.llada import LLaDAConfig, LLaDAModelLM
 FAMILIES: dict[str, Any] = {"llada": LLaDAModelLM}
 
 __all__ = [
-    *("FAMILIES", "LLaDAConfig", "LLaDAModelLM"),
-    *("find_device", "is_checkpoint", "load_config", "load_model", "load_tokenizer"),
+    "FAMILIES",
+    "LLaDAConfig",
+    "LLaDAModelLM",
+    "find_device",
+    "is_checkpoint",
+    "load_config",
+    "load_model",
+    "load_tokenizer",
 ]
 
 
@@ -89,7 +95,9 @@ def load_model(
             **quantized,
         )
     except Exception as error:  # what a folder holds may fail anywhere in three libraries
-        raise ModelError(f"cannot load the weights of {path} ({_first_line(error)}): copy the checkpoint anew") from error
+        raise ModelError(
+            f"cannot load the weights of {path} ({_first_line(error)}): copy the checkpoint anew"
+        ) from error
     for kind, words in {"missing": "missing", "unexpected": "left over", "mismatched": "of another shape"}.items():
         if loading[f"{kind}_keys"]:
             names = sorted(str(key[0] if isinstance(key, tuple) else key) for key in loading[f"{kind}_keys"])
