@@ -56,7 +56,7 @@ def checkpoint(tmp_path_factory, tokenizer) -> Path:
 
 @pytest.fixture(scope="session")
 def adapters(tmp_path_factory, shared_model) -> Path:
-    """Adapters `one` and `two` of that checkpoint, and `other` of a wider one."""
+    """Adapters `one` and `two` of that checkpoint, `other` of a wider one, and `deeper` of one of more layers."""
     import copy
 
     import peft
@@ -66,7 +66,10 @@ def adapters(tmp_path_factory, shared_model) -> Path:
 
     folder = tmp_path_factory.mktemp("adapters")
     wider = new_model(tiny_config(TinyOptions(hidden_size=48), context=64), seed=0)
-    for seed, (name, model) in enumerate({"one": shared_model, "two": shared_model, "other": wider}.items()):
+    shape = TinyOptions(vocab_size=400, hidden_size=32, intermediate_size=64, layers=3)
+    deeper = new_model(tiny_config(shape, context=64), seed=0)
+    bases = {"one": shared_model, "two": shared_model, "other": wider, "deeper": deeper}
+    for seed, (name, model) in enumerate(bases.items()):
         config = peft.LoraConfig(r=2, lora_alpha=64, target_modules=["q_proj", "up_proj"], init_lora_weights=False)
         torch.manual_seed(seed)
         peft.get_peft_model(copy.deepcopy(model), config).save_pretrained(str(folder / name))

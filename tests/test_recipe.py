@@ -49,7 +49,7 @@ def test_a_dumped_recipe_is_the_same_recipe(tmp_path):
     assert recipes.load(tmp_path / "recipe.yaml") == recipe
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", "a: [", ""])
+@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "", "seed: 1\nseed: 2\n"])
 def test_a_file_that_is_no_recipe(tmp_path, text):
     path = tmp_path / "recipe.yaml"
     path.write_text(text)

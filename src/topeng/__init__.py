@@ -27,14 +27,14 @@ def load(
         ModelError: the checkpoint or its tokenizer cannot be loaded.
         AdapterError: the adapter does not fit the model.
     """
-    from topeng.models import is_checkpoint, load_model, load_tokenizer
-    from topeng.text.chat import special_tokens
+    from topeng.models import is_checkpoint, load_config, load_model, load_tokenizer
+    from topeng.text.chat import check_tokens
 
     if adapter is not None and is_checkpoint(adapter):
         model, adapter, revision = adapter, None, None
-    tokenizer = load_tokenizer(model, revision)
+    config, tokenizer = load_config(model, revision), load_tokenizer(model, revision)
+    special = check_tokens(str(model), config, tokenizer)
     loaded = load_model(model, dtype, device, revision)
-    special = special_tokens(tokenizer)
     loaded.generation_config.eos_token_id = [special.eos, special.eot]
     if adapter is not None:
         from topeng.adapt.methods import load_adapter

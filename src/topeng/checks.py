@@ -28,15 +28,10 @@ def _check_base(recipe: Recipe) -> None:
     if recipe.base.model is None:
         return
     from topeng.models import load_config, load_tokenizer
-    from topeng.text.chat import special_tokens
+    from topeng.text.chat import check_tokens
 
     config = load_config(recipe.base.model, recipe.base.revision)
-    special = special_tokens(load_tokenizer(recipe.base.model, recipe.base.revision))
-    if (config.mask_token_id, config.eos_token_id) != (special.mask, special.eos):
-        raise ModelError(
-            f"{recipe.base.model}: config.json has mask_token_id = {config.mask_token_id} and eos_token_id = "
-            f"{config.eos_token_id}, its tokenizer {special.mask} and {special.eos}: they belong to two models"
-        )
+    check_tokens(recipe.base.model, config, load_tokenizer(recipe.base.model, recipe.base.revision))
     if recipe.context > config.max_position_embeddings:
         raise ModelError(
             f"text.max_length and generate.max_new_tokens are {recipe.context} together, beyond the context of "

@@ -1,6 +1,7 @@
 """The command `topeng`. Everything heavy is imported by the command that needs it."""
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -37,6 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return known.command(known, rest)
     except TopengError as error:
         print(f"topeng: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:  # of what is written outside a run folder
+        print(f"topeng: {error}: choose another place, or mend this one", file=sys.stderr)
+        return 1
+    except MemoryError:
+        print("topeng: the machine's memory is full: ask for less, or take a larger machine", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return _stopped(signal.SIGINT)
@@ -334,10 +341,12 @@ def _quiet() -> None:
     os.environ.setdefault("DAFT_SHOW_QUERY_ID", "0")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     warnings.filterwarnings("ignore", module=r"umap|numba|sklearn|peft|transformers|sentence_transformers")
-    from transformers.utils import logging
+    for name in ("daft_local_execution", "sentence_transformers"):  # an error is raised too
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    from transformers.utils import logging as transformers_logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
 
 
 if __name__ == "__main__":

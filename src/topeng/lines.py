@@ -46,6 +46,6 @@ def to_text(lines: Iterable[Line]) -> str:
 
 
 def _whole_lines(path: Path) -> list[Line]:
-    """A kill may have cut the last line."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return [json.loads(line) for line in text.split("\n")[:-1]]
+    """A kill may have cut the last line, in the midst of a character too."""
+    text = path.read_bytes() if path.exists() else b""
+    return [json.loads(line) for line in text.split(b"\n")[:-1]]

@@ -7,6 +7,8 @@ import dataclasses
 import difflib
 import math
 import operator
+import re
+import reprlib
 import types
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -20,7 +22,13 @@ RULES: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
     "le": (operator.le, "at most"),
     "lt": (operator.lt, "below"),
 }
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
 NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+LARGEST = 2**53
+"""Of whole numbers: up to here a float tells them apart, and nothing that is counted comes near."""
+SECRET = re.compile(r"://[^/?#\s]*@|[?&](?:token|key|sig|password|[\w-]*(?:_token|_key|-signature))=", re.IGNORECASE)
+"""A password or a token in an address."""
 
 
 def option(default: Any, help: str, *, unit: str = "", source: str = "", **rules: float) -> Any:
@@ -118,30 +126,51 @@ def _convert_choice(value: Any, choices: tuple[Any, ...], place: str) -> Any:
     if value not in choices:
         near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1)
         hint = f": did you mean {near[0]!r}?" if near else ""
-        raise OptionError(place, f"= {value!r} must be one of {', '.join(repr(c) for c in choices)}{hint}")
+        raise OptionError(place, f"= {_shown(value)} must be one of {', '.join(repr(c) for c in choices)}{hint}")
     return value
 
 
 def _convert_scalar(value: Any, kind: Any, place: str) -> Any:
     if kind is float and isinstance(value, str | int) and not isinstance(value, bool):
-        with suppress(ValueError):
+        with suppress(ValueError, OverflowError):
             value = float(value)  # YAML reads 1e-4 as text
     if isinstance(value, float):
         _expect(math.isfinite(value), value, "a finite number", place)
     if kind is int and isinstance(value, float) and value.is_integer():
-        return int(value)
+        value = int(value)
     fits = isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)
     _expect(fits, value, NAMES.get(kind, str(kind)), place)
+    if kind is int:
+        _expect(abs(value) <= LARGEST, value, "a whole number of at most 16 digits", place)
+    if kind is str:
+        _check_text(value, place)
     return value
+
+
+def _check_text(text: str, place: str) -> None:
+    """Recipes stand in manifests and reports, which are shown to others."""
+    if SECRET.search(text):
+        raise OptionError(
+            place,
+            "holds a password or a token, which the run folder would show: give it in the environment (HF_TOKEN for "
+            "hf://), or download the files and name those",
+        )
+    whole = "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    _expect(whole, text, "text without the character NUL and halves of surrogate pairs", place)
 
 
 def _check_bounds(value: Any, rules: Mapping[str, float], place: str) -> None:
     for name, bound in rules.items():
         holds, words = RULES[name]
         if value is not None and not holds(value, bound):
-            raise OptionError(place, f"= {value!r} must be {words} {bound}")
+            raise OptionError(place, f"= {_shown(value)} must be {words} {bound}")
 
 
 def _expect(fits: bool, value: Any, wanted: str, place: str) -> None:
     if not fits:
-        raise OptionError(place, f"= {value!r} must be {wanted}")
+        raise OptionError(place, f"= {_shown(value)} must be {wanted}")
+
+
+def _shown(value: Any) -> str:
+    """A value in a message, which is one line whatever it holds."""
+    return _SHORT.repr(value)

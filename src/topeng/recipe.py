@@ -26,6 +26,15 @@ Noise = Literal["independent", "stratified", "complementary"]
 ENGINE_OPTIONS = ("engine", "ray_address")
 """Of the corpus, where the work is done; what comes of it does not depend on them."""
 
+NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+"""What the parser raises: of bytes that are no UTF-8 and dates that are none a ValueError."""
+
+REMOVED = {
+    "train.gradient_accumulation_steps": "train.batch_rows is the rows of a step, however it is cut into forward "
+    "passes: multiply it, and bound a pass with train.batch_tokens",
+}
+"""Options of earlier versions, and what stands in their place."""
+
 LLADA = "arXiv 2502.09992"
 PAPER = "the experiment in DESIGN, profile `paper`"
 
@@ -263,6 +272,16 @@ class Recipe(Options):
         return self.text.max_length + self.generate.max_new_tokens
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a name that stands twice, of which YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise yaml.YAMLError(f"{twice[0]} stands twice in a section")
+        return super().construct_mapping(node, deep)
+
+
 def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Recipe:
     """The recipe in a YAML file, with overrides such as `{"adapter.rank": "32"}`.
 
@@ -270,10 +289,10 @@ def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Recipe
         RecipeError: it cannot be read, or an option is unknown or ill-typed.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}
     except OSError as error:
         raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except NOT_YAML as error:
         raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{path} must hold options by name, such as `seed: 42`")
@@ -333,7 +352,7 @@ def set_option(values: dict[str, Any], name: str, text: str) -> None:
             raise RecipeError(f"--{name}: `{section}` is a value, not a section of options")
     try:
         values[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except NOT_YAML as error:
         raise RecipeError(f"--{name} {text}: not a YAML value") from error
 
 
@@ -341,6 +360,8 @@ def _with_place(error: OptionError) -> str:
     """The error, with the option of that name elsewhere where its section has none near."""
     if not error.rule.startswith("is no option"):
         return str(error)
+    if error.place in REMOVED:
+        return f"{error.place} was removed: {REMOVED[error.place]}"
     names = [name for name, _, _ in describe()]
     last = error.place.rpartition(".")[2]
     elsewhere = [name for name in names if name.endswith(f".{last}")]

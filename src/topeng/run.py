@@ -26,7 +26,10 @@ from topeng import ranks
 from topeng.errors import RunError
 
 MANIFEST = "manifest.json"
+STAGE_KEYS = {"status", "fingerprint", "outputs"}
 WORK, SKIP = "work", "skip"
+NOT_WRITTEN = ("I/O error", "iostream error", "PytorchStreamWriter", "inline_container.cc")
+"""What safetensors and torch say where the disk is full: theirs are no `OSError`s."""
 PACKAGES = ("topeng", "torch", "transformers", "peft", "accelerate", "daft", "scikit-learn", "umap-learn", "sacrebleu")
 
 
@@ -69,13 +72,7 @@ class RunFolder:
             raise RunError(
                 f"cannot make the run folder {path}: {error.strerror}; choose another with --run-dir"
             ) from error
-        file = self.path / MANIFEST
-        try:
-            self.manifest: dict[str, Any] = (
-                json.loads(file.read_text()) if file.exists() else {"stages": {}, "inputs": {}}
-            )
-        except ValueError as error:
-            raise RunError(f"{file} is not JSON ({error}): remove it, and the stages are done again") from error
+        self.manifest = _read_manifest(self.path / MANIFEST)
 
     @contextmanager
     def locked(self) -> Iterator["RunFolder"]:
@@ -104,8 +101,17 @@ class RunFolder:
         return (
             entry.get("status") == "done"
             and entry["fingerprint"] == self.fingerprint(stage)
-            and all(_sizes(self.path / output) == entry["sizes"].get(output) for output in stage.outputs)
+            and all(self._in_place(entry, output) for output in stage.outputs)
         )
+
+    def _in_place(self, entry: dict[str, Any], output: str) -> bool:
+        """Whether an output is what its stage left: by sizes and times, or by content where a copy has other times."""
+        state, known = _state(self.path / output), entry.setdefault("state", {})
+        if known.get(output) != state:
+            if digest(self.path / output) != entry["outputs"].get(output):
+                return False
+            known[output] = state
+        return True
 
     def fingerprint(self, stage: Stage) -> str:
         """A digest of all that the stage depends on."""
@@ -125,16 +131,19 @@ class RunFolder:
         Args:
             recipe: the resolved recipe, kept as `recipe.yaml`.
         """
-        write_atomically(self.path / "recipe.yaml", recipe)
+        with _storage("the run"):
+            write_atomically(self.path / "recipe.yaml", recipe)
         self.manifest |= {"versions": _versions(), "seed": seed}
         for number, stage in enumerate(stages, start=1):
             label = f"[{number}/{len(stages)}] {stage.name}"
             if self.finished(stage):
                 console.print(f"{label}: finished before", style="dim", highlight=False)
                 _tell_ranks(stage, SKIP)
+                _discard(self._work_folder(stage))
                 continue
             console.print(label, style="bold", highlight=False)
-            self._do(stage)
+            with _storage(stage.name):
+                self._do(stage)
             entry = self.manifest["stages"][stage.name]
             size = f"{entry['peak_memory_bytes'] / 2**30:.1f} GiB"
             console.print(f"  done in {entry['seconds']:.1f} s, peak memory {size}", style="dim", highlight=False)
@@ -152,18 +161,13 @@ class RunFolder:
         fingerprint = self.fingerprint(stage)
         work = self._work_folder(stage)
         if not (work / ".fingerprint").exists() or (work / ".fingerprint").read_text() != fingerprint:
-            shutil.rmtree(work, ignore_errors=True)
-            work.mkdir(parents=True)
+            _discard(work)
+            work.mkdir(parents=True, exist_ok=True)
             write_atomically(work / ".fingerprint", fingerprint)
         _tell_ranks(stage, WORK)
         started = time.monotonic()
         reset_peak_memory()
-        try:
-            stage.work(work)
-        except OSError as error:
-            raise RunError(
-                f"{stage.name} stopped: {error}; what was finished stays, run the same command again"
-            ) from error
+        stage.work(work)
         entry = {
             "status": "done",
             "fingerprint": fingerprint,
@@ -171,13 +175,13 @@ class RunFolder:
             "peak_memory_bytes": peak_memory(),
             "versions": self.manifest["versions"],
             "outputs": {output: digest(work / output) for output in stage.outputs},
-            "sizes": {output: _sizes(work / output) for output in stage.outputs},
+            "state": {output: _state(work / output) for output in stage.outputs},
         }
         self._record(stage.name, None)  # while outputs are replaced, neither the old nor the new ones count
         for output in stage.outputs:
             _move(work / output, self.path / output)
         self._record(stage.name, entry)
-        shutil.rmtree(work)
+        _discard(work)
 
     def _record(self, name: str, entry: dict[str, Any] | None) -> None:
         stages = {other: kept for other, kept in self.manifest["stages"].items() if other != name}
@@ -189,12 +193,53 @@ class RunFolder:
         path = Path(name)
         if not path.exists():
             return name
-        state = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in _files(path)]
+        state = _state(path)
         known = self.manifest["inputs"].get(name)
         if known is None or known["state"] != state:
             known = {"sha256": digest(path), "state": state}
             self.manifest["inputs"][name] = known
         return known["sha256"]
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """
+    Raises:
+        RunError: it cannot be read, or is not what a run leaves.
+    """
+    if not path.exists():
+        return {"stages": {}, "inputs": {}}
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        stages, inputs = manifest["stages"].values(), manifest["inputs"].values()
+        whole = all(stage.keys() >= STAGE_KEYS and stage["outputs"].keys() for stage in stages)
+        if not (whole and all(known.keys() >= {"sha256", "state"} for known in inputs)):
+            raise KeyError("a stage or an input without its digest")
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} is not JSON ({error}): remove it, and the stages are done again") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{path} is not what a run leaves: remove it, and the stages are done again") from error
+    return manifest
+
+
+@contextmanager
+def _storage(doing: str) -> Iterator[None]:
+    """
+    Raises:
+        RunError: a file cannot be written or read, for want of room, of a right, or of the disk.
+    """
+    try:
+        yield
+    except Exception as error:
+        text = str(error).strip().split("\n")[0]
+        if not isinstance(error, OSError) and not any(words in text for words in NOT_WRITTEN):
+            raise
+        raise RunError(f"{doing} stopped: {text}; what was finished stays, run the same command again") from error
+
+
+def _discard(work: Path) -> None:
+    """Removes a work folder; one that a kill leaves half is not taken up again."""
+    (work / ".fingerprint").unlink(missing_ok=True)
+    shutil.rmtree(work, ignore_errors=True)
 
 
 def _tell_ranks(stage: Stage, word: str) -> None:
@@ -242,8 +287,9 @@ def _files(path: Path) -> list[Path]:
     return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
 
 
-def _sizes(path: Path) -> dict[str, int]:
-    return {str(file.relative_to(path)): file.stat().st_size for file in _files(path)}
+def _state(path: Path) -> list[list[Any]]:
+    """Names, sizes and times: files whose content changes have another state."""
+    return [[str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns] for file in _files(path)]
 
 
 def _versions() -> dict[str, str]:

@@ -23,6 +23,7 @@ from topeng.errors import AdapterError
 from topeng.models import load_model
 from topeng.run import write_atomically
 
+WEIGHTS = "adapter_model.safetensors"
 LARGE_SHARE = 0.01
 """Trainable parameters above this share of the base are worth a warning: the point was to train few."""
 
@@ -74,10 +75,19 @@ def add_adapter(model: Any, method: str, options: AdapterOptions, seed: int) -> 
     Of the method `full` it is the base itself, all of it trainable.
 
     Raises:
-        AdapterError: `target_modules` matches nothing, or catches the vocabulary head.
+        AdapterError: `target_modules` matches nothing, or catches the vocabulary head; a start that is computed from
+            the weights has not so high a rank.
     """
     if METHODS[method].full:
         return model.requires_grad_(True)
+    if METHODS[method].changes_base:
+        names = target_names(model, options.target_modules)
+        highest = min(min(model.get_submodule(name).weight.shape) for name in names)
+        if options.rank > highest:
+            raise AdapterError(
+                f"adapter.rank = {options.rank} must be at most {highest} for {method}, the lesser side of the "
+                "smallest layer that is adapted"
+            )
     return _add(model, METHODS[method].lora, options, seed)
 
 
@@ -107,7 +117,7 @@ def restore_adapter(model: Any, method: str, options: AdapterOptions, seed: int,
     if METHODS[method].full:  # its start is the base, and a checkpoint has all weights
         return add_adapter(model, method, options, seed)
     adapted = _add_shape(model, method, options, seed)
-    peft.set_peft_model_state_dict(adapted, load_file(initial / "adapter_model.safetensors"))
+    peft.set_peft_model_state_dict(adapted, load_file(initial / WEIGHTS))
     if METHODS[method].changes_base:
         adapted.peft_config["default"].init_lora_weights = METHODS[method].lora["init_lora_weights"]
         with torch.no_grad():
@@ -150,16 +160,24 @@ def load_adapter(model: Any, path: str | Path) -> Any:
     Raises:
         AdapterError: the folder holds none, or one that was made for a base of another shape; the base is as it was.
     """
-    if not (Path(path) / "adapter_config.json").is_file():
-        raise AdapterError(f"{path} holds no adapter: it has no adapter_config.json")
+    for name in ("adapter_config.json", WEIGHTS):
+        if not (Path(path) / name).is_file():
+            raise AdapterError(f"{path} holds no adapter: it has no {name}")
     try:
+        weights = load_file(Path(path) / WEIGHTS)
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*missing adapter keys.*")
-            return peft.PeftModel.from_pretrained(model, str(path)).eval()
-    except (RuntimeError, ValueError, UserWarning, KeyError) as error:
+            adapted = peft.PeftModel.from_pretrained(model, str(path)).eval()
+        if left := peft.set_peft_model_state_dict(adapted, weights).unexpected_keys:
+            raise ValueError(f"the base has no place for {len(left)} of its weights, the first {left[0]}")
+    except Exception as error:  # what a folder holds may fail anywhere in peft
         _take_off(model)
-        reason = " ".join(str(error).split())[:160]
-        raise AdapterError(f"the adapter in {path} does not fit this base: {reason}") from error
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
+        raise AdapterError(
+            f"the adapter in {path} does not fit this base ({reason}): take the base that it was trained on, or copy "
+            "the adapter anew"
+        ) from error
+    return adapted
 
 
 def _take_off(model: Any) -> None:

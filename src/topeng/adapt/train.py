@@ -21,7 +21,7 @@ from topeng.adapt.tiny import new_model, new_tokenizer, tiny_config
 from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, compile_layers, last_checkpoint
 from topeng.adapt.usage import SHARES
 from topeng.errors import CorpusError, RunError
-from topeng.models import is_checkpoint, load_tokenizer
+from topeng.models import find_device, is_checkpoint, load_tokenizer
 from topeng.recipe import Recipe
 from topeng.run import progress_bar, write_atomically
 from topeng.text.rows import read_rows
@@ -207,7 +207,7 @@ def _arguments(recipe: Recipe, output_dir: Path, steps: int, rate: float) -> Tra
 
 
 def _device(recipe: Recipe) -> str:
-    return torch.device(recipe.base.device or ("cuda" if torch.cuda.is_available() else "cpu")).type
+    return find_device(recipe.base.device).type
 
 
 def _train(

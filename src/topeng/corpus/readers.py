@@ -45,6 +45,7 @@ def tables(name: str) -> Iterator[pa.Table]:
     A file with `input` and `output` alone is one subset under one template, both named as the file is.
     """
     try:
+        _check_encoding(name)
         frame = _frame(name)
         absent = [column for column in COLUMNS if column not in frame.column_names]
         if absent == [column for column in COLUMNS if column not in TEXT_COLUMNS]:
@@ -116,6 +117,18 @@ def _frame(name: str) -> daft.DataFrame:
         return frame
     texts = dict.fromkeys(frame.column_names, DataType.string())
     return daft.read_csv(path, infer_schema=False, schema=texts)
+
+
+def _check_encoding(name: str) -> None:
+    """Daft reads a CSV file's text that is not UTF-8 as null, and would drop such rows as empty."""
+    if "://" in name or not name.lower().endswith(".csv"):
+        return
+    with Path(name).open(encoding="utf-8") as stream:
+        try:
+            while stream.read(2**20):
+                pass
+        except UnicodeDecodeError as error:
+            raise CorpusError(f"{name} is not UTF-8 ({error.reason}): convert it, such as by iconv") from error
 
 
 def _remote(name: str) -> list[str]:

@@ -34,7 +34,8 @@ def reserve(
         if count > sum(spare.values()):
             raise CorpusError(
                 f"{sum(counts)} rows were asked for to test and validate on, and {len(order)} rows that share no "
-                "source text are there: ask for fewer (corpus.test_rows, corpus.validation_rows)"
+                "source text are there: ask for fewer (corpus.test_rows, corpus.validation_rows), or let more rows "
+                "stay (corpus.languages, corpus.subsets)"
             )
         shares = fill(allocate(sizes, count), spare)
         sets.append(np.sort(np.concatenate([free[name][: shares[name]] for name in free])))

@@ -14,7 +14,16 @@ from topeng.models.llada import LLaDAConfig, LLaDAModelLM
 
 FAMILIES: dict[str, Any] = {"llada": LLaDAModelLM}
 
-__all__ = ["FAMILIES", "LLaDAConfig", "LLaDAModelLM", "is_checkpoint", "load_config", "load_model", "load_tokenizer"]
+__all__ = [
+    "FAMILIES",
+    "LLaDAConfig",
+    "LLaDAModelLM",
+    "find_device",
+    "is_checkpoint",
+    "load_config",
+    "load_model",
+    "load_tokenizer",
+]
 
 
 def is_checkpoint(path: str | Path) -> bool:
@@ -32,13 +41,20 @@ def load_config(path: str | Path, revision: str | None = None) -> Any:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ModelError(f"{file} is not JSON: {error}") from error
-    family = FAMILIES.get(values.get("model_type"))
-    if family is None:
+        raise ModelError(f"{file} is not JSON ({error}): copy the checkpoint anew") from error
+    if not isinstance(values, dict):
+        raise ModelError(f"{file} must hold options by name: copy the checkpoint anew")
+    kind = values.pop("model_type", None)
+    if kind not in FAMILIES:
+        raise ModelError(f"{path} has model_type = {kind!r}; families known here: {', '.join(FAMILIES)}")
+    try:
+        return FAMILIES[kind].config_class(**values)
+    except ModelError:
+        raise
+    except Exception as error:  # of many classes, all of which mean that an option has no usable value
         raise ModelError(
-            f"{path} has model_type = {values.get('model_type')!r}; families known here: {', '.join(FAMILIES)}"
-        )
-    return family.config_class(**{key: value for key, value in values.items() if key != "model_type"})
+            f"{file} has a value that cannot be used ({_lines(error)[-1].rstrip('.')}): copy the checkpoint anew"
+        ) from error
 
 
 def load_model(
@@ -65,7 +81,7 @@ def load_model(
     """
     config = load_config(path, revision)
     family = FAMILIES[config.model_type]
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = find_device(device)
     quantized = {"quantization_config": quantization, "device_map": {"": device}} if quantization else {}
     try:
         model, loading = family.from_pretrained(
@@ -78,15 +94,34 @@ def load_model(
             output_loading_info=True,
             **quantized,
         )
-    except (OSError, RuntimeError) as error:
-        raise ModelError(f"cannot load the weights of {path}: {_first_line(error)}") from error
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if loading[kind]:
-            names = sorted(str(key[0] if isinstance(key, tuple) else key) for key in loading[kind])
+    except Exception as error:  # what a folder holds may fail anywhere in three libraries
+        raise ModelError(
+            f"cannot load the weights of {path} ({_first_line(error)}): copy the checkpoint anew"
+        ) from error
+    for kind, words in {"missing": "missing", "unexpected": "left over", "mismatched": "of another shape"}.items():
+        if loading[f"{kind}_keys"]:
+            names = sorted(str(key[0] if isinstance(key, tuple) else key) for key in loading[f"{kind}_keys"])
             raise ModelError(
-                f"{path} does not fit its config.json: {len(names)} {kind.replace('_', ' ')}, the first {names[0]}"
+                f"the weights of {path} do not fit its config.json: {len(names)} {words}, the first {names[0]}; both "
+                "must be of one checkpoint"
             )
     return model.eval() if quantization else model.to(device).eval()
+
+
+def find_device(device: str | torch.device | None = None) -> torch.device:
+    """The device of that name; a GPU where there is one, without it.
+
+    Raises:
+        ModelError: there is none.
+    """
+    gpus = torch.cuda.device_count()
+    try:
+        found = torch.device(device or ("cuda" if gpus else "cpu"))
+    except RuntimeError as error:
+        raise ModelError(f"base.device = {device!r} is no device: name cpu, cuda or cuda:0") from error
+    if found.type == "cuda" and (found.index or 0) >= gpus:
+        raise ModelError(f"base.device = {device!r}, and this machine has {gpus} GPUs that torch can use: leave it out")
+    return found
 
 
 def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -98,8 +133,11 @@ def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedT
     _fetch(path, "tokenizer_config.json", revision)
     try:
         return AutoTokenizer.from_pretrained(path, revision=revision or "main")
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot load the tokenizer of {path}: {_first_line(error)}") from error
+    except Exception as error:  # as above
+        raise ModelError(
+            f"cannot load the tokenizer of {path} ({_first_line(error)}): copy tokenizer.json and "
+            "tokenizer_config.json anew"
+        ) from error
 
 
 def _fetch(path: str | Path, name: str, revision: str | None) -> Path:
@@ -124,4 +162,10 @@ def _fetch(path: str | Path, name: str, revision: str | None) -> Path:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".:")
+    return _lines(error)[0].rstrip(".:")
+
+
+def _lines(error: BaseException) -> list[str]:
+    """A `KeyError` says no more than a name."""
+    text = f"{type(error).__name__} {error}" if isinstance(error, KeyError) else str(error)
+    return [line.strip() for line in text.strip().split("\n")]

@@ -5,7 +5,8 @@ special token stays text, and an answer has the same tokens in training as after
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -55,6 +56,30 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
             "needs them; take the instruct model's tokenizer, or add them to the vocabulary"
         )
     return SpecialTokens(**ids)
+
+
+def check_tokens(name: str, config: Any, tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
+    """The special tokens of a model and its tokenizer, which must agree about them.
+
+    Args:
+        name: of the model, for the message.
+
+    Raises:
+        ModelError: they do not, or the model has no row for one of them.
+    """
+    special = special_tokens(tokenizer)
+    if (config.mask_token_id, config.eos_token_id) != (special.mask, special.eos):
+        raise ModelError(
+            f"{name}: config.json has mask_token_id = {config.mask_token_id} and eos_token_id = "
+            f"{config.eos_token_id}, its tokenizer {special.mask} and {special.eos}: they belong to two models"
+        )
+    highest = max(astuple(special))
+    if highest >= config.vocab_size:
+        raise ModelError(
+            f"{name}: config.json has vocab_size = {config.vocab_size}, and its tokenizer a token {highest}: they "
+            "belong to two models"
+        )
+    return special
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

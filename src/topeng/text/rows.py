@@ -31,6 +31,8 @@ def read_prompts(path: Path) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = "a line has no `input`" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise GenerationError(f"cannot read prompts from {path}: {reason}") from error
+    if odd := [prompt for prompt in prompts if not isinstance(prompt, str)]:
+        raise GenerationError(f"cannot read prompts from {path}: an `input` is {odd[0]!r}, and must be text")
     if not prompts:
         raise GenerationError(f"{path} holds no prompt")
     return prompts

@@ -1,0 +1,109 @@
+"""Whole runs in adversity: a full disk in each stage, secrets in the environment, kills."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kills
+from same_run import different_outputs
+from topeng.cli import main
+
+pytestmark = pytest.mark.slow
+
+STAGES = [
+    *("corpus/ingest", "corpus/draw", "corpus/embed", "corpus/select", "corpus/map", "source", "base"),
+    *("train/lora", "train/pissa", "evaluate/base", "evaluate/lora", "evaluate/pissa", "compare", "report"),
+]
+SECRETS = {
+    "HF_TOKEN": "hf_rahasiaRahasiaRahasia",
+    "WANDB_API_KEY": "0123rahasia4567rahasia89",
+    "AWS_SECRET_ACCESS_KEY": "rahasia/aws/rahasia",
+    "MY_PASSWORD": "kata-sandi-rahasia",
+}
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "micro.yaml"
+    path.write_text(kills.RECIPE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(recipe, tmp_path_factory) -> Path:
+    """A finished run, made where the environment holds secrets."""
+    folder = tmp_path_factory.mktemp("run") / "run"
+    command = [sys.executable, "-m", "topeng", "run", str(recipe), "--run-dir", str(folder)]
+    subprocess.run(command, env=os.environ | SECRETS, check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+def stages_of(folder):
+    return json.loads((folder / "manifest.json").read_text())["stages"]
+
+
+def test_the_stages_are_those_that_fail_here(run):
+    assert list(stages_of(run)) == STAGES
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(stage, run, recipe, tmp_path, capsys):
+    """A limit on the size of files stands for a full disk: the write that passes it fails."""
+    folder = shutil.copytree(run, tmp_path / "run")
+    files = [file for output in stages_of(run)[stage]["outputs"] for file in files_of(folder / output)]
+    half = max(file.stat().st_size for file in files) // 2
+    for file in files:
+        file.unlink()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in {100, min(4096, half), half}:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            status = main(["run", str(recipe), "--run-dir", str(folder)])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        error = capsys.readouterr().err
+        assert status == 1
+        assert error.startswith((f"topeng: {stage} stopped: ", "topeng: the run stopped: ")), error
+        assert error.endswith("; what was finished stays, run the same command again\n") and error.count("\n") == 1
+        others = {name: entry for name, entry in stages_of(folder).items() if name != stage}
+        assert others == {name: entry for name, entry in stages_of(run).items() if name != stage}
+    assert main(["run", str(recipe), "--run-dir", str(folder)]) == 0
+    assert different_outputs(run, folder) == []
+
+
+def files_of(path: Path) -> list[Path]:
+    return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+
+
+def test_an_output_that_was_replaced_is_made_again(run, recipe, tmp_path, capsys):
+    folder = shutil.copytree(run, tmp_path / "run")
+    for name in ("corpus/train.parquet", "adapters/lora/adapter_model.safetensors"):
+        file = folder / name
+        file.write_bytes(bytes(file.stat().st_size))
+    assert main(["run", str(recipe), "--run-dir", str(folder)]) == 0
+    done = capsys.readouterr().out.split("\n")
+    again = [line.split()[1] for line in done if line.startswith("[") and "finished before" not in line]
+    assert again == ["corpus/select", "train/lora"]
+    assert different_outputs(run, folder) == []
+
+
+def test_no_file_of_a_run_holds_a_secret(run):
+    found = [
+        f"{name} in {file.relative_to(run)}"
+        for file in files_of(run)
+        for name, secret in SECRETS.items()
+        if secret.encode() in file.read_bytes() or name.encode() in file.read_bytes()
+    ]
+    assert not found
+
+
+def test_kills_change_nothing(tmp_path, capsys):
+    assert kills.main([str(tmp_path), "--kills", "4", "--seed", "1"]) == 0
+    assert "4 kills in " in capsys.readouterr().out
+    assert kills.main([str(tmp_path), "--kills", "4", "--seed", "1"]) == 0  # goes on, and has nothing to do
