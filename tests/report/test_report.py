@@ -7,7 +7,7 @@ import json
 import math
 import re
 import shutil
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -256,10 +256,14 @@ def test_answers_without_pieces_have_no_slider(run):
     assert "<script" not in page and "<input" not in page and "Saya adalah asisten" in page
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("language", ["en", "id"])
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+LOOKS = list(product((1280, 390), ("light", "dark"), ("en", "id")))
+SELDOM = [look for look in LOOKS if look not in [(1280, "light", "en"), (390, "dark", "id")]]
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme", "language"),
+    [pytest.param(*look, marks=[pytest.mark.slow] if look in SELDOM else []) for look in LOOKS],
+)
 def test_a_browser_shows_the_page(run, width, scheme, language):
     report(run, title="Kata" * 40, language=language)
     url = (run / "report.html").as_uri()
@@ -273,7 +277,6 @@ def test_a_browser_shows_the_page(run, width, scheme, language):
         assert page.complaints() == [] and set(page.requests()) == {url}
 
 
-@pytest.mark.slow
 def test_keys_step_through_an_answer(run):
     report(run)
     with browser(run / "profile") as page:
