@@ -42,7 +42,8 @@ def live(recipe: Path, run: Path, seconds: float | None) -> str | None:
     """Starts `topeng run`, and kills it after so many seconds of work; the stage that it was in, or None at its end."""
     command = [sys.executable, "-m", "topeng", "run", str(recipe), "--run-dir", str(run)]
     with (run.parent / "errors.txt").open("w") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        environment = os.environ | {"COLUMNS": "1000", "PYTHONUNBUFFERED": "1"}
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
     timer = Timer(seconds or 0, process.kill)
     stage = ""
     try:
@@ -69,8 +70,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     known = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no child outlives this script
-    os.environ |= {"COLUMNS": "1000", "PYTHONUNBUFFERED": "1"}
     known.folder.mkdir(parents=True, exist_ok=True)
     recipe, calm, log = (known.folder / name for name in ("micro.yaml", "calm", "kills.jsonl"))
     recipe.write_text(RECIPE)
@@ -104,4 +103,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no child outlives this script
     sys.exit(main())

@@ -1,8 +1,16 @@
+import dataclasses
+import types
+from contextlib import suppress
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from topeng import recipe as recipes
 from topeng.errors import RecipeError
 from topeng.generate import Settings
+from topeng.options import Options
 
 
 @pytest.mark.parametrize(
@@ -96,3 +104,96 @@ def test_the_shipped_recipes_are_valid(name):
 def test_values_that_make_no_sense_together_are_refused(values, message):
     with pytest.raises(RecipeError, match=message):
         recipes.parse(values)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "hf://ana:hf_rahasia@datasets/indonlp/cendol",
+        "https://ana@example.org/a.csv",
+        "https://example.org/a.csv?download=1&access_token=rahasia",
+        "s3://bucket/a.csv?X-Amz-Signature=rahasia",
+    ],
+)
+def test_a_recipe_holds_no_password_and_says_so_without_it(address):
+    with pytest.raises(RecipeError, match="holds a password or a token") as error:
+        recipes.parse({"corpus": {"files": [address]}})
+    assert "rahasia" not in str(error.value)
+
+
+@pytest.mark.parametrize("address", ["hf://datasets/indonlp/cendol@0a1b/**", "https://example.org/a@b.csv?page=2"])
+def test_an_address_without_a_password_is_an_address(address):
+    assert recipes.parse({"corpus": {"files": [address]}}).corpus.files == [address]
+
+
+def options_of(cls: type[Options] = recipes.Recipe, prefix: str = "") -> dict[str, Any]:
+    """The kind of each option by its name."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        kind = get_type_hints(cls)[field.name]
+        group = isinstance(kind, type) and issubclass(kind, Options)
+        found |= options_of(kind, f"{prefix}{field.name}.") if group else {f"{prefix}{field.name}": kind}
+    return found
+
+
+def values_of(kind: Any) -> st.SearchStrategy:
+    """Values that an option of this kind may have, though a rule may refuse them."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return st.one_of([values_of(argument) for argument in arguments])
+    if origin is Literal:
+        return st.sampled_from(arguments)
+    if origin is list:
+        return st.lists(values_of(arguments[0]), max_size=3)
+    if origin is dict:
+        return st.dictionaries(st.text(max_size=5), values_of(arguments[1]), max_size=3)
+    plain = {str: st.text(), int: st.integers(), float: st.floats(), bool: st.booleans(), types.NoneType: st.none()}
+    return plain[kind]
+
+
+OPTIONS = options_of()
+SECTIONS = sorted({name.split(".")[0] for name in OPTIONS})
+NAMES = st.sampled_from(sorted({name.rpartition(".")[2] for name in OPTIONS}))
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.dates() | st.binary(max_size=3)
+anything = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(scalars, inner), max_leaves=4)
+
+
+def recipe_or_none(values: dict) -> recipes.Recipe | None:
+    """None where it is refused: any other exception fails the test."""
+    with suppress(RecipeError):
+        return recipes.parse(values)
+    return None
+
+
+@settings(max_examples=60)
+@given(st.sampled_from(sorted(OPTIONS)).flatmap(lambda name: st.tuples(st.just(name), values_of(OPTIONS[name]))))
+def test_what_a_recipe_accepts_is_dumped_and_loaded_as_the_same(tmp_path_factory, option):
+    *sections, last = option[0].split(".")
+    values = {last: option[1]}
+    for section in reversed(sections):
+        values = {section: values}
+    if (recipe := recipe_or_none(values)) is not None:
+        path = tmp_path_factory.getbasetemp() / "dumped.yaml"
+        path.write_text(recipes.dump(recipe), encoding="utf-8")
+        assert recipes.load(path) == recipe
+
+
+@given(st.dictionaries(st.sampled_from(SECTIONS), st.dictionaries(NAMES | scalars, anything, max_size=3) | anything))
+def test_whatever_values_are_given_are_a_recipe_or_its_error(values):
+    recipe_or_none(values)
+
+
+@given(st.text() | st.binary())
+def test_whatever_a_file_holds_is_a_recipe_or_its_error(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with suppress(RecipeError):
+        recipes.load(path)
+
+
+@given(st.text() | st.sampled_from(sorted(OPTIONS)), st.text())
+def test_whatever_is_overridden_is_a_recipe_or_its_error(name, text):
+    values: dict = {}
+    with suppress(RecipeError):
+        recipes.set_option(values, name, text)
+    recipe_or_none(values)

@@ -37,18 +37,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with handling(stop, *SIGNALS):
             return known.command(known, rest)
     except TopengError as error:
-        print(f"topeng: {error}", file=sys.stderr)
-        return 1
+        return _failed(str(error))
     except OSError as error:  # of what is written outside a run folder
-        print(f"topeng: {error}: choose another place, or mend this one", file=sys.stderr)
-        return 1
+        return _failed(f"{error}: choose another place, or mend this one")
     except MemoryError:
-        print("topeng: the machine's memory is full: ask for less, or take a larger machine", file=sys.stderr)
-        return 1
+        return _failed("the machine's memory is full: ask for less, or take a larger machine")
     except KeyboardInterrupt:
         return _stopped(signal.SIGINT)
     except Stopped as stopped:
         return _stopped(stopped.signal)
+
+
+def _failed(message: str) -> int:
+    """Says so in one line, whatever a name in it holds."""
+    print(f"topeng: {' '.join(message.splitlines())}", file=sys.stderr)
+    return 1
 
 
 def _stopped(number: int) -> int:

@@ -1,11 +1,15 @@
+import csv
 import json
 import shutil
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from topeng.corpus import readers
 from topeng.corpus.ingest import ingest, take_all, take_rows
@@ -204,3 +208,62 @@ def test_an_empty_source_is_an_error(tmp_path):
     pq.write_table(table(0), tmp_path / "a.parquet")
     with pytest.raises(CorpusError, match=r"no row is left .* the source is empty"):
         ingest([str(tmp_path / "a.parquet")], tmp_path / "out")
+
+
+pairs = st.lists(st.tuples(st.text(), st.text()), min_size=1, max_size=4)
+
+
+@pytest.mark.parametrize("name", ["any.parquet", "any.jsonl", "any.csv"])
+@settings(max_examples=25)
+@given(pairs=pairs)
+def test_any_text_comes_back_as_it_was_written(tmp_path_factory, name, pairs):
+    file = tmp_path_factory.getbasetemp() / name
+    rows = [{"input": one, "output": other} for one, other in pairs]
+    if file.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), file)
+    elif file.suffix == ".jsonl":
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        with file.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, ["input", "output"], quoting=csv.QUOTE_ALL)
+            writer.writeheader()
+            writer.writerows(rows)
+    found = [row for read in readers.tables(str(file)) for row in read.select(["input", "output"]).to_pylist()]
+    assert found == rows
+
+
+odd = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.integers(), max_size=2)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.dictionaries(st.sampled_from(["input", "output", "note"]), odd), max_size=4))
+def test_any_json_is_rows_of_text_or_a_corpus_error(tmp_path_factory, rows):
+    file = tmp_path_factory.getbasetemp() / "odd.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    texts_or_error(file)
+
+
+@pytest.mark.parametrize("name", ["bytes.parquet", "bytes.jsonl", "bytes.csv"])
+@settings(max_examples=25)
+@given(content=st.binary() | st.text().map(str.encode))
+def test_any_bytes_are_rows_of_text_or_a_corpus_error(tmp_path_factory, name, content):
+    file = tmp_path_factory.getbasetemp() / name
+    file.write_bytes(b"input,output\n" + content if file.suffix == ".csv" else content)
+    texts_or_error(file)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 2_000), st.binary(min_size=1, max_size=40))
+def test_a_damaged_file_is_rows_of_text_or_a_corpus_error(tmp_path_factory, place, damage):
+    file = tmp_path_factory.getbasetemp() / "damaged.parquet"
+    pq.write_table(table(30).select(["input", "output"]), file)
+    content = bytearray(file.read_bytes())
+    content[place : place + len(damage)] = damage
+    file.write_bytes(content)
+    texts_or_error(file)
+
+
+def texts_or_error(file):
+    with suppress(CorpusError):
+        for read in readers.tables(str(file)):
+            assert all(isinstance(text, str) for row in read.to_pylist() for text in row.values())

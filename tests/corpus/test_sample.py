@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import xxhash
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topeng.corpus import sample
@@ -112,6 +112,39 @@ def test_keys_in_memory_are_those_of_the_file_and_spread_evenly(tmp_path):
     assert np.array_equal(sample.rank_keys(row_ids, 3), keys)
     assert len(np.unique(keys)) == 2000
     assert abs((keys < 2**63).mean() - 0.5) < 0.05
+
+
+names = st.lists(st.sampled_from("abc"), min_size=1, max_size=60)
+
+
+@given(names, st.dictionaries(st.sampled_from("abc"), st.integers(0, 60)), st.randoms(use_true_random=False))
+def test_a_draw_has_exact_counts_and_does_not_depend_on_the_order(names, counts, random):
+    row_ids, keys = np.arange(len(names)), np.array([random.randrange(8) for _ in names], np.uint64)  # with ties
+    drawn = sample.draw(row_ids, sample.Strata.of(pa.array(names)), keys, counts)
+    for name in "abc":
+        rows = [row for row in range(len(names)) if names[row] == name]
+        lowest = sorted(rows, key=lambda row: (keys[row], row))[: counts.get(name, 0)]
+        assert [row for row in drawn.tolist() if names[row] == name] == sorted(lowest)
+    order = np.array(random.sample(range(len(names)), len(names)))
+    shuffled = sample.Strata.of(pa.array([names[row] for row in order]))
+    assert sample.draw(row_ids[order], shuffled, keys[order], counts).tolist() == drawn.tolist()
+
+
+@settings(max_examples=15)
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=4), st.integers(1, 20), st.integers(0, 2**32 - 1))
+def test_no_partition_changes_a_draw(tmp_path_factory, sizes, row_group, seed):
+    folder = tmp_path_factory.mktemp("rows")
+    for name, parts in (("parts", sizes), ("one", [sum(sizes)])):
+        (folder / name).mkdir()
+        start = 0
+        for number, size in enumerate(parts):
+            rows = list(range(start, start + size))
+            templates = pa.array([f"t{row % 3}" for row in rows], pa.string())
+            part = pa.table({"row_id": pa.array(rows, pa.int64()), "template_name": templates})
+            pq.write_table(part, folder / name / f"{number}.parquet", row_group_size=row_group)
+            start += size
+    drawn = [sample.draw(*read(folder / name, seed), COUNTS).tolist() for name in ("parts", "one")]
+    assert drawn[0] == drawn[1]
 
 
 def test_strata_do_not_depend_on_the_order_in_which_names_are_met():

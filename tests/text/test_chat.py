@@ -1,8 +1,10 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from topeng.errors import ModelError
-from topeng.text.chat import decode_answer, encode_answer, encode_prompt, special_tokens
+from topeng.text.chat import NAMES, decode_answer, encode_answer, encode_prompt, special_tokens
 
 MESSAGES = [
     {"role": "system", "content": "Jawab singkat."},
@@ -55,3 +57,42 @@ def test_a_tokenizer_without_the_headers_is_refused():
     bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), eos_token="<|endoftext|>")
     with pytest.raises(ModelError, match=r"lacks .*<\|eot_id\|>"):
         special_tokens(bare)
+
+
+# Text with special tokens spelled in it, whole, cut, or one in another.
+texts = st.lists(st.text(max_size=20) | st.sampled_from([*NAMES.values(), "<|", "|>", "<|eot", "_id|>"])).map("".join)
+turns = st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), texts), min_size=1, max_size=4)
+
+
+@given(turns)
+def test_content_never_becomes_a_special_token(tokenizer, turns):
+    special = special_tokens(tokenizer)
+    ids = encode_prompt(tokenizer, [{"role": role, "content": content} for role, content in turns])
+    turn = [special.start_header, special.end_header, special.eot]
+    assert [token for token in ids if token in set(tokenizer.all_special_ids)] == [
+        *(special.bos, *turn * len(turns)),
+        *(special.start_header, special.end_header),
+    ]
+
+
+@given(turns)
+def test_tokens_are_the_rendered_template(tokenizer, turns):
+    messages = [{"role": role, "content": content} for role, content in turns]
+    rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    assert tokenizer.decode(encode_prompt(tokenizer, messages)) == rendered
+
+
+@given(texts, st.lists(st.integers(0, 399), max_size=5))
+def test_any_answer_comes_back(tokenizer, text, beyond):
+    ids = encode_answer(tokenizer, text)
+    assert decode_answer(tokenizer, [*ids, *beyond] if ids else ids) == text.strip()
+
+
+@given(texts, st.integers(0, 60))
+def test_a_prompt_is_cut_to_its_bound_or_to_its_headers(tokenizer, text, most):
+    def encode(content, bound=None):
+        return encode_prompt(tokenizer, [{"role": "user", "content": content}], bound)
+
+    whole, cut = encode(text), encode(text, most)
+    assert len(cut) <= max(most, len(encode("")))
+    assert cut == whole or cut[-10:] == whole[-10:]

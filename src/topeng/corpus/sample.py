@@ -128,7 +128,7 @@ def draw(row_ids: np.ndarray, strata: Strata, keys: np.ndarray, counts: Mapping[
     by_stratum = np.argsort(strata.codes.astype(np.uint16) if few else strata.codes, kind="stable")
     stops = np.cumsum(np.bincount(strata.codes, minlength=len(strata.names)))
     chosen = [row_ids[:0]]
-    for name, rows in zip(strata.names, np.split(by_stratum, stops[:-1]), strict=True):
+    for name, rows in zip(strata.names, np.split(by_stratum, stops)[:-1], strict=True):
         chosen.append(row_ids[rows[_lowest(keys[rows], row_ids[rows], counts.get(name, 0))]])
     return np.sort(np.concatenate(chosen))
 
