@@ -1,25 +1,22 @@
 """The likelihood bound: coverage, pairing, cost against the reference's estimator; and answers in batches.
 
-    python benchmarks/likelihood.py                            # all parts
-    python benchmarks/likelihood.py --part cost --rows 4       # one of coverage, pairing, cost, answers; fewer rows
-    python benchmarks/likelihood.py --minutes 0.1              # answers: so long, some rows after the others
+    python benchmarks/likelihood.py                                # coverage; all parts where RUN is there
+    python benchmarks/likelihood.py RUN --part cost                # RUN is a run of recipes/compare-kecil.yaml
 
-coverage  intervals of `monte_carlo_error` against the exact bound: a tiny random model, answers of 3 to 10 tokens
-pairing   two adapters: the variance of their difference with shared and with independent masks
-cost      seconds times variance, against LLaDA's `get_log_likelihood.py` as it stands: 128 draws a row in batches of
-          copies of that row, full logits; of the mean over these rows, and of the mean over all rows like them
-answers   LLaDA's sampler (one row, whole canvas, full logits, one token a pass), then `topeng.generate.answer` by steps
+coverage   intervals of `monte_carlo_error` against the exact bound: a tiny random model, answers of 3 to 10 tokens
+pairing    two adapters: the variance of their difference with shared and with independent masks
+cost       seconds and variance at several draws, against LLaDA's `get_log_likelihood.py` as it stands: 128 draws a row
+           in batches of 16 copies of that row, full logits
+precision  the bound and its seconds with weights in bf16 against fp32, on the same masks
+answers    LLaDA's sampler (one row, whole canvas, full logits, one token a pass), then `answers` of topeng by steps
 
-Real rows of SHARED with answers of 8 to 64 tokens; the model is kecil-en, adapted by a short LoRA training where target
-rows are scored. Variants run in one process, in turn. `benchmarks/likelihood.json` keeps the figures by part.
+Test rows of RUN, answers of 8 tokens and more; the models are its adapters, merged. Variants run in one process on one
+thread, in turn, group by group; seconds are the processor's. `benchmarks/likelihood.json` keeps the figures by part.
 """
 
 import argparse
-import functools
 import json
-import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,43 +24,45 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from machine import machine
 from torch.nn.functional import cross_entropy
-from transformers import TrainingArguments
 
-from topeng.adapt import methods
+import topeng
 from topeng.adapt.tiny import new_model, tiny_config
-from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress
 from topeng.diffusion import monte_carlo_error, response_nll
+from topeng.evaluate.text_metrics import chrf
 from topeng.generate import Settings
 from topeng.generate.answer import answers
-from topeng.models import load_model, load_tokenizer
-from topeng.recipe import AdapterOptions, TinyOptions
+from topeng.generate.settings import PRESETS
+from topeng.recipe import TinyOptions
 from topeng.text.chat import decode_answer, encode_prompt
+from topeng.text.rows import read_rows
 from topeng.text.tokens import Example, tokenize_rows
 
 HERE = Path(__file__).parent
-SHARED = HERE.parents[1] / "shared"
 MASK, EOS = 2, 1
-DRAWS, REPLICATES = 4, 2
+MAX_LENGTH = 128
+BATCH_TOKENS = 2048  # of a pass: as many as the reference's have
 REFERENCE_DRAWS, REFERENCE_BATCH = 128, 16
 NEW_TOKENS = 64
+GROUP = 10  # rows after which it is the next variant's turn
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=PARTS, action="append", help="all without it")
-    parser.add_argument("--shared", type=Path, default=SHARED, help="a folder with data/ and models/")
-    parser.add_argument("--rows", type=int, default=12, help="of pairing and cost")
+    parser.add_argument("run", type=Path, nargs="?", default=HERE.parent / "runs" / "compare-kecil")
+    parser.add_argument(
+        "--part", choices=PARTS, action="append", help="all without it, or what can be done without RUN"
+    )
+    parser.add_argument("--base", type=Path, default=HERE.parents[1] / "shared" / "models" / "kecil-en")
+    parser.add_argument("--rows", type=int, default=30, help="of each language")
     parser.add_argument("--repetitions", type=int, default=200, help="of coverage")
     parser.add_argument("--answers", type=int, default=100)
-    parser.add_argument("--minutes", type=float, default=4, help="until when another group of answers is begun")
     parser.add_argument("--out", type=Path, default=HERE / "likelihood.json")
     options = parser.parse_args()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    for part in options.part or PARTS:
+    torch.set_num_threads(1)
+    for part in options.part or (PARTS if options.run.exists() else ["coverage"]):
         figures = PARTS[part](options)
         print(f"{part}\n{json.dumps(figures, indent=1)}", flush=True)
         known = json.loads(options.out.read_text()) if options.out.exists() else {}
@@ -71,84 +70,85 @@ def main() -> None:
 
 
 def coverage(options: argparse.Namespace) -> dict[str, Any]:
-    """How often the 95 % interval holds the exact mean, at several draws and replicates."""
+    """How often the 95 % interval holds the exact mean, at several numbers of rows, draws and replicates."""
     model = tiny_model()
-    rows = [Example(row, [0, 9, *range(20, 23 + row)], 2) for row in range(8)]  # answers of 3 to 10 tokens
-    exact = float((response_nll(model, rows, MASK, EOS, 2**10, 0)[:, 0] / lengths(rows)).mean())
+    kinds = [Example(row, [0, 9, *range(20, 23 + row)], 2) for row in range(8)]  # answers of 3 to 10 tokens
+    exact = float((response_nll(model, kinds, MASK, EOS, 2**10, 0)[:, 0] / lengths(kinds)).mean())
     count, found = options.repetitions, {}
-    for draws, replicates in ((4, 2), (8, 2), (8, 4), (16, 4)):
-        repeated = [replace(row, row_id=len(rows) * k + row.row_id) for k in range(count) for row in rows]
+    for copies, draws, replicates in ((1, 4, 2), (1, 8, 4), (1, 16, 2), (1, 16, 4), (5, 4, 2), (5, 16, 2)):
+        repeated = [replace(row, row_id=row_id) for row_id, row in enumerate(kinds * copies * count)]
         nats = response_nll(model, repeated, MASK, EOS, draws, 0, replicates) / lengths(repeated)[:, None]
         errors = [monte_carlo_error(part) for part in np.split(nats, count)]
-        means = [error["mean"] for error in errors]
-        found[f"{draws} draws, {replicates} replicates"] = {
+        spread = np.std([error["mean"] for error in errors], ddof=1)
+        away = np.mean([error["mean"] for error in errors]) - exact
+        estimated = np.sqrt(np.mean([error["standard_error"] ** 2 for error in errors]))
+        found[f"{len(kinds) * copies} rows, {draws} draws, {replicates} replicates"] = {
             "covered": float(np.mean([error["low"] <= exact <= error["high"] for error in errors])),
-            "mean_less_exact_in_standard_errors": float(
-                (np.mean(means) - exact) / np.std(means, ddof=1) * np.sqrt(count)
-            ),
-            "standard_error_over_spread": float(
-                np.sqrt(np.mean([error["standard_error"] ** 2 for error in errors])) / np.std(means, ddof=1)
-            ),
+            "mean_less_exact_in_standard_errors": float(away / spread * np.sqrt(count)),
+            "standard_error": float(estimated),
+            "standard_error_over_spread": float(estimated / spread),
             "degrees_of_freedom": statistics.median(error["degrees_of_freedom"] for error in errors),
         }
-    return {"rows": len(rows), "repetitions": count, "exact_nats_per_token": exact, "designs": found}
+    return {"repetitions": count, "exact_nats_per_token": exact, "designs": found}
 
 
 def pairing(options: argparse.Namespace) -> dict[str, Any]:
-    """Variance of LoRA less PiSSA, over replicates of four draws each: target and source rows."""
-    adapted, other, found = adapted_model(options.shared, "lora"), adapted_model(options.shared, "pissa"), {}
-    for language in ("target", "source"):
-        rows = some_rows(options.shared, language, options.rows)
-        replicates = 16
-        first, second = (
-            response_nll(model, rows, MASK, EOS, 4 * replicates, 0, replicates) / lengths(rows)[:, None]
-            for model in (adapted, other)
-        )
-        shared = (first - second).var(axis=1, ddof=1)
-        independent = (first - np.roll(second, 1, axis=1)).var(axis=1, ddof=1)
-        found[language] = {
-            "rows": len(rows),
-            "difference_nats_per_token": float((first - second).mean()),
-            "shared_over_independent": float(shared.sum() / independent.sum()),
-            "shared_over_independent, rows": sorted(np.round(shared / independent, 3).tolist()),
+    """Variance of one adapter less another, over replicates of eight draws: two methods, and two seeds of one."""
+    replicates, found = 6, {}
+    for language in LANGUAGES:
+        rows = some_rows(options, language)
+        nats = {
+            name: response_nll(adapted(options, name), rows, MASK, EOS, 8 * replicates, 0, replicates, BATCH_TOKENS)
+            / lengths(rows)[:, None]
+            for name in ("lora-seed-1", "lora-seed-2", "pissa-seed-1")
         }
+        for other in ("pissa-seed-1", "lora-seed-2"):
+            first, second = nats["lora-seed-1"], nats[other]
+            shared = (first - second).var(axis=1, ddof=1)
+            independent = first.var(axis=1, ddof=1) + second.var(axis=1, ddof=1)
+            found[f"{language}, lora-seed-1 less {other}"] = {
+                "rows": len(rows),
+                "difference_nats_per_token": float((first - second).mean()),
+                "variance_of_a_row": float(shared.mean()),
+                "shared_over_independent": float(shared.sum() / independent.sum()),
+                "shared_over_independent_quartiles_of_rows": np.quantile(shared / independent, (0.25, 0.5, 0.75))
+                .round(3)
+                .tolist(),
+            }
     return found
 
 
 def cost(options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds and variance of the mean nats a token, and their product, of the reference's estimator over ours."""
-    model, found = load_base(options.shared), {}
-    for language in ("source", "target"):
-        rows = some_rows(options.shared, language, options.rows)
-        started = time.perf_counter()
-        reference = np.stack([reference_nll(model, row) for row in rows]) / lengths(rows)[:, None]
-        middle = time.perf_counter()
-        response_nll(model, rows, MASK, EOS, DRAWS, 0, REPLICATES)
-        seconds = {"reference": middle - started, "topeng": time.perf_counter() - middle}
-        many = 16 * REPLICATES  # as many draws as the reference's: only to know the variance well
-        nats = response_nll(model, rows, MASK, EOS, many * DRAWS // REPLICATES, 0, many) / lengths(rows)[:, None]
-        variance = {
-            "reference": reference.var(axis=1, ddof=1).sum() / reference.shape[1] / len(rows) ** 2,
-            "topeng": nats.var(axis=1, ddof=1).sum() / REPLICATES / len(rows) ** 2,
-        }
-        between = float(nats.mean(axis=1).var(ddof=1))
-        of_all = {name: (between + value * len(rows)) * seconds[name] for name, value in variance.items()}
-        tokens = sum(len(row.input_ids) for row in rows)
-        draws = {"reference": REFERENCE_DRAWS, "topeng": DRAWS}
-        a_pass = {name: seconds[name] / draws[name] / tokens for name in seconds}
-        a_draw = {name: variance[name] * draws[name] for name in seconds}
-        found[language] = {
-            "rows": len(rows),
-            "nats_per_token": {"reference": float(reference.mean()), "topeng": float(nats.mean())},
-            "seconds": seconds,
-            "standard_error": {name: float(np.sqrt(value)) for name, value in variance.items()},
-            "times_as_fast_a_pass": a_pass["reference"] / a_pass["topeng"],
-            "times_less_variance_at_as_many_passes": float(a_draw["reference"] / a_draw["topeng"]),
-            "times_as_cheap_at_equal_error": float(
-                seconds["reference"] * variance["reference"] / seconds["topeng"] / variance["topeng"]
-            ),
-            "variance_between_rows": between,
-            "times_as_cheap_at_equal_error_of_all_rows": of_all["reference"] / of_all["topeng"],
+    """Seconds and Monte Carlo error of the mean nats a token: the reference's 128 draws, and ours in two replicates."""
+    model, many = adapted(options, "lora-seed-1"), 6  # so many replicates: to know the variance well
+    found = {}
+    for language in LANGUAGES:
+        rows = some_rows(options, language)
+        response_nll(model, rows[:2], MASK, EOS, 16, 0)  # warm-up
+        seconds: dict[int, float] = dict.fromkeys((0, 8, 16, 32), 0.0)  # by draws; the reference's is 0
+        nats: dict[int, list[np.ndarray]] = {draws: [] for draws in seconds}
+        for group in groups(rows):
+            for draws in seconds:
+                begun = time.process_time()
+                if draws:
+                    each = response_nll(model, group, MASK, EOS, draws // 2 * many, 0, many, BATCH_TOKENS)
+                else:
+                    each = np.stack([reference_nll(model, row) for row in group])
+                taken = time.process_time() - begun
+                seconds[draws] += taken / (many / 2) if draws else taken
+                nats[draws].append(each / lengths(group)[:, None])
+        estimates = {draws: np.concatenate(parts) for draws, parts in nats.items()}  # [R, M] each
+        of_a_replicate = {draws: each.var(axis=1, ddof=1).mean() for draws, each in estimates.items()}
+        variance = {d: of_a_replicate[d] / (2 if d else REFERENCE_DRAWS / REFERENCE_BATCH) / len(rows) for d in seconds}
+        found[language] = {"rows": len(rows), "tokens_a_row": statistics.mean(len(row.input_ids) for row in rows)} | {
+            f"topeng, {draws} draws" if draws else f"reference, {REFERENCE_DRAWS} draws": {
+                "nats_per_token": float(estimates[draws].mean()),
+                "seconds": seconds[draws],
+                "standard_error": float(np.sqrt(variance[draws])),
+                "times_as_fast_a_pass": seconds[0] / REFERENCE_DRAWS / (seconds[draws] / (draws or REFERENCE_DRAWS)),
+                "times_as_cheap_at_equal_error": float(seconds[0] * variance[0] / seconds[draws] / variance[draws]),
+            }
+            for draws in seconds
         }
     return found
 
@@ -173,53 +173,73 @@ def reference_nll(model: Any, row: Example) -> np.ndarray:
     return np.array(found)
 
 
+def precision(options: argparse.Namespace) -> dict[str, Any]:
+    """The bound and a difference of adapters in bf16 less that in fp32, row by row, on the same 16 masks."""
+    found = {}
+    for language in LANGUAGES:
+        rows, nats, seconds = some_rows(options, language), {}, {}
+        for name in ("lora-seed-1", "pissa-seed-1"):
+            for dtype in (torch.float32, torch.bfloat16):
+                model = adapted(options, name).to(dtype)
+                response_nll(model, rows[:2], MASK, EOS, 16, 0)  # warm-up
+                begun = time.process_time()
+                nats[name, dtype] = response_nll(model, rows, MASK, EOS, 16, 0, 1, BATCH_TOKENS)[:, 0] / lengths(rows)
+                seconds[dtype] = seconds.get(dtype, 0.0) + time.process_time() - begun
+        bias = nats["lora-seed-1", torch.bfloat16] - nats["lora-seed-1", torch.float32]
+        differences = {dtype: nats["lora-seed-1", dtype] - nats["pissa-seed-1", dtype] for dtype in seconds}
+        moved = differences[torch.bfloat16] - differences[torch.float32]
+        found[language] = {
+            "rows": len(rows),
+            "times_as_fast": seconds[torch.float32] / seconds[torch.bfloat16],
+            "bound": moments(nats["lora-seed-1", torch.float32]),
+            "bound_moved": moments(bias),
+            "difference": moments(differences[torch.float32]),
+            "difference_moved": moments(moved),
+        }
+    return found
+
+
 def answering(options: argparse.Namespace) -> dict[str, Any]:
     """Seconds of each way to answer target questions, group by group: each variant has its turn in a group."""
-    tokenizer, model = load_tokenizer(options.shared / "models" / "kecil-en"), adapted_model(options.shared, "lora")
-    questions = [row["input"] for row in raw_rows(options.shared, "target")[: options.answers]]
-    whole = Settings(max_new_tokens=NEW_TOKENS)
-    stop = replace(whole, stop_at_end=True)
+    model, tokenizer = adapted(options, "lora-seed-1"), load(options)[1]
+    asked = read_rows(options.run / LANGUAGES["target"])[: options.answers]
 
-    def ours(settings: Settings, batch_tokens: int) -> Callable[[list[str]], list[str]]:
+    def ours(settings: Settings, batch_tokens: int = 8192) -> Callable[[list[str]], list[str]]:
         def ask(some: list[str]) -> list[str]:
-            found = sorted(answers(model, tokenizer, some, settings, 256, batch_tokens), key=lambda a: a.index)
+            found = sorted(answers(model, tokenizer, some, settings, MAX_LENGTH, batch_tokens), key=lambda a: a.index)
             return [answer.answer for answer in found]
 
         return ask
 
     variants: dict[str, Callable[[list[str]], list[str]]] = {
         "reference": lambda some: [reference_answer(model, tokenizer, question) for question in some],
-        "head on the block": ours(whole, 1),
-        "and stop_at_end": ours(stop, 1),
-        "and batches": ours(stop, 8192),
+        "head on the block, stop_at_end": ours(Settings(NEW_TOKENS, stop_at_end=True), 1),
+        "and batches": ours(Settings(NEW_TOKENS, stop_at_end=True)),
+        "quality": ours(Settings(NEW_TOKENS, **PRESETS["quality"])),
+        "fast": ours(Settings(NEW_TOKENS, **PRESETS["fast"])),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    seconds = dict.fromkeys(variants, 0.0)
     texts: dict[str, list[str]] = {name: [] for name in variants}
-    started, size = time.monotonic(), min(25, options.answers)
-    for first in range(0, len(questions), size):
-        if first and time.monotonic() - started > 60 * options.minutes:
-            break
+    for group in groups(asked, 2 * GROUP):
         for name, ask in variants.items():
-            begun = time.perf_counter()
-            texts[name] += ask(questions[first : first + size])
-            seconds[name].append(time.perf_counter() - begun)
-    total = {name: sum(values) for name, values in seconds.items()}
-    return {
-        "answers": len(texts["reference"]),
-        "batch": size,
-        "seconds": total,
-        "times_as_fast": {name: total["reference"] / value for name, value in total.items()},
-        "same_answer": {
-            name: statistics.mean(a == b for a, b in zip(found, texts["reference"], strict=True))
-            for name, found in texts.items()
-        },
+            begun = time.process_time()
+            texts[name] += ask([row["input"] for row in group])
+            seconds[name] += time.process_time() - begun
+    return {"answers": len(asked), "batch": 2 * GROUP} | {
+        name: {
+            "seconds": seconds[name],
+            "times_as_fast": seconds["reference"] / seconds[name],
+            "same_answer": statistics.mean(a == b for a, b in zip(found, texts["reference"], strict=True)),
+            "chrf": chrf(found, [row["output"] for row in asked]),
+        }
+        for name, found in texts.items()
     }
 
 
 @torch.no_grad()
 def reference_answer(model: Any, tokenizer: Any, question: str) -> str:
     """LLaDA's `generate.py`, greedy: blocks of 32, one token a pass, logits of the whole canvas in each."""
-    prompt = encode_prompt(tokenizer, [{"role": "user", "content": question}], max_tokens=256)
+    prompt = encode_prompt(tokenizer, [{"role": "user", "content": question}], max_tokens=MAX_LENGTH)
     canvas = torch.tensor([prompt + [MASK] * NEW_TOKENS])
     for start in range(len(prompt), canvas.shape[1], 32):
         for _ in range(32):
@@ -244,57 +264,36 @@ def tiny_model() -> Any:
     return model.eval()
 
 
-def load_base(shared: Path) -> Any:
-    return load_model(shared / "models" / "kecil-en", "float32").eval()
+def load(options: argparse.Namespace, adapter: str | None = None) -> tuple[Any, Any]:
+    return topeng.load(options.base, adapter and options.run / "adapters" / adapter, "float32", "cpu")
 
 
-@functools.cache
-def adapted_model(shared: Path, method: str) -> Any:
-    """After 20 steps (r = 16) on 16 target rows each, which no part scores."""
-    model = methods.add_adapter(load_base(shared), method, AdapterOptions(rank=16), seed=0)
-    args = TrainingArguments(
-        output_dir=tempfile.mkdtemp(),
-        max_steps=20,
-        learning_rate=1e-3,
-        use_cpu=True,
-        report_to="none",
-        label_names=[],
-        save_strategy="no",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-    )
-    optimizer = methods.create_optimizer(model, method, AdapterOptions(rank=16), 1e-3, 0.0)
-    batching = Batching(16, 1024, "stratified", fill=False)
-    rows = some_rows(shared, "target", 1320)[-320:]
-    DiffusionTrainer(model, args, rows, [], batching, optimizer, Progress(lambda *_: None)).fit(None)
-    return model.merge_and_unload().eval()
+def adapted(options: argparse.Namespace, adapter: str) -> Any:
+    return load(options, adapter)[0].merge_and_unload().eval()
 
 
-def some_rows(shared: Path, language: str, count: int) -> list[Example]:
-    """Rows with short answers, tokenized; source rows are those that kecil-en was not trained on."""
-    tokenizer = load_tokenizer(shared / "models" / "kecil-en")
-    examples, _ = tokenize_rows(tokenizer, raw_rows(shared, language), 512)
-    short = [row for row in examples if 8 <= row.response_length <= 64 and len(row.input_ids) <= 160]
-    return short[:count]
+def some_rows(options: argparse.Namespace, language: str) -> list[Example]:
+    """Test rows in an order drawn at random, tokenized."""
+    rows = read_rows(options.run / LANGUAGES[language])
+    order = np.random.default_rng(0).permutation(len(rows))
+    examples, _ = tokenize_rows(load(options)[1], [rows[place] for place in order], MAX_LENGTH)
+    return [row for row in examples if row.response_length >= 8][: options.rows]
 
 
-def raw_rows(shared: Path, language: str) -> list[dict]:
-    """Rows in an order drawn at random: 4,000 of the target, all held-out ones of the source."""
-    name, random = {"target": "indonesian", "source": "english"}[language], np.random.default_rng(0)
-    rows = pq.read_table(shared / "data" / f"{name}.parquet", columns=["input", "output"]).to_pylist()
-    if language == "source":
-        held_out = json.loads((shared / "models" / "kecil-en" / "held_out.json").read_text())["rows"]
-        places = random.permutation(held_out)
-    else:
-        places = random.choice(len(rows), 4000, replace=False)
-    return [rows[place] | {"row_id": int(place)} for place in places]
+def groups(rows: Sequence[Any], size: int = GROUP) -> list[Sequence[Any]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def lengths(rows: Sequence[Example]) -> np.ndarray:
     return np.array([row.response_length for row in rows])
 
 
-PARTS = {"coverage": coverage, "pairing": pairing, "cost": cost, "answers": answering}
+def moments(values: np.ndarray) -> dict[str, float]:
+    return {"mean": float(values.mean()), "standard_deviation": float(values.std(ddof=1))}
+
+
+LANGUAGES = {"target": "corpus/test.parquet", "source": "source/test.parquet"}
+PARTS = {"coverage": coverage, "pairing": pairing, "cost": cost, "precision": precision, "answers": answering}
 
 if __name__ == "__main__":
     main()
