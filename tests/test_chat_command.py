@@ -78,8 +78,9 @@ def test_it_can_be_piped(checkpoint):
         "--block_length",
         "8",
     ]
-    said = "Apa?\n/adapter nowhere\n/exit\nnever read\n"
+    said = f"Apa?\n/adapter nowhere\n/adapter ../../{'a' * 300}\n/exit\nnever read\n"
     done = subprocess.run(command, input=said, capture_output=True, text=True, check=True)
+    assert "File name too long" in done.stdout
     assert "there is no adapter folder 'nowhere'" in done.stdout and "Traceback" not in done.stderr
 
 

@@ -60,6 +60,30 @@ def test_wrong_input_is_one_line_and_status_1(arguments, message, tmp_path, caps
     assert error.startswith("topeng: ") and error.count("\n") == 1
 
 
+def test_a_full_memory_is_one_line(monkeypatch, capsys):
+    import torch
+
+    monkeypatch.setattr("topeng.cli._options", lambda known, rest: torch.empty(2**60))
+    assert main(["options"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("topeng: the memory is full (") and error.count("\n") == 1
+
+
+def test_a_bug_is_no_such_line(monkeypatch):
+    def bug(known, rest):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("topeng.cli._options", bug)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["options"])
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    command = f"{sys.executable} -m topeng options | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_an_unknown_command_is_refused():
     result = subprocess.run([sys.executable, "-m", "topeng.cli", "rum"], capture_output=True, text=True, check=False)
     assert result.returncode == 2 and "invalid choice: 'rum'" in result.stderr

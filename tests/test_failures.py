@@ -93,6 +93,25 @@ def test_an_output_that_was_replaced_is_made_again(run, recipe, tmp_path, capsys
     assert different_outputs(run, folder) == []
 
 
+def test_names_in_a_corpus_do_not_leave_the_run_folder(recipe, tmp_path):
+    """Subsets and templates that are paths, and markup."""
+    names = ["../../keluar", str(tmp_path / "keluar"), "<script>alert(1)</script>", "..", "a\0b", "-rf"]
+    lines = [
+        {"dataset_name": name, "subset_name": name, "prompt_id": name, "template_name": name, "dataset_key": name}
+        | {"input": f"Berapa harga {row} buah?", "output": f"Harganya {row * 3} rupiah."}
+        for row in range(120)
+        for name in [names[row % len(names)]]
+    ]
+    source = tmp_path / "..mine.jsonl"
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = tmp_path / "a" / "b" / "run"
+    options = ["--corpus.files", f"[{source}]", "--corpus.sample_rows", "100"]
+    assert main(["corpus", str(recipe), "--run-dir", str(run), *options]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["..mine.jsonl", "a"]
+    assert [path.name for path in (tmp_path / "a").rglob("*") if run not in path.parents] == ["b", "run"]
+    assert "<script>alert(1)" not in (run / "corpus" / "map.html").read_text()
+
+
 def test_no_file_of_a_run_holds_a_secret(run):
     found = [
         f"{name} in {file.relative_to(run)}"
@@ -104,6 +123,6 @@ def test_no_file_of_a_run_holds_a_secret(run):
 
 
 def test_kills_change_nothing(tmp_path, capsys):
-    assert kills.main([str(tmp_path), "--kills", "4", "--seed", "1"]) == 0
-    assert "4 kills in " in capsys.readouterr().out
-    assert kills.main([str(tmp_path), "--kills", "4", "--seed", "1"]) == 0  # goes on, and has nothing to do
+    assert kills.main([str(tmp_path), "--kills", "3"]) == 0
+    assert "3 kills in " in capsys.readouterr().out
+    assert kills.main([str(tmp_path), "--kills", "3"]) == 0  # goes on, and has nothing to do

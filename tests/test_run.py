@@ -63,6 +63,46 @@ def test_a_lost_output_redoes_its_stage(tmp_path):
     assert calls[3:] == ["second"]
 
 
+def test_a_replaced_output_redoes_its_stage_and_a_touched_one_does_not(tmp_path):
+    calls = []
+    do(tmp_path, stages(calls))
+    (tmp_path / "second").write_text("y")  # of the same size
+    os.utime(tmp_path / "first", (1, 1))
+    do(tmp_path, stages(calls))
+    assert calls[3:] == ["second"]
+    assert (tmp_path / "second").read_text() == "x"
+
+
+def test_a_manifest_of_an_earlier_version_is_taken(tmp_path):
+    """It has sizes in place of states."""
+    do(tmp_path, stages(calls := []))
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    for entry in manifest["stages"].values():
+        entry["sizes"] = {name: {".": 1} for name in entry.pop("state")}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    do(tmp_path, stages(calls))
+    assert len(calls) == 3
+
+
+def test_a_work_folder_that_was_half_removed_is_not_taken_up(tmp_path, monkeypatch):
+    """A kill while it is removed: what is left must not be taken for a stage's own beginnings."""
+    seen = []
+
+    def work(folder):
+        seen.append(sorted(path.name for path in folder.iterdir()))
+        (folder / "kept").write_text("half")
+        (folder / "only").write_text("whole")
+
+    only = [Stage("only", ["only"], {}, work)]
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)
+        do(tmp_path, only)
+    (tmp_path / "only").unlink()
+    do(tmp_path, only)
+    assert seen == [[".fingerprint"], [".fingerprint"]]
+    assert not list((tmp_path / ".work").iterdir())
+
+
 def test_the_manifest_holds_what_the_contract_says(tmp_path):
     do(tmp_path, stages([]))
     manifest = json.loads((tmp_path / "manifest.json").read_text())
@@ -127,7 +167,39 @@ def test_two_processes_do_not_share_a_run_folder(tmp_path):
         do(tmp_path, [])
 
 
-def test_a_broken_manifest_is_named(tmp_path):
-    (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(RunError, match="is not JSON"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not JSON"),
+        ("\xff", "is not JSON"),
+        ("[]", "is not what a run leaves"),
+        ('{"stages": [], "inputs": {}}', "is not what a run leaves"),
+        ('{"stages": {"first": {"status": "done", "fingerprint": "0", "outputs": []}}, "inputs": {}}', "is not what"),
+        ('{"stages": {}, "inputs": {"a": {}}}', "is not what a run leaves"),
+    ],
+)
+def test_a_broken_manifest_is_named(tmp_path, text, message):
+    (tmp_path / "manifest.json").write_text(text, encoding="latin-1")
+    with pytest.raises(RunError, match=message):
         RunFolder(tmp_path)
+
+
+@pytest.mark.parametrize("save", ["torch", "safetensors"])
+def test_a_full_disk_is_named_whoever_writes(tmp_path, save):
+    """Neither raises an OSError."""
+    import resource
+
+    import torch
+    from safetensors.torch import save_file
+
+    def work(folder):
+        weights = {"weight": torch.zeros(10_000)}
+        save_file(weights, folder / "out") if save == "safetensors" else torch.save(weights, folder / "out")
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
+    try:
+        with pytest.raises(RunError, match=r"only stopped: .*; what was finished stays"):
+            do(tmp_path, [Stage("only", ["out"], {}, work)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

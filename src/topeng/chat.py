@@ -48,7 +48,7 @@ class Chat:
                 return
             try:
                 self.turn(line)
-            except TopengError as error:
+            except (TopengError, OSError) as error:  # the second of a name that is too long for a file's
                 self.console.print(f"topeng: {error}", style="red", markup=False, soft_wrap=True)
 
     def turn(self, line: str) -> None:

@@ -18,6 +18,7 @@ from topeng.stop import SIGNALS, handling, stop
 if TYPE_CHECKING:
     from topeng.generate import Settings
 
+NO_MEMORY = ("can't allocate memory", "out of memory")
 STAGE_COMMANDS = {  # command -> the last stage it does, by the start of its name
     "run": ("report", "all stages of a recipe"),
     "corpus": ("source", "read, sample, split and select the rows; or `verify DIR`, `diff DIR DIR`"),
@@ -38,10 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return known.command(known, rest)
     except TopengError as error:
         return _failed(str(error))
+    except BrokenPipeError:  # of `topeng options | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:  # of what is written outside a run folder
         return _failed(f"{error}: choose another place, or mend this one")
-    except MemoryError:
-        return _failed("the machine's memory is full: ask for less, or take a larger machine")
+    except (MemoryError, RuntimeError) as error:  # torch says so by the second
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in NO_MEMORY):
+            raise
+        return _failed(f"the memory is full ({error}): smaller models, ranks, batches or canvases need less")
     except KeyboardInterrupt:
         return _stopped(signal.SIGINT)
     except Stopped as stopped:

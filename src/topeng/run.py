@@ -26,7 +26,6 @@ from topeng import ranks
 from topeng.errors import RunError
 
 MANIFEST = "manifest.json"
-STAGE_KEYS = {"status", "fingerprint", "outputs"}
 WORK, SKIP = "work", "skip"
 NOT_WRITTEN = ("I/O error", "iostream error", "PytorchStreamWriter", "inline_container.cc")
 """What safetensors and torch say where the disk is full: theirs are no `OSError`s."""
@@ -210,15 +209,26 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         return {"stages": {}, "inputs": {}}
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        stages, inputs = manifest["stages"].values(), manifest["inputs"].values()
-        whole = all(stage.keys() >= STAGE_KEYS and stage["outputs"].keys() for stage in stages)
-        if not (whole and all(known.keys() >= {"sha256", "state"} for known in inputs)):
-            raise KeyError("a stage or an input without its digest")
     except (OSError, ValueError) as error:
         raise RunError(f"{path} is not JSON ({error}): remove it, and the stages are done again") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{path} is not what a run leaves: remove it, and the stages are done again") from error
+    if not _is_manifest(manifest):
+        raise RunError(f"{path} is not what a run leaves: remove it, and the stages are done again")
     return manifest
+
+
+def _is_manifest(value: Any) -> bool:
+    """Whether a value has the form that `_record` writes."""
+
+    def sections(value: Any, keys: set[str]) -> bool:
+        return isinstance(value, dict) and value.keys() >= keys
+
+    return (
+        sections(value, {"stages", "inputs"})
+        and all(isinstance(value[name], dict) for name in ("stages", "inputs"))
+        and all(sections(stage, {"status", "fingerprint", "outputs"}) for stage in value["stages"].values())
+        and all(isinstance(stage["outputs"], dict) for stage in value["stages"].values())
+        and all(sections(known, {"sha256", "state"}) for known in value["inputs"].values())
+    )
 
 
 @contextmanager

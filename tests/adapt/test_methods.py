@@ -1,6 +1,7 @@
 import copy
 import importlib.util
 import json
+import shutil
 
 import pytest
 import torch
@@ -183,6 +184,25 @@ def test_targets_that_do_not_fit_are_refused(golden, targets, message):
 def test_targets_by_name_and_by_pattern(golden, targets):
     adapted = methods.add_adapter(load_model(golden), "lora", AdapterOptions(target_modules=targets), seed=0)
     assert len(methods.adapter_layers(adapted)) == 4
+
+
+def test_an_adapter_of_a_deeper_base_is_refused(model, adapters):
+    """Its further layers would be left out without a word."""
+    with pytest.raises(AdapterError, match="no place for 4 of its weights"):
+        methods.load_adapter(model, adapters / "deeper")
+
+
+def test_pickled_weights_are_not_read(model, adapters, tmp_path):
+    shutil.copytree(adapters / "one", tmp_path / "one")
+    (tmp_path / "one" / "adapter_model.safetensors").rename(tmp_path / "one" / "adapter_model.bin")
+    with pytest.raises(AdapterError, match=r"it has no adapter_model\.safetensors"):
+        methods.load_adapter(model, tmp_path / "one")
+
+
+@pytest.mark.parametrize("method", ["pissa", "olora"])
+def test_a_rank_that_the_weights_do_not_have_is_refused(model, method):
+    with pytest.raises(AdapterError, match=f"adapter.rank = 33 must be at most 32 for {method}"):
+        methods.add_adapter(model, method, AdapterOptions(rank=33), seed=0)
 
 
 @pytest.mark.parametrize("damage", ["another shape", "missing keys", "unknown targets"])
