@@ -21,6 +21,8 @@ CORPUS_ONLY = [
     "sentence_transformers",
     "sacrebleu",
     "rouge_score",
+    "datasets",
+    "lm_eval",
 ]
 
 
