@@ -214,6 +214,7 @@ CASES: dict[str, list[Case]] = {
         Case("a folder of something else", f"{ASK} --adapter runs", lambda: Path("runs").mkdir()),
         Case("of a wider base", f"{ASK} --adapter wider"),
         Case("of a deeper base", f"{ASK} --adapter deeper"),
+        Case("of another base of its shape", LORA, write("lora/base.json", '{"fingerprint": "another"}')),
         Case("adapter_config.json is not JSON", LORA, write("lora/adapter_config.json", "{")),
         Case("adapter_config.json is a list", LORA, write("lora/adapter_config.json", "[]")),
         Case("an unknown kind", LORA, change("lora/adapter_config.json", peft_type="TOPENG")),

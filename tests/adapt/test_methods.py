@@ -192,6 +192,18 @@ def test_an_adapter_of_a_deeper_base_is_refused(model, adapters):
         methods.load_adapter(model, adapters / "deeper")
 
 
+def test_an_adapter_of_another_base_of_its_shape_is_refused(golden, tmp_path):
+    """peft would take it without a word."""
+    base, other = load_model(golden), load_model(golden)
+    adapted = methods.add_adapter(copy.deepcopy(base), "lora", OPTIONS, seed=0)
+    methods.save_adapter(adapted, "lora", tmp_path / "lora", tmp_path / "initial", "its/base")
+    assert methods.adapter_layers(methods.load_adapter(load_model(golden, dtype="bfloat16"), tmp_path / "lora"))
+    with torch.no_grad():
+        other.get_input_embeddings().weight.mul_(1.1)
+    with pytest.raises(AdapterError, match="was trained on another base, its/base"):
+        methods.load_adapter(other, tmp_path / "lora")
+
+
 def test_pickled_weights_are_not_read(model, adapters, tmp_path):
     shutil.copytree(adapters / "one", tmp_path / "one")
     (tmp_path / "one" / "adapter_model.safetensors").rename(tmp_path / "one" / "adapter_model.bin")

@@ -20,10 +20,10 @@ from transformers import BitsAndBytesConfig
 
 from topeng.adapt.settings import METHODS, AdapterOptions
 from topeng.errors import AdapterError
-from topeng.models import load_model
+from topeng.models import fingerprint, load_model
 from topeng.run import write_atomically
 
-WEIGHTS = "adapter_model.safetensors"
+WEIGHTS, ITS_BASE = "adapter_model.safetensors", "base.json"
 LARGE_SHARE = 0.01
 """Trainable parameters above this share of the base are worth a warning: the point was to train few."""
 
@@ -152,17 +152,19 @@ def save_adapter(adapted: Any, method: str, path: Path, initial: Path, base: str
     config["target_modules"] = sorted(config["target_modules"])  # a set: its order differs from run to run
     config["base_model_name_or_path"] = base
     write_atomically(file, json.dumps(config, indent=2, sort_keys=True))
+    write_atomically(path / ITS_BASE, json.dumps({"fingerprint": fingerprint(adapted)}))
 
 
 def load_adapter(model: Any, path: str | Path) -> Any:
     """A saved adapter on its base, for inference.
 
     Raises:
-        AdapterError: the folder holds none, or one that was made for a base of another shape; the base is as it was.
+        AdapterError: the folder holds none, or one that was trained on another base; the base is as it was.
     """
     for name in ("adapter_config.json", WEIGHTS):
         if not (Path(path) / name).is_file():
             raise AdapterError(f"{path} holds no adapter: it has no {name}")
+    _check_base(model, Path(path))
     try:
         weights = load_file(Path(path) / WEIGHTS)
         with warnings.catch_warnings():
@@ -178,6 +180,21 @@ def load_adapter(model: Any, path: str | Path) -> Any:
             "the adapter anew"
         ) from error
     return adapted
+
+
+def _check_base(model: Any, path: Path) -> None:
+    """Another base of the same shape takes an adapter without a word; peft's own folders do not say which it was."""
+    file = path / ITS_BASE
+    try:
+        known = json.loads(file.read_text())["fingerprint"] if file.exists() else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise AdapterError(f"{file} is not what a training leaves: copy the adapter anew") from error
+    if known not in (None, fingerprint(model)):
+        base = json.loads((path / "adapter_config.json").read_text()).get("base_model_name_or_path")
+        raise AdapterError(
+            f"the adapter in {path} was trained on another base{f', {base}' if base else ''}: its weights are not this "
+            "one's; take the base that it was trained on"
+        )
 
 
 def _take_off(model: Any) -> None:

@@ -1,5 +1,6 @@
 """Masked diffusion language models, natively on `transformers`: load and save in the official layouts."""
 
+import hashlib
 import json
 import logging
 from pathlib import Path
@@ -19,6 +20,7 @@ __all__ = [
     "LLaDAConfig",
     "LLaDAModelLM",
     "find_device",
+    "fingerprint",
     "is_checkpoint",
     "load_config",
     "load_model",
@@ -122,6 +124,16 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
     if found.type == "cuda" and (found.index or 0) >= gpus:
         raise ModelError(f"base.device = {device!r}, and this machine has {gpus} GPUs that torch can use: leave it out")
     return found
+
+
+def fingerprint(model: Any) -> str:
+    """A digest that tells bases apart: of the embeddings of the mask and the end token, which every training moves.
+
+    In bf16, so that it is the same in whatever precision the weights are loaded; adapters leave them as they are.
+    """
+    config, weight = model.config, model.get_input_embeddings().weight
+    rows = weight[[config.mask_token_id, config.eos_token_id]].detach().to("cpu", torch.bfloat16)
+    return hashlib.sha256(rows.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
 def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
