@@ -2,7 +2,7 @@
 
     python benchmarks/generation.py                                       # a forward pass, random weights
     python benchmarks/generation.py --presets NAME --model M --rows R     # R: .parquet or .jsonl, `input` and `output`
-    python benchmarks/generation.py --curve NAME --model M --rows R       # thresholds
+    python benchmarks/generation.py --curve NAME --model M --rows R       # policies by their number
     python benchmarks/generation.py --caches NAME --model M --rows R      # how far caches and windows drift
     python benchmarks/generation.py --draw docs/generation-curve.svg      # what --curve has measured
 
@@ -14,6 +14,7 @@ On a GPU the forward pass has LLaDA-8B's shape; on a CPU a small one.
 import argparse
 import json
 import platform
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -34,8 +35,13 @@ from topeng.models import LLaDAConfig, LLaDAModelLM
 
 HERE = Path(__file__).parent
 KEPT = HERE / "generation.jsonl"
-THRESHOLDS = (0.05, 0.1, 0.12, 0.15, 0.2, 0.3, 0.9)
-SPEEDUPS = (1, 2, 4, 8, 16)
+CURVES: dict[str, tuple[str, str, tuple[float, ...]]] = {
+    "threshold": ("quality", "threshold", (0.1, 0.12, 0.2)),
+    "factor": ("quality", "factor", (3.0, 4.0)),
+    "entropy_bound": ("quality", "entropy_bound", (3.0, 6.0, 10.0, 16.0)),
+    "fast: threshold": ("fast", "threshold", (0.1, 0.12)),
+    "fast: entropy_bound": ("fast", "entropy_bound", (10.0, 16.0, 24.0)),
+}
 SMALL = {"d_model": 256, "mlp_hidden_size": 704, "n_layers": 4, "n_heads": 4, "vocab_size": 8192}
 SMALL |= {"mask_token_id": 2, "eos_token_id": 1, "pad_token_id": 1}
 
@@ -49,6 +55,8 @@ def main() -> None:
     parser.add_argument("--model", help="a checkpoint folder")
     parser.add_argument("--rows", type=Path, help="prompts and references")
     parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--skip", type=int, default=0, help="rows, shuffled, before the first prompt")
+    parser.add_argument("--dtype", help="of the weights (the checkpoint's without it)")
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--group", type=int, default=16, help="prompts that each variant answers in its turn")
@@ -68,13 +76,13 @@ def preset_variants(new_tokens: int) -> dict[str, Settings]:
 
 
 def curve_variants(new_tokens: int) -> dict[str, Settings]:
+    """Policies by their number, and `fast`'s cache and window with them."""
     presets = preset_variants(new_tokens)
-    thresholds = {
-        f"{name} {threshold}": replace(presets[name], threshold=threshold)
-        for name in ("quality", "fast")
-        for threshold in THRESHOLDS
+    return {"reference": presets["reference"]} | {
+        f"{curve} {value}": replace(presets[preset], policy=policy, **{policy: value})
+        for curve, (preset, policy, values) in CURVES.items()
+        for value in values
     }
-    return {"reference": presets["reference"]} | thresholds
 
 
 def cache_variants(new_tokens: int) -> dict[str, Settings]:
@@ -90,13 +98,18 @@ def cache_variants(new_tokens: int) -> dict[str, Settings]:
     return {"reference": reference} | {name: replace(reference, **change) for name, change in changes.items()}
 
 
-VARIANTS = {"presets": preset_variants, "curve": curve_variants, "caches": cache_variants}
+def filled_variants(new_tokens: int) -> dict[str, Settings]:
+    """The presets against LLaDA's sampler to the letter, which fills its canvas after the answer's end too."""
+    return {"filled": Settings(max_new_tokens=new_tokens)} | preset_variants(new_tokens)
+
+
+VARIANTS = {"presets": preset_variants, "filled": filled_variants, "curve": curve_variants, "caches": cache_variants}
 
 
 def measure(name: str, variants: dict[str, Settings], options: argparse.Namespace) -> None:
     """Answers `options.prompts` prompts with each variant in turn, a group at a time."""
-    model, tokenizer = topeng.load(options.model, dtype="float32")
-    rows = read_rows(options.rows)[: options.prompts]
+    model, tokenizer = topeng.load(options.model, dtype=options.dtype)
+    rows = shuffled(read_rows(options.rows))[options.skip :][: options.prompts]
     done = {line["group"] for line in kept(name, options)}
     for group in range(0, len(rows), options.group):
         if group in done:
@@ -106,7 +119,8 @@ def measure(name: str, variants: dict[str, Settings], options: argparse.Namespac
             seconds, found = answer_group(model, tokenizer, [row["input"] for row in now], settings, options.batch)
             lines.append({"variant": variant, "seconds": seconds, "answers": [asdict(answer) for answer in found]})
         record = {"name": name, "new_tokens": options.new_tokens, "batch": options.batch, "group": group}
-        record |= {"references": [row["output"] for row in now], "variants": lines, "setup": setup()}
+        record |= {"references": [row["output"] for row in now], "variants": lines}
+        record["setup"] = setup() | {"dtype": str(model.dtype).removeprefix("torch.")}
         with KEPT.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(record, ensure_ascii=False) + "\n")
         print(f"{name}: {group + len(now)} of {len(rows)} prompts", flush=True)
@@ -189,7 +203,7 @@ def scores(own: dict[str, list], references: Sequence[str]) -> list[float]:
 
 
 def draw(path: Path) -> None:
-    """Quality against tokens a forward pass, by threshold."""
+    """Quality against tokens a forward pass, by policy."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -200,23 +214,23 @@ def draw(path: Path) -> None:
     curves = {key: value for key, value in measured.items() if key.startswith("curve ")}
     figure, axes = pyplot.subplots(1, len(curves), figsize=(5 * len(curves), 3.4), layout="constrained", squeeze=False)
     for axis, (key, curve) in zip(axes[0], curves.items(), strict=True):
-        for preset, marker in (("quality", "o"), ("fast", "s")):
-            points = {name: of for name, of in curve["variants"].items() if name.startswith(preset)}
-            x, y, errors = zip(
-                *((of["speedup"], of["chrf_difference"], of["chrf_interval"]) for of in points.values()), strict=True
-            )
-            axis.errorbar(x, y, errors, marker=marker, markersize=4, linewidth=1, capsize=2, label=preset)
-            for name, place in zip(points, zip(x, y, strict=True), strict=True):
-                axis.annotate(name.split()[1], place, textcoords="offset points", xytext=(3, 4), fontsize=7)
-        axis.set_xscale("log")
-        axis.set_xticks(SPEEDUPS, SPEEDUPS)
-        axis.minorticks_off()
+        slowest = curve["variants"]["reference"]["tokens_per_pass"]
+        for name, marker in zip(CURVES, "osD^v", strict=True):
+            points = {label: of for label, of in curve["variants"].items() if label.startswith(f"{name} ")}
+            x = [of["tokens_per_pass"] / slowest for of in points.values()]
+            y, errors = zip(*((of["chrf_difference"], of["chrf_interval"]) for of in points.values()), strict=True)
+            axis.errorbar(x, y, errors, marker=marker, markersize=4, linewidth=1, elinewidth=0.4, label=name)
+            for label, place in zip(points, zip(x, y, strict=True), strict=True):
+                value = f"{float(label.split()[-1]):g}"
+                axis.annotate(value, place, textcoords="offset points", xytext=(3, 4), fontsize=7)
         axis.axhline(0, color="grey", linewidth=0.6)
         axis.set(
-            title=key.removeprefix("curve "), xlabel="tokens a second, reference = 1", ylabel="chrF++ less reference"
+            title=key.removeprefix("curve "),
+            xlabel="tokens a forward pass, reference = 1",
+            ylabel="chrF++ less reference",
         )
         axis.title.set_size(9)
-        axis.legend(frameon=False)
+    axes[0][0].legend(frameon=False, fontsize=7)
     figure.savefig(path, metadata={"Date": None})
     print(f"written: {path}")
 
@@ -296,6 +310,13 @@ def read_rows(path: Path) -> list[dict]:
     import pyarrow.parquet as pq
 
     return pq.read_table(path, columns=["input", "output"]).to_pylist()
+
+
+def shuffled(rows: list[dict]) -> list[dict]:
+    """In an order of its own, always the same: a run folder's rows go by subset."""
+    rows = list(rows)
+    random.Random(0).shuffle(rows)
+    return rows
 
 
 def setup() -> dict[str, str]:

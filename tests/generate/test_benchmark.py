@@ -25,16 +25,43 @@ def test_a_forward_pass_with_each_cache(benchmark, model, capsys, monkeypatch):
     assert printed.count("bound by") == 12 and "512 bytes a token kept" in printed  # 2 layers x 2 x 32 x 4 bytes
 
 
-def test_presets_are_measured_and_taken_up_again(benchmark, checkpoint, tmp_path, capsys, monkeypatch):
+@pytest.fixture
+def measure(benchmark, checkpoint, tmp_path, monkeypatch):
+    """Runs the benchmark on six rows, as from the command line."""
     monkeypatch.setattr(benchmark, "HERE", tmp_path)
     monkeypatch.setattr(benchmark, "KEPT", tmp_path / "kept.jsonl")
     rows = tmp_path / "rows.jsonl"
-    rows.write_text("".join(json.dumps({"input": f"Apa {i}?", "output": "Itu."}) + "\n" for i in range(4)))
-    command = f"generation.py --presets tiny --model {checkpoint} --rows {rows} --prompts 4 --group 2 --new-tokens 32"
-    for groups in (2, 0):
+    rows.write_text("".join(json.dumps({"input": f"Apa {i}?", "output": "Itu."}) + "\n" for i in range(6)))
+
+    def run(arguments):
+        command = f"generation.py --model {checkpoint} --rows {rows} --new-tokens 32 {arguments}"
         monkeypatch.setattr("sys.argv", command.split())
         benchmark.main()
+
+    return run
+
+
+def test_presets_are_measured_and_taken_up_again(measure, tmp_path, capsys):
+    for groups in (2, 0):
+        measure("--presets tiny --prompts 4 --group 2")
         assert capsys.readouterr().out.count("of 4 prompts") == groups
     (figures,) = json.loads((tmp_path / "generation.json").read_text()).values()
     assert set(figures["variants"]) == {"reference", "quality", "fast"}
     assert figures["variants"]["reference"]["speedup"] == 1
+
+
+def test_thresholds_are_chosen_on_prompts_of_their_own(benchmark, measure, tmp_path):
+    measure("--presets tiny --prompts 4 --group 4")
+    measure(f"--curve tiny --skip 4 --prompts 4 --group 2 --draw {tmp_path / 'curve.svg'}")
+    lines = [json.loads(line) for line in (tmp_path / "kept.jsonl").read_text().splitlines()]
+    table, curve = ([answer["prompt"] for answer in line["variants"][0]["answers"]] for line in lines)
+    assert sorted(table + curve) == [f"Apa {i}?" for i in range(6)]
+    assert all(name in (tmp_path / "curve.svg").read_text() for name in benchmark.CURVES)
+
+
+def test_a_preset_ends_where_the_filled_canvas_has_its_first_end(measure, tmp_path):
+    measure("--filled tiny --prompts 4 --group 4")
+    (figures,) = json.loads((tmp_path / "generation.json").read_text()).values()
+    filled, reference = figures["variants"]["filled"], figures["variants"]["reference"]
+    assert filled["forward_passes"] == 32 >= reference["forward_passes"]
+    assert reference["agreement"] == 1

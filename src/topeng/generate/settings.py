@@ -76,7 +76,7 @@ class Settings(Options):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "reference": {"stop_at_end": True},
-    "quality": {"policy": "threshold", "threshold": 0.12, "stop_at_end": True},
-    "fast": {"policy": "threshold", "threshold": 0.1, "cache": "prefix", "window": 32, "stop_at_end": True},
+    "quality": {"policy": "entropy_bound", "entropy_bound": 16.0, "stop_at_end": True},
+    "fast": {"policy": "entropy_bound", "entropy_bound": 24.0, "cache": "prefix", "window": 32, "stop_at_end": True},
 }
-"""Changes to the defaults, by the name of a preset. The threshold is a small model's: docs/generation.md."""
+"""Changes to the defaults, by the name of a preset. The bounds are a small model's: docs/generation.md."""
