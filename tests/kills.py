@@ -80,9 +80,9 @@ def main(arguments: list[str] | None = None) -> int:
     killed = [line["killed_in"] for line in lines if "killed_in" in line]
     while len(killed) < known.kills or len(killed) > sum(line["kills"] for line in done):
         run = known.folder / f"run-{len(done)}"
-        number = len(killed)
-        delay = random.Random(f"{known.seed} {number}").expovariate(KILLS_A_RUN / work)
-        stage = live(recipe, run, delay if number < known.kills else None)
+        start = len(killed) + len(done)
+        delay = random.Random(f"{known.seed} {start}").expovariate(KILLS_A_RUN / work)
+        stage = live(recipe, run, delay if len(killed) < known.kills else None)
         if stage is not None:
             killed.append(stage)
             line = {"killed_in": stage, "seconds": round(delay, 2)}

@@ -4,8 +4,9 @@ A method is a set of trainings, one a seed, all scored on the same rows under th
 have other seeds and other rows, so both are drawn anew (the pigeonhole bootstrap: Owen, Annals of Applied Statistics 1,
 2007): rows once for all methods, which keeps them paired; seeds for each method by itself. Few seeds ask for two
 corrections. One fewer is drawn than there are, or the spread would be too narrow by (S - 1) / S (Rao and Wu, JASA 83,
-1988); and draws are scaled to the tails of Student's t, with Welch's and Satterthwaite's degrees of freedom. Intervals
-and p are those of the largest of all differences together (single-step max-T: Westfall and Young, 1993).
+1988). And means of five values drawn anew have light tails, so that of the bootstrap the standard error alone is taken,
+for Student's t with Welch's and Satterthwaite's degrees of freedom. Intervals and p are Bonferroni's: the bootstrap's
+correlations would narrow them (max-T), but are estimated from as few seeds.
 
 Shapes: B draws, S seeds, R rows, C contrasts.
 """
@@ -33,17 +34,15 @@ def simultaneous(values: Mapping[Key, np.ndarray], contrasts: Sequence[Contrast]
     Args:
         values: [S, R] of each method in each language; a method has as many seeds in both, a language as many rows.
     """
+    from scipy import stats
+
     means = np.array([_contrast({key: cells.mean() for key, cells in values.items()}, pair) for pair in contrasts])
-    deviations = _resampled(values, contrasts) - means[:, None]  # [C, B]
-    errors = deviations.std(axis=1)
-    # a heavier tail for fewer degrees of freedom, the same draw of it for all: a multivariate t
+    errors = _resampled(values, contrasts).std(axis=1)
     degrees = np.array([_degrees_of_freedom(values, pair) for pair in contrasts])
-    tails = _tails(degrees)
+    half = stats.t.ppf(1 - (1 - CONFIDENCE) / 2 / len(contrasts), degrees) * errors
     with np.errstate(divide="ignore", invalid="ignore"):
-        largest = np.nan_to_num(np.abs(deviations) / errors[:, None] * tails, nan=0.0).max(axis=0)
         observed = np.nan_to_num(np.abs(means) / errors, nan=0.0, posinf=np.inf)
-    half = np.quantile(largest, CONFIDENCE) * errors
-    p = (1 + (largest >= observed[:, None]).sum(axis=1)) / (1 + DRAWS)
+    p = np.minimum(1, 2 * len(contrasts) * stats.t.sf(observed, degrees))
     known = [values[plus].shape[1] > 1 for plus, _ in contrasts]
     return [_figure(*numbers) for numbers in zip(means, errors, half, p, known, strict=True)]
 
@@ -92,11 +91,3 @@ def _degrees_of_freedom(values: Mapping[Key, np.ndarray], pair: Contrast) -> flo
     terms = [(part.var(ddof=1) / len(part), len(part) - 1) for part in parts if len(part) > 1]
     weight = sum(variance**2 / degrees for variance, degrees in terms)
     return sum(variance for variance, _ in terms) ** 2 / weight if weight else 1e6
-
-
-def _tails(degrees: np.ndarray) -> np.ndarray:
-    """What turns normal draws into those of Student's t: [C, B]."""
-    from scipy import stats
-
-    level = np.random.default_rng(1).random(DRAWS)
-    return np.sqrt(degrees[:, None] / stats.chi2.ppf(level[None], degrees[:, None]))
