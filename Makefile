@@ -35,7 +35,8 @@ browser:
 	} >/dev/null 2>&1 || echo "chromium could not be installed: tests in a browser are skipped, and fail where CI is set"
 
 .venv/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[eval,ray]' --group dev
-	touch $@
+	@echo "Installing into .venv: minutes, and several GB; pip says nothing as long as all is well."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --upgrade "pip>=25.1"
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[eval,ray]' --group dev
+	@touch $@

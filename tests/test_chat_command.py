@@ -66,6 +66,12 @@ def test_the_denoising_is_shown(checkpoint):
     assert MASK in screen.getvalue()
 
 
+def test_an_empty_answer_is_seen(checkpoint, monkeypatch):
+    monkeypatch.setattr("topeng.chat.decode_answer", lambda *_: "\n")
+    chat = Chat(str(checkpoint), None, SETTINGS, Console(file=io.StringIO(), force_terminal=True))
+    assert chat.answer("Apa?") == "\n" and "(an empty answer)" in chat.console.file.getvalue()
+
+
 def test_it_can_be_piped(checkpoint):
     command = [
         sys.executable,

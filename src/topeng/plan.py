@@ -85,13 +85,14 @@ def corpus_rows(recipe: Recipe) -> list[tuple[str, str]]:
     corpus = recipe.corpus
     kept = sum(corpus.expected_rows.get(subset, 0) for subset in corpus.subsets)
     drawn = corpus.sample_rows or (corpus.drawn(kept) if kept else None)
+    clusters = f"{corpus.clusters} clusters" if corpus.clusters > 1 else "one cluster"
     source = ", ".join(corpus.files) or f"synthetic, {corpus.synthetic_rows:,} rows"
     return [
         ("source", source),
         ("subsets", ", ".join(corpus.subsets) or "all"),
         ("rows of these subsets", f"{kept:,}" if kept else "known once the source is read"),
         ("drawn, stratified on template_name", f"{drawn:,}" if drawn else f"{corpus.sample_fraction:.0%} of them"),
-        ("selected for training", f"{corpus.train_rows:,} from {corpus.clusters} clusters"),
+        ("selected for training", f"{corpus.train_rows:,} from {clusters}"),
         (
             "test",
             f"{corpus.test_rows:,}, of which {min(recipe.evaluate.generate_rows, corpus.test_rows):,} are answered",

@@ -58,7 +58,7 @@ def test_the_unit_is_the_method(tmp_path):
     target, source = scores["pairs"]
     assert (target["a"], target["b"], target["language"], source["language"]) == ("lora", "pissa", "target", "source")
     assert target["real"] and target["p"] < 0.01 and target["difference"]["mean"] == pytest.approx(0.2, abs=0.01)
-    sentence = "On the target language PiSSA is better than LoRA (by 0.200)."
+    sentence = "On the target language, PiSSA is better than LoRA (by 0.200)."
     assert sentence in printed(scores).replace("\n", " ")
 
 

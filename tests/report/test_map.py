@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from browser import browser
 from made_up import write_json, write_plane
 
+from browser import browser
 from topeng.errors import RunError
 from topeng.report.files import embedded
 from topeng.report.map import SPAN, write_map
@@ -278,4 +278,14 @@ def test_a_browser_shows_few_rows(corpus, page, rows):
     if rows:
         page.click(*place_of(page, 0))
         assert text(page, "row-heading").startswith("Row ")
-    assert page.complaints() == []
+    assert page.lapses() == page.complaints() == []
+
+
+@pytest.mark.slow
+def test_a_map_that_is_hidden_is_drawn_when_it_shows_again(corpus, page):
+    drawn(corpus)
+    page.open((corpus / "map.html").as_uri(), 390, prefers_color_scheme="dark")
+    for display in ("none", ""):
+        page.run(f"document.documentElement.style.display = '{display}'")
+        page.settle()
+    assert page.run("canvas.width") > 1 and page.lapses() == page.complaints() == []

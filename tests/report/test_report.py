@@ -7,19 +7,20 @@ import json
 import math
 import re
 import shutil
-from itertools import pairwise, product
+from itertools import combinations, pairwise, product
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from browser import browser
 from made_up import ATTACK, write_json
 from made_up_run import METHODS, NAMES, fake_answer, fake_run, fake_scores, write_json_lines
 
+from browser import browser
+from topeng.adapt.settings import METHODS as ALL_METHODS
 from topeng.errors import RunError
 from topeng.report import answers, plots, wording
 from topeng.report.files import read_run
-from topeng.report.page import write_report
+from topeng.report.page import style, write_report
 
 SOURCE = Path(plots.__file__).parent
 
@@ -77,7 +78,7 @@ def test_numbers_appear(run):
         *("ef56" * 16, "cd34" * 16, "ab12" * 16, "no difference was shown between LoRA+ and PiSSA"),
     ):
         assert text in page, text
-    assert "Of 40,000 rows 1,000 were kept (2.5 %). Of the adapters, PiSSA has the lowest" in page
+    assert "Of 40,000 rows 1,000 were kept (2.5 %). Of the methods, PiSSA has the lowest" in page
     assert "3.71 nats a token, 2.39 under the base (2.29 … 2.49). It costs 0.21 nats a token" in page
 
 
@@ -86,7 +87,7 @@ def test_in_indonesian(run):
     assert '<html lang="id">' in page
     for text in ("Perbandingan", "3,709", "3,611 … 3,807", "Dari 40.000 baris, 1.000 dipakai (2,5%)", "3 mnt 32 dtk"):
         assert text in page, text
-    assert "Pada bahasa tujuan, LoRA+ lebih baik daripada LoRA (sebesar 0,129); PiSSA lebih baik" in page
+    assert "Pada bahasa tujuan, LoRA+ lebih baik daripada LoRA (selisih 0,129); PiSSA lebih baik" in page
     assert "Pada bahasa tujuan, tidak terbukti ada perbedaan antara LoRA+ dan PiSSA." in page
     for english in (
         "no difference",
@@ -168,8 +169,27 @@ def test_texts_and_marks_stand_out(scheme):
     for text in ("ink", "quiet", "accent"):
         assert contrast(colour[text], colour["page"]) >= 4.5 and contrast(colour[text], colour["panel"]) >= 4.5, text
     assert contrast(colour["ink"], colour["new"]) >= 4.5
-    for mark in ("base", "m0", "m1", "m2", "m3", "m4", "m5", "edge"):
+    for mark in ("base", "m0", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "edge"):
         assert contrast(colour[mark], colour["page"]) >= 3, mark
+
+
+def test_no_two_models_look_alike():
+    styles = [style(name, []) for name in ("base", *ALL_METHODS)]
+    assert len({one["style"] for one in styles}) == len({one["marker"] for one in styles}) == len(styles)
+
+
+def test_methods_that_were_not_told_apart_stand_in_the_largest_groups():
+    differ = {("a", "c"), ("a", "d"), ("b", "d"), ("e", "a"), ("e", "b"), ("e", "c")}
+    pairs = [
+        {"a": a, "b": b, "language": "target", "seeded": True, "difference": {"mean": -1.0}, "real": (a, b) in differ}
+        for a, b in [*combinations("abcd", 2), *product("e", "abcd")]
+    ]
+    *_, english = wording.pair_sentences(wording.Wording(), pairs)
+    assert english == "On the target language, no difference was shown between a and b; b and c; c and d; d and e."
+    for pair in pairs:
+        pair["real"] = "e" in pair.values()
+    *_, indonesian = wording.pair_sentences(wording.Wording("id"), pairs)
+    assert indonesian.endswith("tidak terbukti ada perbedaan antara a, b, c, dan d satu sama lain.")
 
 
 def test_models_are_sorted_by_held_out_loss(run):
@@ -274,6 +294,7 @@ def test_a_browser_shows_the_page(run, width, scheme, language):
         assert page.run(widths) == f"{width} {width}"
         colour = "getComputedStyle(document.body).backgroundColor"
         assert page.run(colour) == f"rgb{colours(scheme)['page']}"
+        assert page.lapses() == []
         assert page.complaints() == [] and set(page.requests()) == {url}
 
 

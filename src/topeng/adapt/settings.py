@@ -48,7 +48,7 @@ METHODS: dict[str, Method] = {
     "dora": Method("DoRA", 2e-4, "arXiv 2402.09353", {"use_dora": True}),
     "rslora": Method("rsLoRA", 5e-5, "arXiv 2312.03732", {"use_rslora": True}),
     "qlora": Method("QLoRA", 2e-4, "arXiv 2305.14314", quantized=True),
-    "full": Method("full", 2.5e-5, "arXiv 2502.09992, LLaDA's own SFT", full=True),
+    "full": Method("Full FT", 2.5e-5, "arXiv 2502.09992, LLaDA's own SFT", full=True),
 }
 
 

@@ -83,6 +83,10 @@ data.categories.cluster.names.forEach((name, place) => byId("cluster").append(ma
 showCluster(0);
 openLink();
 addEventListener("hashchange", () => { if (location.hash !== saved) openLink(); });
-new ResizeObserver(() => { [width, height] = [plot.clientWidth, plot.clientHeight]; draw(); }).observe(plot);
+new ResizeObserver(() => {
+  if (!plot.clientWidth || !plot.clientHeight) return; // it is hidden: there is nothing to draw
+  [width, height] = [plot.clientWidth, plot.clientHeight];
+  draw();
+}).observe(plot);
 addEventListener("beforeprint", () => draw(3));
 addEventListener("afterprint", () => draw());

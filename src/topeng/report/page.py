@@ -30,7 +30,7 @@ from topeng.report.wording import Wording, best_adapter, better_of, finite, mean
 
 MAP_PAGE = "corpus/map.html"
 SECTIONS = ("comparison", "loss", "failures", "answers", "rows", "overlap", "clusters", "run")
-STYLES = 6  # colours of methods in page.css
+STYLES = 8  # colours of methods in page.css
 STEPS = ("steps.js",)
 WORDS_OF_STEPS = ("step", "play", "pause")
 
@@ -121,14 +121,14 @@ def _model(name: str, found: Finished, words: Wording) -> Record:
         "gain": found.scores["gain"].get(name, {}).get("nats_per_token") or {},
         "forgetting": found.scores["forgetting"].get(name, {}).get("nats_per_token") or {},
         "share": found.summaries.get(name, {}).get("share"),
-        **_style(name, found.methods),
+        **style(name, found.methods),
     }
 
 
-def _style(name: str, methods: list[str]) -> Record:
+def style(name: str, methods: list[str]) -> Record:
     """The colour and the marker of a model, the same all over the page and, for known methods, on every page."""
     if name == "base":
-        return {"style": "base", "marker": plots.MARKERS[0]}
+        return {"style": "base", "marker": plots.RING}
     order = [*METHODS, *(method for method in methods if method not in METHODS)]
     place = order.index(name)
     return {"style": f"m{place % STYLES}", "marker": plots.MARKERS[place % len(plots.MARKERS)]}

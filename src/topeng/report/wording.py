@@ -6,6 +6,7 @@ number is a dash.
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,10 @@ class Wording:
         return " ".join(filter(None, (METHODS[method].label if method in METHODS else method, way)))
 
     def listed(self, items: Sequence[str]) -> str:
-        """a, b and c."""
+        """a, b and c; in Indonesian a, b, dan c."""
         *most, last = items
-        return f"{', '.join(most)} {self('and')} {last}" if most else last
+        comma = "," if self.language == "id" and len(most) > 1 else ""
+        return f"{', '.join(most)}{comma} {self('and')} {last}" if most else last
 
     def count(self, value: Any) -> str:
         """1000 -> 1,000; in Indonesian 1.000."""
@@ -81,14 +83,14 @@ class Wording:
         number = finite(value)
         return f"< {self.decimal(0.001)}" if number is not None and number < 0.001 else self.decimal(value)
 
-    def percent(self, share: Any) -> str:
+    def percent(self, share: Any, digits: int = 2) -> str:
         """To two significant digits, never in exponents: 0.00078 -> 0.078 %, 0.25 -> 25 %."""
         number = finite(share)
         if number is None:
             return DASH
         magnitude = math.floor(math.log10(abs(number) * 100)) if number else 1
         space = SPACE if self.language == "en" else ""
-        return f"{self.decimal(number * 100, max(0, 1 - magnitude))}{space}%"
+        return f"{self.decimal(number * 100, max(0, digits - 1 - magnitude))}{space}%"
 
     def duration(self, seconds: Any) -> str:
         """12.34 -> 12.3 s; 200 -> 3 min 20 s; 7500 -> 2 h 5 min."""
@@ -139,9 +141,10 @@ def pair_sentences(words: Wording, pairs: Sequence[Mapping[str, Any]]) -> list[s
     for language in languages:
         found = [pair for pair in seeded if pair["language"] == language]
         sentences += _real(words, language, [pair for pair in found if pair["real"]])
-        unclear = [words.listed([words.label(pair["a"]), words.label(pair["b"])]) for pair in found if not pair["real"]]
+        unclear = _alike([(pair["a"], pair["b"]) for pair in found if not pair["real"]])
         if unclear:
-            sentences.append(words("pairs_unclear", language=words(f"on_{language}"), pairs="; ".join(unclear)))
+            groups = "; ".join(_any_two(words, group) for group in unclear)
+            sentences.append(words("pairs_unclear", language=words(f"on_{language}"), groups=groups))
     once = dict.fromkeys(words.label(pair[side]) for pair in pairs if not pair["seeded"] for side in ("a", "b"))
     return sentences + ([words("pairs_once", models=words.listed(list(once)))] if once else [])
 
@@ -158,6 +161,27 @@ def _real(words: Wording, language: str, pairs: Sequence[Mapping[str, Any]]) -> 
         for better in sorted(others, key=lambda name: -len(others[name]))
     ]
     return [words("pairs_real", language=words(f"on_{language}"), clauses="; ".join(clauses))] if clauses else []
+
+
+def _alike(pairs: Sequence[tuple[str, str]]) -> list[list[str]]:
+    """The largest groups of which every two are a pair: they say the same as the pairs, in fewer words.
+
+    Source: insert and absorb (Piepho 2004), as for letters beside the rows of a table.
+    """
+    names = list(dict.fromkeys(name for pair in pairs for name in pair))
+    groups = {frozenset(names)} if names else set()
+    for pair in map(frozenset, combinations(names, 2)):
+        if pair not in map(frozenset, pairs):
+            split = {group - {name} if pair <= group else group for group in groups for name in pair}
+            groups = {group for group in split if not any(group < other for other in split)}
+    return sorted(
+        ([name for name in names if name in group] for group in groups), key=lambda group: (-len(group), group)
+    )
+
+
+def _any_two(words: Wording, names: Sequence[str]) -> str:
+    models = words.listed([words.label(name) for name in names])
+    return words("any_two", models=models) if len(names) > 2 else models
 
 
 def best_adapter(models: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -21,6 +21,37 @@ KEYS = {"Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight":
 KEYS |= {"End": 35, "Home": 36, "Tab": 9}
 
 
+NAMED = {"image", "region", "navigation", "button", "link", "slider", "checkbox", "combobox", "searchbox", "textbox"}
+LAPSES = """(() => {
+  const channels = text => text.match(/[\\d.]+/g).map(Number);
+  const linear = share => share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+  const luminance = ([r, g, b]) => 0.2126 * linear(r / 255) + 0.7152 * linear(g / 255) + 0.0722 * linear(b / 255);
+  const ground = one => {
+    const [r, g, b, alpha = 1] = channels(getComputedStyle(one).backgroundColor);
+    return alpha === 1 ? [r, g, b] : ground(one.parentElement);
+  };
+  const contrast = (one, style) => {
+    const text = channels(one instanceof SVGElement ? style.fill : style.color);
+    const [low, high] = [luminance(text), luminance(ground(one))].sort((a, b) => a - b);
+    return text[3] === 0 ? 21 : (high + 0.05) / (low + 0.05);
+  };
+  const found = [];
+  for (const one of document.body.querySelectorAll("*")) {
+    const style = getComputedStyle(one), size = parseFloat(style.fontSize);
+    if (!one.checkVisibility({visibilityProperty: true})) continue;
+    const name = `${one.tagName} ${one.getAttribute("class") ?? ""} ${one.textContent.slice(0, 40)}`;
+    const own = [...one.childNodes].some(node => node.nodeType === 3 && node.data.trim());
+    const least = size >= 24 || size >= 18.66 && style.fontWeight >= 700 ? 3 : 4.5;
+    if (own && contrast(one, style) < least) found.push(`${name} is faint: ${contrast(one, style).toFixed(2)}`);
+    const scrolls = [["overflowX", "Width"], ["overflowY", "Height"]].some(
+      ([flow, side]) => ["auto", "scroll"].includes(style[flow]) && one[`scroll${side}`] > one[`client${side}`]);
+    if (scrolls && one.tabIndex < 0 && !one.querySelector("a, button, input, select, [tabindex='0']"))
+      found.push(`${name} scrolls and takes no focus`);
+  }
+  return found;
+})()"""
+
+
 class Page:
     """One tab; every call waits for the browser's answer."""
 
@@ -95,6 +126,16 @@ class Page:
         self.call("Input.insertText", text=text)
         self.settle()
 
+    def lapses(self) -> list[str]:
+        """What of the basics of accessibility (WCAG 2.2, AA) does not hold of the page as it stands.
+
+        Texts that are too faint on what is under them, gradients aside; parts that scroll and take no focus; pictures,
+        regions and controls without a name.
+        """
+        nodes = self.call("Accessibility.getFullAXTree")["nodes"]
+        roles = [node["role"]["value"] for node in nodes if not node["ignored"] and not _named(node)]
+        return self.run(LAPSES) + [f"{role} without a name" for role in roles if role in NAMED]
+
     def requests(self) -> list[str]:
         """Addresses that were asked for, other than data in the page itself."""
         self.settle()
@@ -107,6 +148,10 @@ class Page:
         logged = [event["params"]["entry"] for event in self.events if event["method"] == "Log.entryAdded"]
         thrown = [str(event["params"]) for event in self.events if event["method"] == "Runtime.exceptionThrown"]
         return thrown + [str(entry) for entry in logged if entry["level"] in ("error", "warning")]
+
+
+def _named(node: dict[str, Any]) -> bool:
+    return bool(node.get("name", {}).get("value", "").strip())
 
 
 @contextmanager
