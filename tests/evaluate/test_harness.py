@@ -318,7 +318,7 @@ def test_model_arguments_are_options_and_settings():
     options, settings = parse_model_args({"draws": 4, "preset": "fast", "entropy_bound": 0.5, "seed": 3})
     assert (options.draws, options.seed) == (4, 3)
     bound = {"policy": "entropy_bound", "entropy_bound": 0.5}
-    assert settings == Settings(**bound, cache="prefix", window=32, stop_at_end=True, seed=3)
+    assert settings == Settings(**bound, cache="prefix", window=128, stop_at_end=True, seed=3)
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,6 @@ class Settings(Options):
 PRESETS: dict[str, dict[str, Any]] = {
     "reference": {"stop_at_end": True},
     "quality": {"policy": "entropy_bound", "entropy_bound": 16.0, "stop_at_end": True},
-    "fast": {"policy": "entropy_bound", "entropy_bound": 24.0, "cache": "prefix", "window": 32, "stop_at_end": True},
+    "fast": {"policy": "entropy_bound", "entropy_bound": 16.0, "cache": "prefix", "window": 128, "stop_at_end": True},
 }
 """Changes to the defaults, by the name of a preset. The bounds are a small model's: docs/generation.md."""
