@@ -82,7 +82,7 @@ class Chat:
                     live.update(self._draw(canvas), refresh=True)
         text = decode_answer(self.tokenizer, canvas.tokens[0, canvas.prompt_length :].tolist())
         unseen = self.console.is_terminal and not text.strip()
-        self.console.print("(an empty answer)" if unseen else text, markup=False, soft_wrap=True)
+        self.console.print("(an empty answer)" if unseen else text, markup=False, highlight=False, soft_wrap=True)
         self.messages = [*messages, {"role": "assistant", "content": text}]
         return text
 
