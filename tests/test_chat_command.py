@@ -68,7 +68,7 @@ def test_the_denoising_is_shown(checkpoint):
 
 def test_an_empty_answer_is_seen(checkpoint, monkeypatch):
     monkeypatch.setattr("topeng.chat.decode_answer", lambda *_: "\n")
-    chat = Chat(str(checkpoint), None, SETTINGS, Console(file=io.StringIO(), force_terminal=True))
+    chat = Chat(str(checkpoint), None, SETTINGS, Console(file=io.StringIO(), force_terminal=True, highlight=False))
     assert chat.answer("Apa?") == "\n" and "(an empty answer)" in chat.console.file.getvalue()
 
 

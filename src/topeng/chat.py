@@ -17,7 +17,7 @@ from topeng.generate.settings import Settings
 from topeng.models import is_checkpoint
 from topeng.text.chat import decode_answer, encode_prompt
 
-HELP = "/adapter NAME takes another adapter (`base`: none), /reset forgets the conversation, /exit ends it"
+HELP = "/adapter NAME takes another one (`base`: none), /reset starts anew, /exit ends"
 MASK = "░"
 
 
@@ -49,7 +49,7 @@ class Chat:
             try:
                 self.turn(line)
             except (TopengError, OSError) as error:  # the second of a name that is too long for a file's
-                self.console.print(f"topeng: {error}", style="red", markup=False, soft_wrap=True)
+                self._say(f"topeng: {error}", "red")
 
     def turn(self, line: str) -> None:
         """Does what a line says."""
@@ -82,7 +82,7 @@ class Chat:
                     live.update(self._draw(canvas), refresh=True)
         text = decode_answer(self.tokenizer, canvas.tokens[0, canvas.prompt_length :].tolist())
         unseen = self.console.is_terminal and not text.strip()
-        self.console.print("(an empty answer)" if unseen else text, markup=False, highlight=False, soft_wrap=True)
+        self._say("(an empty answer)" if unseen else text)
         self.messages = [*messages, {"role": "assistant", "content": text}]
         return text
 
@@ -105,6 +105,10 @@ class Chat:
             raise AdapterError(f"there is no adapter folder {name!r}: give a path, or a name beside the last adapter's")
         self.model = load(folder)[0] if is_checkpoint(folder) else load_adapter(self.base, folder)
         self.adapters = folder.parent
+
+    def _say(self, text: str, style: str = "") -> None:
+        """Wrapped between words in a terminal; as it is in a file."""
+        self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=not self.console.is_terminal)
 
     def _draw(self, canvas: Canvas) -> Text:
         """The answer so far, up to the last token that is committed."""

@@ -269,9 +269,13 @@ def _generate(known: argparse.Namespace, rest: list[str]) -> int:
 def _chat(known: argparse.Namespace, rest: list[str]) -> int:
     settings = decoding_settings(known.preset, parse_overrides(rest))
     _quiet()
-    from topeng.chat import Chat
+    from rich.console import Console
 
-    Chat(known.model, known.adapter, settings).talk()
+    with Console(stderr=True).status(f"loading {known.model}"):
+        from topeng.chat import Chat
+
+        chat = Chat(known.model, known.adapter, settings)
+    chat.talk()
     return 0
 
 
