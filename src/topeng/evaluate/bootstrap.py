@@ -57,8 +57,9 @@ def _figure(mean: float, error: float, half: float, p: float, known: bool) -> Fi
 def _resampled(values: Mapping[Key, np.ndarray], contrasts: Sequence[Contrast]) -> np.ndarray:
     """The contrasts [C, B] of draws of seeds and rows."""
     generator = np.random.default_rng(0)
-    seeds = {method: len(cells) for (method, _), cells in values.items()}
-    rows = {language: cells.shape[1] for (_, language), cells in values.items()}
+    ordered = sorted(values.items(), key=lambda item: item[0])  # the same draws whatever the order of the methods
+    seeds = {method: len(cells) for (method, _), cells in ordered}
+    rows = {language: cells.shape[1] for (_, language), cells in ordered}
     drawn = []
     for _ in range(DRAWS // CHUNK):
         of_seeds = {method: _weights(generator, count) for method, count in seeds.items()}
