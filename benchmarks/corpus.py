@@ -33,7 +33,7 @@ from topeng.corpus.ingest import take_rows
 from topeng.corpus.overlap import overlap
 from topeng.corpus.schema import DRAWN, INGESTED
 from topeng.corpus.select import select_corpus
-from topeng.recipe import CENDOL_INDONESIAN, CorpusOptions
+from topeng.corpus.settings import CENDOL_INDONESIAN, CorpusOptions
 
 SEED = 42
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "indonesian.parquet"

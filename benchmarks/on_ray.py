@@ -18,7 +18,7 @@ from rich.console import Console
 from topeng.corpus import build
 from topeng.corpus.schema import INGESTED
 from topeng.corpus.select import select_corpus
-from topeng.recipe import CorpusOptions
+from topeng.corpus.settings import CorpusOptions
 
 SEED = 42
 WORKER_AT, NODE_AT = 6, 12  # parts that are hashed when it is killed

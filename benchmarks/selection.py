@@ -31,7 +31,7 @@ from topeng.corpus.diverse import coverage, take
 from topeng.corpus.sample import rank_keys
 from topeng.corpus.schema import DRAWN, EMBEDDED
 from topeng.corpus.select import select_corpus
-from topeng.recipe import CorpusOptions
+from topeng.corpus.settings import CorpusOptions
 
 SEED, CLUSTERS = 42, 10
 SHARED = Path(__file__).resolve().parents[2] / "shared"

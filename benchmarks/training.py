@@ -27,11 +27,11 @@ from machine import machine
 from transformers import Trainer, TrainingArguments
 
 from topeng.adapt import methods
+from topeng.adapt.settings import AdapterOptions
 from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, compile_layers
 from topeng.diffusion import forward_process, sft_loss
+from topeng.memory import peak_memory
 from topeng.models import LLaDAConfig, LLaDAModelLM, load_model, load_tokenizer
-from topeng.recipe import AdapterOptions
-from topeng.run import peak_memory
 from topeng.text.batches import collate, step_rows
 from topeng.text.tokens import Example, tokenize_rows
 

@@ -23,10 +23,10 @@ from machine import machine
 from transformers import TrainingArguments
 
 from topeng.adapt import methods
+from topeng.adapt.settings import AdapterOptions
 from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress
 from topeng.diffusion import copies
 from topeng.models import load_model, load_tokenizer
-from topeng.recipe import AdapterOptions
 from topeng.text.tokens import Example, tokenize_rows
 
 HERE = Path(__file__).parent

@@ -183,6 +183,13 @@ CASES: dict[str, list[Case]] = {
         Case("too few rows for the clusters", f"{CORPUS} --corpus.clusters 300 --corpus.train_rows 300"),
         Case("an embedder that is none", f"{CORPUS} --corpus.embedder ./nowhere"),
         Case("a benchmark that is none", f"{CORPUS} --corpus.benchmarks '[nowhere.jsonl]'"),
+        Case("no such file of the source language", f"{CORPUS} --source.files '[nowhere.csv]'"),
+        Case("no list of rows held out", f"{CORPUS} --source.held_out nowhere.json"),
+        Case(
+            "rows held out by name",
+            f"{CORPUS} --source.held_out held.json",
+            write("held.json", '{"rows": ["first"]}'),
+        ),
         Case("a corpus that is none", "topeng corpus verify base"),
         Case("folders without a word", "topeng corpus recipe.yaml base"),
     ],

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from topeng.cli import main, parse_overrides
+from topeng.cli import main
+from topeng.commands import parse_overrides
 from topeng.errors import RecipeError
 
 
@@ -63,7 +64,7 @@ def test_wrong_input_is_one_line_and_status_1(arguments, message, tmp_path, caps
 def test_a_full_memory_is_one_line(monkeypatch, capsys):
     import torch
 
-    monkeypatch.setattr("topeng.cli._options", lambda known, rest: torch.empty(2**60))
+    monkeypatch.setattr("topeng.commands.options", lambda known, rest: torch.empty(2**60))
     assert main(["options"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("topeng: the memory is full (") and error.count("\n") == 1
@@ -73,7 +74,7 @@ def test_a_bug_is_no_such_line(monkeypatch):
     def bug(known, rest):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("topeng.cli._options", bug)
+    monkeypatch.setattr("topeng.commands.options", bug)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["options"])
 

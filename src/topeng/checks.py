@@ -1,4 +1,4 @@
-"""What fails at once rather than after hours: a base, a method or a logger that a recipe names and cannot have."""
+"""What fails at once rather than after hours: what a recipe names and cannot have."""
 
 from collections.abc import Sequence
 
@@ -13,15 +13,27 @@ def check(recipe: Recipe, planned: Sequence[Stage]) -> None:
     Raises:
         ModelError: the named base cannot be reached, is of no known family, does not fit its tokenizer or the chat
             format, or its context is shorter than the recipe's rows.
+        CorpusError: a file of rows is not there.
         AdapterError, RunError: a method or a logger cannot be had here.
     """
     kinds = {stage.name.partition("/")[0] for stage in planned}
+    if "source" in kinds:
+        _check_files(recipe)
     if kinds - {"corpus", "source"}:  # rows are read without a model
         _check_base(recipe)
     if kinds & {"base", "train", "sweep"}:
         from topeng.adapt.train import check_training
 
         check_training(recipe)
+
+
+def _check_files(recipe: Recipe) -> None:
+    """Those of the source language, which are read after the corpus."""
+    from topeng.corpus.readers import read_ordinals, resolve
+
+    resolve(recipe.source.files, "source.files")
+    if recipe.source.held_out:
+        read_ordinals(recipe.source.held_out, "source.held_out")
 
 
 def _check_base(recipe: Recipe) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from topeng.errors import RunError
 from topeng.run import write_atomically
 
 Line = dict[str, Any]
@@ -35,8 +36,17 @@ class LineFile:
 
 
 def read_lines(path: Path) -> list[Line]:
-    """A record a line."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    """A record a line.
+
+    Raises:
+        RunError: the file is missing, or is not JSON Lines.
+    """
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    except FileNotFoundError as error:
+        raise RunError(f"{path} is missing: the run must be finished; `topeng run` finishes it") from error
+    except ValueError as error:
+        raise RunError(f"{path} is not JSON Lines ({error}): remove it and run its stage again") from error
 
 
 def to_text(lines: Iterable[Line]) -> str:
@@ -46,6 +56,12 @@ def to_text(lines: Iterable[Line]) -> str:
 
 
 def _whole_lines(path: Path) -> list[Line]:
-    """A kill may have cut the last line, in the midst of a character too."""
+    """Those before the first that a kill or a crash has cut, in the midst of a character too."""
+    lines: list[Line] = []
     text = path.read_bytes() if path.exists() else b""
-    return [json.loads(line) for line in text.split(b"\n")[:-1]]
+    for line in text.split(b"\n")[:-1]:
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+    return lines

@@ -16,8 +16,9 @@ from typing import Any
 from rich.console import Console
 
 from topeng.adapt.settings import METHODS, Training
+from topeng.corpus.settings import ENGINE_OPTIONS
 from topeng.errors import RecipeError
-from topeng.recipe import ENGINE_OPTIONS, Recipe, as_dict
+from topeng.recipe import Recipe, as_dict
 from topeng.run import Stage, write_atomically
 
 SOURCE_ROWS = ["source/train.parquet", "source/test.parquet"]
@@ -142,9 +143,11 @@ def _map(recipe: Recipe, run: Path) -> Stage:
         from topeng.report.map import write_map
 
         (folder / "corpus").mkdir(exist_ok=True)
-        write_map(run / "corpus", folder / "corpus" / "map.html", f"{recipe.report.title}: map of the corpus")
+        write_map(run / "corpus", folder / "corpus" / "map.html", page.title, page.language)
 
-    return Stage("corpus/map", ["corpus/map.html"], {"title": recipe.report.title}, work, MAP_FILES)
+    page = recipe.report
+    depends = {"title": page.title, "language": page.language}
+    return Stage("corpus/map", ["corpus/map.html"], depends, work, MAP_FILES)
 
 
 def _source(recipe: Recipe, options: dict[str, Any], console: Console) -> Stage:

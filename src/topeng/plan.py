@@ -20,10 +20,11 @@ from topeng.adapt.tiny import tiny_config
 from topeng.adapt.train import base_path, check_training, train_adapter
 from topeng.diffusion import distinct_rows
 from topeng.errors import ModelError
+from topeng.memory import memory_in_use, peak_memory, reset_peak_memory
 from topeng.models import FAMILIES, LLaDAConfig, load_config
 from topeng.models.masked_lm import CHUNK_ELEMENTS
 from topeng.recipe import Recipe
-from topeng.run import RunFolder, Stage, memory_in_use, peak_memory, reset_peak_memory
+from topeng.run import RunFolder, Stage
 from topeng.text.batches import steps_in_epoch
 
 GIB = 2**30

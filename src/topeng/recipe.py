@@ -1,4 +1,4 @@
-"""A whole run as data: every option is declared once, here or in `generate.settings` and `adapt.settings`.
+"""A whole run as data: every option is declared once, here or in the `settings` of `corpus`, `adapt` and `generate`.
 
 `load` reads a YAML file and overrides such as `{"adapter.rank": "32"}`; what it cannot accept it names
 with its place, the rule, and the nearest name.
@@ -14,17 +14,13 @@ from typing import Any, Literal
 import yaml
 
 from topeng.adapt.settings import METHODS, AdapterOptions, SweepOptions, Training
+from topeng.corpus.settings import PAPER, CorpusOptions, SourceOptions
 from topeng.errors import RecipeError
 from topeng.generate.settings import Settings
 from topeng.options import OptionError, Options, option
 
-CENDOL_INDONESIAN = ["indo_puisi", "wikihow", "wikipedia_id", "safety_prompt", "identity_prompt", "dolly"]
-
 Logger = Literal["tensorboard", "wandb", "trackio"]
 Noise = Literal["independent", "stratified", "complementary"]
-
-ENGINE_OPTIONS = ("engine", "ray_address")
-"""Of the corpus, where the work is done; what comes of it does not depend on them."""
 
 NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 """What the parser raises: of bytes that are no UTF-8 and dates that are none a ValueError."""
@@ -36,88 +32,6 @@ REMOVED = {
 """Options of earlier versions, and what stands in their place."""
 
 LLADA = "arXiv 2502.09992"
-PAPER = "the experiment in DESIGN, profile `paper`"
-
-
-@dataclass(frozen=True)
-class CorpusOptions(Options):
-    """The rows of the language to adapt to."""
-
-    files: list[str] = option(
-        list, "Parquet, JSON Lines or CSV: paths, globs, hf://datasets/USER/NAME@COMMIT/**; none: synthetic rows"
-    )
-    synthetic_rows: int = option(40_000, "size of the synthetic corpus", unit="rows", ge=1_000)
-    digest: str | None = option(None, "of the source's content, as ingested/source.json has it; another is an error")
-    expected_rows: dict[str, int] = option(dict, "rows of each subset in the pinned source; others are an error")
-    engine: Literal["native", "ray"] = option(
-        "native",
-        "where the corpus is worked on: in this process, or on Ray (pip install 'topeng[ray]')",
-    )
-    ray_address: str | None = option(None, "of a Ray cluster, such as `auto` or HOST:6379; null: one is started here")
-    memory_gb: float = option(2.0, "bound of what is held at once; more rows are compared by sketches", unit="GB", ge=1)
-    profile: Literal["clean", "paper"] = option(
-        "clean", "`clean`: hold out first, then draw and filter; `paper`: draw as the corpus is, hold out of the rest"
-    )
-    subsets: list[str] = option(lambda: list(CENDOL_INDONESIAN), "subset_name to keep; an empty list keeps all")
-    sample_fraction: float = option(0.03, "share drawn, stratified on template_name", source=PAPER, gt=0, le=1)
-    sample_rows: int | None = option(None, "rows drawn, in place of sample_fraction", unit="rows", ge=1)
-    test_rows: int = option(394, "rows to test on; they share no group with train", unit="rows", source=PAPER, ge=1)
-    validation_rows: int = option(128, "rows for the curves of training; likewise", unit="rows", ge=1)
-    containment: float = option(
-        0.5, "two texts are of one group where the longer holds this share of the shorter's 5-word shingles", gt=0, le=1
-    )
-    near_duplicate: float = option(
-        0.8, "clean: Jaccard similarity of inputs and of outputs at which the later row goes", gt=0, le=1
-    )
-    languages: list[str] = option(
-        lambda: ["id", "ms"], "clean: ISO 639-1 codes of the answers that stay; empty: no check"
-    )
-    language_threshold: float = option(0.5, "clean: least probability of these languages together", ge=0, le=1)
-    mask_pii: bool = option(True, "clean: mask NIK, NPWP, phone numbers and e-mail addresses")
-    benchmarks: list[str] = option(list, "clean: files whose items must not be trained on; rows that hold one go")
-    benchmark_overlap: float = option(
-        0.5, "clean: share of an item's 8-grams that a row holds, at which it goes", gt=0, le=1
-    )
-    embedder: str = option("tfidf", "`tfidf` (offline), or a BERT or sentence-transformers model by name or path")
-    embedder_revision: str | None = option(None, "commit of a model id, to pin it")
-    embedding_tokens: int = option(
-        512, "a row is cut here before it is embedded (words for tfidf)", unit="tokens", source=PAPER, ge=8
-    )
-    embedding_dtype: Literal["float32", "bfloat16"] = option("float32", "of a model's weights while it embeds")
-    lower_case: bool | None = option(None, "lower-case before embedding; null: as the tokenizer says; tfidf does")
-    clusters: int = option(10, "K of K-Means", source=PAPER, ge=1)
-    train_rows: int = option(10_000, "rows selected, an equal quota from each cluster", unit="rows", source=PAPER, ge=1)
-    selection: Literal["random", "k-center"] = option(
-        "random", "of a cluster's rows: by rank, or each the farthest from those before", source="Gonzalez 1985"
-    )
-    licences: dict[str, str] = option(dict, "of each subset, for the data card")
-    umap_rows: int = option(20_000, "rows on the UMAP plot, at most", unit="rows", ge=50)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.train_rows < self.clusters:
-            raise OptionError(
-                "train_rows", f"= {self.train_rows} must be at least clusters = {self.clusters}, a row each"
-            )
-
-    @property
-    def most_shingles(self) -> int:
-        """How many shingles may be compared at once: half of the memory, at 25 bytes each."""
-        return int(self.memory_gb * 20e6)
-
-    def drawn(self, rows: int) -> int:
-        """How many of the subsets' `rows` are drawn."""
-        return self.sample_rows or round(self.sample_fraction * rows)
-
-
-@dataclass(frozen=True)
-class SourceOptions(Options):
-    """Rows of the language that the base already speaks: what a model may forget."""
-
-    files: list[str] = option(list, "as corpus.files; none: synthetic rows")
-    synthetic_rows: int = option(12_000, "size of the synthetic source-language corpus", unit="rows", ge=500)
-    held_out: str | None = option(None, "JSON whose `rows` are the ordinals that the base was not trained on")
-    test_rows: int = option(200, "rows on which forgetting is measured", unit="rows", ge=1)
 
 
 @dataclass(frozen=True)

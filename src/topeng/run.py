@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import platform
-import resource
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 
 from topeng import ranks
 from topeng.errors import RunError
+from topeng.memory import peak_memory, reset_peak_memory
 
 MANIFEST = "manifest.json"
 WORK, SKIP = "work", "skip"
@@ -310,29 +310,3 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def reset_peak_memory() -> None:
-    """On Linux the peak can be taken anew for each stage; elsewhere it is the process's so far."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
-
-
-def peak_memory() -> int:
-    """The most bytes that the process has held since the last reset."""
-    return _memory("VmHWM:")
-
-
-def memory_in_use() -> int:
-    """The bytes that the process holds; where that cannot be told, the most it has held."""
-    return _memory("VmRSS:")
-
-
-def _memory(field: str) -> int:
-    try:
-        status = Path("/proc/self/status").read_text()
-        return 1024 * int(status.split(field)[1].split()[0])
-    except (OSError, IndexError):
-        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

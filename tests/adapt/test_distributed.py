@@ -17,7 +17,7 @@ from transformers import TrainingArguments
 from topeng.adapt import methods
 from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress
 from topeng.models import load_model
-from topeng.recipe import AdapterOptions
+from topeng.adapt.settings import AdapterOptions
 from topeng.text.tokens import Example
 
 golden, folder, sharded = sys.argv[1:]

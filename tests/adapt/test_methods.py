@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 import topeng
 from topeng.adapt import methods
 from topeng.adapt.export import export_merged
+from topeng.adapt.settings import AdapterOptions
 from topeng.errors import AdapterError
 from topeng.models import LLaDAConfig, LLaDAModelLM, load_config, load_model
-from topeng.recipe import AdapterOptions
 
 OPTIONS = AdapterOptions(rank=4, alpha=8)
 HERE = [name for name, method in methods.METHODS.items() if not method.quantized]  # 4 bits need a CUDA device
@@ -241,3 +241,16 @@ def test_a_base_is_as_it_was_after_an_adapter_that_does_not_fit(golden, model, t
 def test_a_folder_without_an_adapter_is_refused(golden, tmp_path):
     with pytest.raises(AdapterError, match=r"it has no adapter_config\.json"):
         methods.load_adapter(load_model(golden), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("trainable", "total", "expected"),
+    [
+        (90_000_000, 8_000_000_000, True),
+        (40_000_000, 8_000_000_000, False),
+        (8 * 10**9, 8 * 10**9, False),
+        (5, 50, False),
+    ],
+)
+def test_a_large_adapter_is_worth_a_warning(trainable, total, expected):
+    assert methods.is_large(trainable, total) is expected

@@ -6,12 +6,12 @@ import torch
 from transformers import TrainingArguments
 
 from topeng.adapt import methods
+from topeng.adapt.settings import AdapterOptions
 from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, compile_layers, held_out_loss, last_checkpoint
 from topeng.adapt.usage import SHARES
 from topeng.diffusion import forward_process, sft_loss
 from topeng.errors import TopengError
 from topeng.models import load_model
-from topeng.recipe import AdapterOptions
 from topeng.text.batches import collate
 from topeng.text.tokens import Example
 

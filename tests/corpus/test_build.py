@@ -13,8 +13,8 @@ from topeng.corpus import build
 from topeng.corpus.clean import benchmark_items
 from topeng.corpus.schema import COLUMNS
 from topeng.corpus.select import select_corpus
+from topeng.corpus.settings import CorpusOptions, SourceOptions
 from topeng.errors import CorpusError
-from topeng.recipe import CorpusOptions, SourceOptions
 
 QUIET = Console(quiet=True)
 OPTIONS = CorpusOptions(

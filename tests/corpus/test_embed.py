@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from topeng.corpus import embed as embedding
+from topeng.corpus.settings import CorpusOptions
 from topeng.errors import ModelError
-from topeng.recipe import CorpusOptions
 
 TEXTS = ["Kucing itu tidur di kursi.", "Kucing itu tidur di kursi kayu.", "What is the capital of Indonesia?"] * 4
 
@@ -122,7 +122,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from topeng.corpus import embed
-from topeng.recipe import CorpusOptions
+from topeng.corpus.settings import CorpusOptions
 
 texts = [[f"kucing {row} tidur di kursi kayu" for row in range(shard, shard + 100)] for shard in range(0, 3000, 100)]
 embed.embed(texts, CorpusOptions(embedder=sys.argv[1]), 0, Path(sys.argv[2]))

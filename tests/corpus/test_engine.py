@@ -21,10 +21,11 @@ from topeng.corpus import build
 from topeng.corpus.engine import NATIVE, open_engine, whole_file
 from topeng.corpus.ingest import ingest
 from topeng.corpus.schema import DRAWN, EMBEDDED, INGESTED
+from topeng.corpus.settings import CorpusOptions
 from topeng.corpus.synthetic import write_target
 from topeng.errors import CorpusError
 from topeng.pipeline import stages
-from topeng.recipe import CorpusOptions, parse
+from topeng.recipe import parse
 from topeng.run import digest
 
 ON_RAY = CorpusOptions(engine="ray")
@@ -92,7 +93,7 @@ def test_without_ray_the_package_to_install_is_named(tmp_path):
     program = (
         "import sys; sys.modules['ray'] = None\n"
         "from pathlib import Path; from topeng.corpus.engine import open_engine\n"
-        "from topeng.errors import CorpusError; from topeng.recipe import CorpusOptions\n"
+        "from topeng.errors import CorpusError; from topeng.corpus.settings import CorpusOptions\n"
         "with open_engine(CorpusOptions(), Path(sys.argv[1])) as engine: print(list(engine.map(abs, [-1])))\n"
         "try: open_engine(CorpusOptions(engine='ray'), Path(sys.argv[1])).__enter__()\n"
         "except CorpusError as error: print(error)"

@@ -136,7 +136,7 @@ def test_a_lost_part_of_the_hashes_is_made_again(tmp_path):
     ("name", "content", "message"),
     [
         ("a.parquet", b"not parquet", "cannot read .*a.parquet"),
-        ("a.csv", b"input,answer\na,b\n", "lacks the column dataset_name, subset_name"),
+        ("a.csv", b"input,answer\na,b\n", "has no column output: a corpus has input and output alone"),
         ("a.txt", b"", "is none of .parquet, .jsonl"),
     ],
 )
@@ -157,7 +157,7 @@ def test_a_shard_that_is_broken_or_of_another_schema_is_named_and_the_others_sta
         ingest([str(tmp_path / "*.parquet")], tmp_path / "out")
     assert [path.name for path in (tmp_path / "out" / "rows").glob("*.parquet")] == ["part-00000.parquet"]
     pq.write_table(table(5).drop_columns("template_name"), tmp_path / "1.parquet")
-    with pytest.raises(CorpusError, match=r"1\.parquet lacks the column template_name"):
+    with pytest.raises(CorpusError, match=r"1\.parquet has no column template_name"):
         ingest([str(tmp_path / "*.parquet")], tmp_path / "out")
     pq.write_table(table(5).set_column(2, "prompt_id", pa.array(range(5))), tmp_path / "1.parquet")
     assert ingest([str(tmp_path / "*.parquet")], tmp_path / "out")["rows"] == 4_005

@@ -4,9 +4,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from topeng.corpus.schema import COLUMNS
+from topeng.corpus.settings import CENDOL_INDONESIAN
 from topeng.corpus.synthetic import CHUNK_ROWS, write_source, write_target
 from topeng.errors import CorpusError
-from topeng.recipe import CENDOL_INDONESIAN
 
 
 @pytest.fixture(scope="module")

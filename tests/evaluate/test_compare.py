@@ -131,6 +131,7 @@ def test_a_seed_that_stands_twice_is_refused(tmp_path):
     [
         ({"rows": 49}, "scored on different target rows"),
         ({"conditions": {"draws": 8}}, "draws = 4 against 8"),
+        ({"conditions": {"masks": "ef" * 32}}, r"masks = \(not said\) against efefefefefef…"),
         ({"conditions": {"target_rows": "cd" * 32}}, "target_rows = abababababab… against cdcdcdcdcdcd…"),
     ],
 )

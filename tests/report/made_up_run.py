@@ -37,7 +37,7 @@ def write_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
 def fake_run(folder: Path, points: int = 3000) -> Path:
     rng = np.random.default_rng(0)
     write_corpus(folder / "corpus", points, rng)
-    write_map(folder / "corpus", folder / "corpus" / "map.html", "Topeng: map of the corpus")
+    write_map(folder / "corpus", folder / "corpus" / "map.html", "Topeng")
     write_json(folder / "scores.json", fake_scores())
     for method, end, rate in zip(METHODS, (3.86, 3.74, 3.71), (60, 40, 30), strict=True):
         for name in NAMES[method]:

@@ -16,6 +16,7 @@ from topeng.report.files import embedded
 from topeng.report.map import SPAN, write_map
 
 SHIFT = 8
+TITLE = "Map: map of the corpus"
 HOSTILE = (
     "</script><script>document.title='run'</script><img src=x onerror=\"document.title='run'\">' & <!-- \u2028\u2029"
 )
@@ -36,8 +37,8 @@ def change(corpus: Path, rows: int = 300, **columns: list) -> None:
     pq.write_table(plane, corpus / "umap.parquet")
 
 
-def drawn(corpus: Path, title: str = "Map") -> str:
-    write_map(corpus, corpus / "map.html", title)
+def drawn(corpus: Path, title: str = "Map", language: str = "en") -> str:
+    write_map(corpus, corpus / "map.html", title, language)
     return (corpus / "map.html").read_text(encoding="utf-8")
 
 
@@ -68,6 +69,12 @@ def test_places_keep_their_distances(corpus):
     assert now.min() == 0 and now.max() == SPAN == max(data["size"])
     unit = np.ptp(was, axis=0).max() / SPAN
     np.testing.assert_allclose((was - was.min(axis=0)) / unit, now, atol=0.51)
+
+
+def test_a_label_stands_on_a_row_of_its_cluster(corpus):
+    data = data_of(drawn(corpus))
+    places = list(zip(data["x"], data["y"], data["categories"]["cluster"]["codes"], strict=True))
+    assert all((*middle, cluster) in places for cluster, middle in enumerate(data["middles"]) if middle)
 
 
 def test_categories_are_in_order_of_size(corpus):
@@ -192,7 +199,7 @@ def test_pointing_searching_and_hiding_among_20_000_rows(tmp_path, page):
     assert page.run(shown) == page.run(
         "data.selected.filter((one, row) => one && data.categories.cluster.codes[row]).length"
     )
-    assert page.run("document.title") == "Map" and page.complaints() == []
+    assert page.run("document.title") == TITLE and page.complaints() == []
 
 
 @pytest.mark.slow
@@ -218,8 +225,21 @@ def test_a_browser_runs_no_other_script(corpus, page):
     page.open((corpus / "map.html").as_uri())
     page.run("document.body.append(make('script', 'document.title = 1'))")
     page.run("plot.setAttribute('onclick', 'document.title = 2'), plot.click()")
-    assert page.run("document.title") == "Map"
+    assert page.run("document.title") == TITLE
     assert sum("Content Security Policy" in complaint for complaint in page.complaints()) == 2
+
+
+@pytest.mark.slow
+def test_in_indonesian(corpus, page):
+    drawn(corpus, language="id")
+    page.open((corpus / "map.html").as_uri())
+    assert page.run("document.title") == "Map: peta korpus"
+    page.click(*place_of(page, 5))
+    assert text(page, "row-heading") == f"Baris {page.run('data.ids[5]')}"
+    page.run("byId('search').value = 'a', byId('search').dispatchEvent(new Event('input'))")
+    assert re.fullmatch(r"[\d.]+ dari [\d.]+ temuan", text(page, "hits"))
+    assert re.fullmatch(r"[\d.]+ baris, [\d.]+ terpilih(, .*)?\.", text(page, "cluster-size"))
+    assert page.lapses() == page.complaints() == []
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from topeng.errors import Stopped
-from topeng.run import memory_in_use
+from topeng.memory import memory_in_use
 from topeng.stop import SIGNALS, handling, stop
 
 

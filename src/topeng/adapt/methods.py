@@ -24,8 +24,14 @@ from topeng.models import fingerprint, load_model
 from topeng.run import write_atomically
 
 WEIGHTS, ITS_BASE = "adapter_model.safetensors", "base.json"
-LARGE_SHARE = 0.01
-"""Trainable parameters above this share of the base are worth a warning: the point was to train few."""
+LARGE_SHARE, SMALL_BASE = 0.01, 100_000_000
+"""A larger share of the base's parameters is worth a warning, as the point was to train few; of a base with fewer
+parameters than this any adapter is a large share."""
+
+
+def is_large(trainable: int, total: int) -> bool:
+    """Whether an adapter's size is worth a warning; `full` training is no adapter."""
+    return total >= SMALL_BASE and LARGE_SHARE * total < trainable < total
 
 
 def check_method(method: str, device: str) -> None:

@@ -286,7 +286,7 @@ def _tell(console: Console, name: str, trainable: int, total: int, moved: float,
     for reason, count in dropped.items():
         console.print(f"  {count:,} rows dropped: {reason}", highlight=False)
     console.print(f"  {name}: {trainable:,} trainable parameters, {trainable / total:.2%} of the base", highlight=False)
-    if methods.LARGE_SHARE * total < trainable < total:
+    if methods.is_large(trainable, total):
         console.print(
             f"  warning: that is over {methods.LARGE_SHARE:.0%}; a lower adapter.rank trains fewer",
             style="yellow",

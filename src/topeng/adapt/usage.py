@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
-from topeng.run import peak_memory
+from topeng.memory import peak_memory
 
 SHARES = ("padding_share", "end_share", "end_loss_share")
 """Of the figures, those that a second training has again."""

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
@@ -29,11 +28,12 @@ from topeng.corpus.funnel import Funnel
 from topeng.corpus.groups import group_table
 from topeng.corpus.ingest import Progress, ingest, take_all
 from topeng.corpus.profiles import draw_clean, draw_paper
+from topeng.corpus.readers import read_ordinals
 from topeng.corpus.sample import Strata
 from topeng.corpus.schema import DRAWN, EMBEDDED, INGESTED, ROW_ID
+from topeng.corpus.settings import CorpusOptions, SourceOptions
 from topeng.corpus.split import reserve
 from topeng.errors import CorpusError
-from topeng.recipe import CorpusOptions, SourceOptions
 from topeng.run import progress_bar, write_atomically
 
 
@@ -124,7 +124,8 @@ def build_source(options: SourceOptions, seed: int, work: Path, console: Console
     funnel.close("ingest")
     table = take_all(work / "ingested")
     if options.held_out:
-        candidates, groups = _held_out_rows(options.held_out, table), np.arange(table.num_rows)
+        ordinals = read_ordinals(options.held_out, "source.held_out")
+        candidates, groups = np.flatnonzero(np.isin(table[ROW_ID].to_numpy(), ordinals)), np.arange(table.num_rows)
     else:
         candidates, groups = np.arange(table.num_rows), group_table(table)
     keys = sample.rank_keys(table[ROW_ID].to_numpy()[candidates], seed)
@@ -183,11 +184,3 @@ def _progress(console: Console) -> Iterator[Progress]:
             bar.update(tasks[label], completed=done)
 
         yield show
-
-
-def _held_out_rows(path: str, table: pa.Table) -> np.ndarray:
-    try:
-        rows = json.loads(Path(path).read_text())["rows"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorpusError(f"source.held_out = {path} is no JSON file with a list `rows`: {error!r}") from error
-    return np.flatnonzero(np.isin(table[ROW_ID].to_numpy(), rows))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from topeng.recipe import ENGINE_OPTIONS, CorpusOptions
+from topeng.corpus.settings import ENGINE_OPTIONS, CorpusOptions
 from topeng.run import digest, write_atomically
 
 MANIFEST = "corpus.json"

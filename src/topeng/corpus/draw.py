@@ -18,9 +18,9 @@ from topeng.corpus.engine import NATIVE, Engine
 from topeng.corpus.ingest import take_rows
 from topeng.corpus.sample import Strata
 from topeng.corpus.schema import ROW_ID
+from topeng.corpus.settings import CorpusOptions
 from topeng.corpus.source_text import TemplateText
 from topeng.corpus.split import reserve
-from topeng.recipe import CorpusOptions
 
 CANDIDATES = 4
 """Rows looked at for each row that is held out: some share a group, or are not in the language."""

@@ -17,8 +17,8 @@ from threadpoolctl import threadpool_limits
 from xxhash import xxh3_128
 
 from topeng.corpus.engine import NATIVE, Engine, whole_file
+from topeng.corpus.settings import CorpusOptions
 from topeng.errors import ModelError
-from topeng.recipe import CorpusOptions
 
 SHARD_ROWS = 2_000
 BATCH_ROWS = 32

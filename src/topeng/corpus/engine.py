@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from topeng.recipe import CorpusOptions
+from topeng.corpus.settings import CorpusOptions
 
 THREADS = 2
 

@@ -15,9 +15,9 @@ from topeng.corpus.funnel import Funnel
 from topeng.corpus.groups import join_equal, near_groups
 from topeng.corpus.ingest import Progress
 from topeng.corpus.schema import ROW_ID
+from topeng.corpus.settings import CorpusOptions
 from topeng.corpus.source_text import FIELDS, content_hashes
 from topeng.errors import CorpusError
-from topeng.recipe import CorpusOptions
 
 OVERSAMPLE = 1.25
 """Rows drawn for each that is wanted, in the first round; short strata draw twice as many in the next."""

@@ -1,6 +1,7 @@
 """A source's files, as Daft reads them: Parquet, JSON Lines or CSV, from paths, globs and addresses."""
 
 import glob
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,8 +24,11 @@ READERS = {
 TEXTS = (DataType.string(), DataType.null(), DataType.bool())
 
 
-def resolve(files: Sequence[str]) -> list[str]:
+def resolve(files: Sequence[str], option: str = "corpus.files") -> list[str]:
     """The files behind paths, globs and addresses, each glob's sorted by name.
+
+    Args:
+        option: that names them.
 
     Raises:
         CorpusError: one of them matches nothing.
@@ -34,7 +38,7 @@ def resolve(files: Sequence[str]) -> list[str]:
         plain = [name] if Path(name).is_file() else sorted(glob.glob(name, recursive=True))
         matches = _remote(name) if "://" in name else plain
         if not matches:
-            raise CorpusError(f"corpus.files: nothing matches {name}; give a path, a glob, or an hf:// address")
+            raise CorpusError(f"{option}: nothing matches {name}; give a path, a glob, or an hf:// address")
         found += matches
     return found
 
@@ -51,9 +55,10 @@ def tables(name: str) -> Iterator[pa.Table]:
         if absent == [column for column in COLUMNS if column not in TEXT_COLUMNS]:
             frame = frame.with_columns(dict.fromkeys(absent, lit(Path(name).stem)))
         elif absent:
+            lacking = [column for column in TEXT_COLUMNS if column in absent] or absent
             raise CorpusError(
-                f"{name} lacks the column {', '.join(absent)}; a corpus has Cendol's seven, {', '.join(COLUMNS)}, "
-                f"or of these {' and '.join(TEXT_COLUMNS)} alone"
+                f"{name} has no column {' and no column '.join(lacking)}: a corpus has {' and '.join(TEXT_COLUMNS)} "
+                f"alone, or Cendol's seven, {', '.join(COLUMNS)}"
             )
         for field in frame.schema():
             if field.name in COLUMNS and not (field.dtype in TEXTS or field.dtype.is_numeric()):
@@ -78,6 +83,21 @@ def read_table(name: str) -> pa.Table:
         raise
     except Exception as error:
         raise CorpusError(_unreadable(name, error)) from error
+
+
+def read_ordinals(path: str, option: str) -> list[int]:
+    """Places of rows in a source, as a JSON file lists them under `rows`.
+
+    Raises:
+        CorpusError: it cannot be read, or holds something else.
+    """
+    try:
+        rows = json.loads(Path(path).read_text(encoding="utf-8"))["rows"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorpusError(f"{option} = {path} must be a JSON file with a list `rows`: {error!r}") from error
+    if not isinstance(rows, list) or not all(type(row) is int for row in rows):
+        raise CorpusError(f"{option} = {path} must list places of rows under `rows`, whole numbers from 0")
+    return rows
 
 
 def rows_in(name: str) -> int | None:

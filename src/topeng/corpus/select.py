@@ -19,8 +19,8 @@ from topeng.corpus.funnel import TOP_UP, Funnel
 from topeng.corpus.overlap import overlap
 from topeng.corpus.profiles import hold_out_of_the_rest
 from topeng.corpus.schema import DRAWN, EMBEDDED, INGESTED, ROW_ID
+from topeng.corpus.settings import CorpusOptions
 from topeng.corpus.source_text import TemplateText
-from topeng.recipe import CorpusOptions
 from topeng.run import write_atomically
 
 SHOWING, SELECTION = 2, 3

@@ -49,8 +49,11 @@ class Scored:
         """Nats a row as each replicate estimates them: [R, M]."""
         return np.array([line["nats"] for line in self.likelihood[language]])
 
-    def answers(self, language: str) -> list[Line]:
-        return [line for line in read_lines(self.folder / "answers.jsonl") if line["language"] == language]
+    @cached_property
+    def answers(self) -> dict[str, list[Line]]:
+        """Those of each language."""
+        lines = read_lines(self.folder / "answers.jsonl")
+        return {language: [line for line in lines if line["language"] == language] for language in LANGUAGES}
 
 
 Methods = Mapping[str, Sequence[Scored]]
@@ -251,7 +254,7 @@ def _likelihood(
 
 
 def _answers(trainings: Sequence[Scored], language: str, bertscore_model: str | None) -> dict[str, Any] | None:
-    lines = [line for one in trainings for line in one.answers(language)]
+    lines = [line for one in trainings for line in one.answers[language]]
     asked = trainings[0].conditions["languages"] if language == "target" else []
     return score_answers(lines, asked, bertscore_model) if lines else None
 

@@ -15,6 +15,7 @@ from rich.progress import Progress
 
 from topeng.adapt.settings import Training
 from topeng.diffusion import response_nll
+from topeng.diffusion.likelihood import draw_masks
 from topeng.diffusion.noise import Use, row_generator
 from topeng.errors import CorpusError
 from topeng.generate.answer import Answer, answers
@@ -70,7 +71,12 @@ def evaluate_model(
 
 
 def conditions(recipe: Recipe, tokenizer: Any, run: Path) -> dict[str, Any]:
-    """All that scores depend on besides the model: of models to compare, these must be the same."""
+    """All that scores depend on besides the model: of models to compare, these must be the same.
+
+    The masks stand for how a version draws them, by those of a row of 100 tokens.
+    """
+    options = recipe.evaluate
+    masks, _ = draw_masks(100, options.draws, recipe.seed, 0, options.replicates)
     return {
         **{f"{language}_rows": digest(run / path) for language, path in LANGUAGES.items()},
         "tokenizer": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
@@ -78,7 +84,8 @@ def conditions(recipe: Recipe, tokenizer: Any, run: Path) -> dict[str, Any]:
         "max_length": recipe.text.max_length,
         "dtype": recipe.base.dtype,
         "seed": recipe.seed,
-        **{name: value for name, value in as_dict(recipe.evaluate).items() if name not in NO_CONDITIONS},
+        "masks": hashlib.sha256(masks.tobytes()).hexdigest(),
+        **{name: value for name, value in as_dict(options).items() if name not in NO_CONDITIONS},
         **{f"generate.{name}": value for name, value in as_dict(recipe.generate).items()},
     }
 

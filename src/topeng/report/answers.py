@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from topeng.evaluate.breakage import distinct
-from topeng.report.files import Finished, Record, first_of, read_json_lines
+from topeng.lines import read_lines
+from topeng.report.files import Finished, Record, first_of
 
 LANGUAGES = ("target", "source")
 FEWEST_TOKENS = 8
@@ -61,7 +62,7 @@ def _distinct(record: Record) -> float:
 
 def _answers(found: Finished, name: str) -> dict[Key, Record]:
     path = found.folder / "evaluate" / name / "answers.jsonl"
-    records = read_json_lines(path) if path.exists() else []
+    records = read_lines(path) if path.exists() else []
     return {(record["language"], record["row_id"]): record for record in records}
 
 

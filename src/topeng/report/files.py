@@ -99,18 +99,6 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path} is not JSON ({error}): remove it and run its stage again") from error
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """A record a line.
-
-    Raises:
-        RunError: the file is missing, or is not JSON Lines.
-    """
-    try:
-        return [json.loads(line) for line in read_text(path).split("\n") if line.strip()]
-    except json.JSONDecodeError as error:
-        raise RunError(f"{path} is not JSON Lines ({error}): remove it and run its stage again") from error
-
-
 def templates(words: Wording | None = None, escape: bool = True) -> Environment:
     """Those of this package, with the forms of numbers as filters and the words as `t`."""
     words = words or Wording()

@@ -13,20 +13,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from topeng.report.files import embedded, existing, own_source, read_json, templates, write_page
-from topeng.report.plane import CLUSTER_COLOURS, OTHER_COLOUR, drawing_order
+from topeng.report.plane import CLUSTER_COLOURS, OTHER_COLOUR, drawing_order, middle_point
+from topeng.report.wording import Wording
 
 SCRIPTS = ("map_plane.js", "map_page.js", "map_input.js")
+SCRIPT_WORDS = (
+    *("row", "map_row", "map_hit", "map_hits", "map_hit_of", "map_yes", "map_no", "map_no_text", "map_size"),
+    *("map_size_extra", "map_others"),
+)
 SPAN = 65_535
 """The longer side of the plane in the page's whole units: 16 bits, under a tenth of a pixel when all is shown."""
 
 
-def write_map(corpus: Path, out: Path, title: str) -> None:
+def write_map(corpus: Path, out: Path, title: str, language: str = "en") -> None:
     """Write the page of a finished corpus.
 
     Args:
         corpus: the folder that holds `umap.parquet` and `clusters.json`.
         out: the HTML file to write.
-        title: of the page.
+        title: of the run.
+        language: of the page: `en` or `id`.
 
     Raises:
         RunError: one of the two is missing or cannot be read.
@@ -35,13 +41,15 @@ def write_map(corpus: Path, out: Path, title: str) -> None:
     points = np.array([table["x"], table["y"]], dtype=float).T
     placed = np.flatnonzero(np.isfinite(points).all(axis=1))
     shown = placed[drawing_order(table["selected"].to_numpy()[placed])]
+    words = Wording(language)
     data = _data(table.take(shown), points[shown], read_json(Path(corpus) / "clusters.json"))
+    data["words"] = {key: words.texts[key] for key in SCRIPT_WORDS}
     script, digest = own_source(*SCRIPTS)
     page = (
-        templates()
+        templates(words)
         .get_template("map.html.jinja")
         .render(
-            title=title,
+            title=words("map_title", title=title),
             rows=len(shown),
             selected=sum(data["selected"]),
             clusters=len(data["clusters"]),
@@ -58,6 +66,7 @@ def _data(table: pa.Table, points: np.ndarray, clusters: list[dict[str, Any]]) -
     plane = _plane(points)
     code = {cluster["cluster"]: place for place, cluster in enumerate(clusters)}
     codes = np.array([code[number] for number in table["cluster"].to_pylist()], dtype=int)
+    places = [plane[codes == place] for place in range(len(clusters))]
     names = [" ".join([str(cluster["cluster"]), *cluster["words"][:1]]) for cluster in clusters]
     return {
         "colours": [*CLUSTER_COLOURS, OTHER_COLOUR],
@@ -71,7 +80,7 @@ def _data(table: pa.Table, points: np.ndarray, clusters: list[dict[str, Any]]) -
             "template": _category(table["template_name"].to_pylist()),
         },
         "clusters": clusters,
-        "middles": [_middle(plane[codes == place]) for place in range(len(clusters))],
+        "middles": [middle_point(one).tolist() if len(one) else None for one in places],
         "ids": table["row_id"].to_pylist(),
         "input": table["input"].to_pylist(),
         "output": table["output"].to_pylist(),
@@ -92,7 +101,3 @@ def _category(values: list[str]) -> dict[str, list[Any]]:
     names = [name for name, _ in sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))]
     code = {name: place for place, name in enumerate(names)}
     return {"names": names, "codes": [code[value] for value in values]}
-
-
-def _middle(points: np.ndarray) -> list[int] | None:
-    return np.median(points, axis=0).astype(int).tolist() if len(points) else None

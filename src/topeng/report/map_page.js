@@ -1,5 +1,6 @@
 // What is around the plane: search, legend, the row, its cluster. Texts of the corpus are written as text alone.
-const number = value => value.toLocaleString("en");
+const number = value => value.toLocaleString(document.documentElement.lang);
+const say = (key, values = {}) => data.words[key].replace(/{(\w+)}/g, (_, name) => values[name]);
 const make = (name, text = "", more = {}) => Object.assign(document.createElement(name), { textContent: text }, more);
 const quiet = value => make("span", number(value), { className: "quiet" });
 const button = (text, onclick) => make("button", text, { type: "button", onclick });
@@ -25,8 +26,8 @@ function filter() {
 }
 
 function tellHits() {
-  const place = hits.indexOf(pinned), all = `${number(hits.length)} ${hits.length === 1 ? "hit" : "hits"}`;
-  byId("hits").textContent = !search ? "" : place < 0 ? all : `${number(place + 1)} of ${all}`;
+  const place = hits.indexOf(pinned), all = say(hits.length === 1 ? "map_hit" : "map_hits", { hits: number(hits.length) });
+  byId("hits").textContent = !search ? "" : place < 0 ? all : say("map_hit_of", { hit: number(place + 1), all });
   for (const id of ["before", "next"]) byId(id).disabled = !hits.length;
 }
 
@@ -63,13 +64,13 @@ function show(row) {
   shown = row;
   byId("hint").hidden = row >= 0;
   byId("row").hidden = row < 0;
-  byId("row-heading").textContent = row < 0 ? "Row" : `Row ${data.ids[row]}`;
+  byId("row-heading").textContent = row < 0 ? say("map_row") : say("row", { row: data.ids[row] });
   if (row >= 0) {
     for (const [kind, { names, codes }] of Object.entries(data.categories)) {
       byId(`row-${kind}`).textContent = names[codes[row]];
     }
-    byId("row-selected").textContent = data.selected[row] ? "yes" : "no";
-    for (const kind of ["input", "output"]) byId(`row-${kind}`).textContent = data[kind][row] || "(empty)";
+    byId("row-selected").textContent = say(data.selected[row] ? "map_yes" : "map_no");
+    for (const kind of ["input", "output"]) byId(`row-${kind}`).textContent = data[kind][row] || say("map_no_text");
   }
   placeMarks();
 }
@@ -92,8 +93,8 @@ function goTo(row) {
 function showCluster(place) {
   const { rows, selected, topped_up: extra, words, central, ...names } = data.clusters[place];
   byId("cluster").value = place;
-  const added = extra ? `, ${number(extra)} of them to top up other clusters` : "";
-  byId("cluster-size").textContent = `${number(rows)} rows, ${number(selected)} selected${added}.`;
+  const sizes = { rows: number(rows), selected: number(selected), extra: number(extra) };
+  byId("cluster-size").textContent = say(extra ? "map_size_extra" : "map_size", sizes);
   byId("cluster-words").textContent = words.join(", ") || "—";
   for (const kind of ["subsets", "templates"]) {
     const most = Object.entries(names[kind]).sort((one, another) => another[1] - one[1]).slice(0, 5);
@@ -105,7 +106,7 @@ function showCluster(place) {
   }
   byId("cluster-central").replaceChildren(...central.map(row => {
     const item = make("li", `${row.input} → ${row.output} `), onMap = placeOf.get(row.row_id);
-    if (onMap !== undefined) item.append(button(`Row ${row.row_id}`, () => goTo(onMap)));
+    if (onMap !== undefined) item.append(button(say("row", { row: row.row_id }), () => goTo(onMap)));
     return item;
   }));
 }
@@ -115,7 +116,7 @@ function showLegend() {
   for (let row = 0; row < count; row++) sizes[colourOf(codes[row])] += counts(row) ? 1 : 0;
   const shades = [...sizes.keys()].slice(0, names.length);
   byId("legend").replaceChildren(...shades.map(shade => {
-    const name = shade < other ? names[shade] : `other (${number(names.length - other)})`;
+    const name = shade < other ? names[shade] : say("map_others", { count: number(names.length - other) });
     const item = make("li"), swatch = make("span", "", { className: "swatch" });
     const others = shades.filter(one => one !== shade), without = () => [...hidden].filter(one => one !== shade);
     const entry = button("", () => hide(hidden.has(shade) ? without() : [...hidden, shade]));

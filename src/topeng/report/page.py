@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from topeng.adapt.settings import METHODS
+from topeng.lines import read_lines
 from topeng.report import answers as side_by_side
 from topeng.report import plane, plots
 from topeng.report.files import (
@@ -18,7 +19,6 @@ from topeng.report.files import (
     existing,
     own_source,
     read_json,
-    read_json_lines,
     read_run,
     read_text,
     share,
@@ -73,7 +73,7 @@ def _context(found: Finished, answers: int, words: Wording) -> Record:
     funnel = _funnel(read_json(run / "corpus" / "funnel.json"), summaries)
     models = comparison(found, words)
     logs = {
-        method: [read_json_lines(run / "adapters" / name / "log.jsonl") for name in found.names(method)]
+        method: [read_lines(run / "adapters" / name / "log.jsonl") for name in found.names(method)]
         for method in found.methods
     }
     rows, films = side_by_side.rows(found, answers)

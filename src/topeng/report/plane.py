@@ -49,7 +49,7 @@ def cluster_map(path: Path, words: Wording) -> Map | None:
     if not len(points):
         return None
     x, y = _map_scales(points)
-    places = {int(c): np.median(points[cluster == c], axis=0) for c in np.unique(cluster)}
+    places = {int(c): middle_point(points[cluster == c]) for c in np.unique(cluster)}
     labels = [Label(c, x(place[0]), y(place[1])) for c, place in places.items()]
     figures = {"rows": len(points), "clusters": len(labels), "selected": int(selected.sum())}
     text = words("map_text", **{name: words.count(number) for name, number in figures.items()})
@@ -59,6 +59,11 @@ def cluster_map(path: Path, words: Wording) -> Map | None:
 def cluster_colour(cluster: int) -> str:
     """The same on both maps, in their legends and in the table."""
     return CLUSTER_COLOURS[cluster] if cluster < len(CLUSTER_COLOURS) else OTHER_COLOUR
+
+
+def middle_point(points: np.ndarray) -> np.ndarray:
+    """Of a cluster's points [R, 2], the one nearest to their median, which may itself lie between the parts of it."""
+    return points[np.square(points - np.median(points, axis=0)).sum(axis=1).argmin()]
 
 
 def drawing_order(selected: np.ndarray) -> np.ndarray:

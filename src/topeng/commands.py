@@ -1,0 +1,233 @@
+"""What each command of `topeng` does, given its own arguments and the options left over. What is heavy is imported here
+when it is called.
+"""
+
+import argparse
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from topeng.errors import GenerationError, RecipeError
+
+if TYPE_CHECKING:
+    from topeng.generate import Settings
+
+
+def run(known: argparse.Namespace, rest: list[str]) -> int:
+    from topeng import recipe as recipes
+
+    overrides = parse_overrides(rest)
+    path = known.recipe or str(resources.files("topeng") / "recipes" / "tiny.yaml")
+    recipe = recipes.load(path, overrides)
+    folder = Path(known.run_dir or Path("runs") / ("demo" if known.recipe is None else Path(path).stem))
+    _quiet()
+    from rich.console import Console
+
+    from topeng import ranks
+    from topeng.checks import check
+    from topeng.pipeline import stages_until
+    from topeng.run import RunFolder
+
+    ranks.use_own_gpu()
+    console = Console(quiet=ranks.RANK > 0)
+    sweep, plan = (getattr(known, flag, False) for flag in ("sweep", "plan"))
+    planned = stages_until(recipe, "sweep" if sweep else known.last, folder, console)
+    if known.dry_run or plan:
+        from topeng.plan import print_plan, print_trial
+
+        print_plan(recipe, planned, folder, console)
+        if plan:
+            print_trial(recipe, folder, console)
+        return 0
+    check(recipe, planned)
+    if ranks.RANK > 0:
+        RunFolder(folder).follow(planned)
+        return 0
+    with RunFolder(folder).locked() as locked:
+        locked.run(planned, recipes.dump(recipe), recipe.seed, console)
+    _print_results(folder, "sweep" if sweep else known.last, console)
+    return 0
+
+
+def _print_results(folder: Path, last: str, console: Any) -> None:
+    """What a run has come to, and where it is."""
+    if last == "sweep":
+        from topeng.adapt.sweep import print_sweep
+
+        print_sweep(folder / "sweep.json", console)
+    if last in ("compare", "report"):
+        import json
+
+        from topeng.report.table import print_comparison
+
+        print_comparison(json.loads((folder / "scores.json").read_text()), console)
+    console.print(f"The run folder is {folder}", highlight=False, soft_wrap=True)
+    if last == "report":
+        console.print(f"The report is {folder / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def corpus(known: argparse.Namespace, rest: list[str]) -> int:
+    folders = [Path(folder) for folder in known.folders]
+    if (known.recipe, len(folders)) == ("verify", 1):
+        _refuse(rest)
+        from topeng.corpus.audit import print_checks
+
+        return print_checks(folders[0])
+    if (known.recipe, len(folders)) == ("diff", 2):
+        _refuse(rest)
+        from topeng.corpus.audit import print_difference
+
+        return print_difference(*folders)
+    if known.recipe in ("verify", "diff") or folders:
+        raise RecipeError("`topeng corpus` takes RECIPE, `verify DIR`, or `diff DIR DIR`")
+    return run(known, rest)
+
+
+def compare(known: argparse.Namespace, rest: list[str]) -> int:
+    folders = [Path(folder) for folder in (known.recipe, *known.folders)]
+    if not known.folders and not folders[0].is_dir():
+        return run(known, rest)
+    overrides = parse_overrides(rest)
+    encoder = overrides.pop("evaluate.bertscore_model", None)
+    if overrides or known.run_dir or known.dry_run:
+        raise RecipeError("of runs and adapters, `topeng compare` takes --out and --evaluate.bertscore_model alone")
+    _quiet()
+    import json
+
+    from rich.console import Console
+
+    from topeng.evaluate.compare import compare_models
+    from topeng.report.table import print_comparison
+    from topeng.run import write_atomically
+
+    scores = compare_models(folders, encoder)
+    print_comparison(scores, Console())
+    if known.out:
+        write_atomically(known.out, json.dumps(scores, indent=1))
+    return 0
+
+
+def generate(known: argparse.Namespace, rest: list[str]) -> int:
+    settings = decoding_settings(known.preset, parse_overrides(rest))
+    from topeng.text.rows import read_prompts
+
+    prompts = [*known.prompt, *(read_prompts(known.file) if known.file else [])]
+    if not prompts:
+        raise GenerationError("there is no prompt: give one, or a file of them (--file F)")
+    _quiet()
+    from rich.console import Console
+
+    from topeng.generate.job import answer_prompts
+
+    source = {"model": known.model, "adapter": known.adapter, "template": known.template}
+    records, tokenizer = answer_prompts(prompts, settings, source, known.out, Console(stderr=True))
+    if not known.out:
+        for record in records:
+            print(record["answer"])
+    if known.html:
+        from topeng.generate.animation import write_animation
+
+        write_animation(known.html, records, tokenizer, f"Answers of {Path(known.model).name}")
+    for path in filter(None, (known.out, known.html)):
+        print(f"written: {path}")
+    return 0
+
+
+def chat(known: argparse.Namespace, rest: list[str]) -> int:
+    settings = decoding_settings(known.preset, parse_overrides(rest))
+    _quiet()
+    from rich.console import Console
+
+    with Console(stderr=True).status(f"loading {known.model}"):
+        from topeng.chat import Chat
+
+        chat = Chat(known.model, known.adapter, settings)
+    chat.talk()
+    return 0
+
+
+def lm_eval(known: argparse.Namespace, rest: list[str]) -> int:
+    _quiet()
+    from topeng.evaluate.harness import run_harness
+
+    run_harness(rest, known.preset)
+    return 0
+
+
+def decoding_settings(preset: str, overrides: dict[str, str]) -> "Settings":
+    """A preset with overrides.
+
+    Raises:
+        RecipeError: the preset or a setting is unknown, or a value breaks a rule.
+    """
+    from topeng import recipe as recipes
+    from topeng.generate.settings import PRESETS
+
+    if preset not in PRESETS:
+        raise RecipeError(f"--preset = {preset!r} must be one of {', '.join(PRESETS)}")
+    values: dict[str, Any] = {"generate": dict(PRESETS[preset])}
+    for name, value in overrides.items():
+        recipes.set_option(values, f"generate.{name}", value)
+    return recipes.parse(values).generate
+
+
+def export(known: argparse.Namespace, rest: list[str]) -> int:
+    _refuse(rest)
+    _quiet()
+    from topeng.adapt.export import export_merged
+
+    export_merged(known.model, known.adapter, Path(known.out))
+    print(f"the adapted model is in {known.out}")
+    return 0
+
+
+def options(known: argparse.Namespace, rest: list[str]) -> int:
+    _refuse(rest)
+    from topeng.recipe import describe
+
+    for name, default, text in describe():
+        print(f"--{name} {default}\n    {text}")
+    return 0
+
+
+def parse_overrides(arguments: Sequence[str]) -> dict[str, str]:
+    """`--a.b VALUE` and `--a.b=VALUE`, as they were written.
+
+    Raises:
+        RecipeError: an argument has no name, or an option no value.
+    """
+    overrides, rest = {}, list(arguments)
+    while rest:
+        name, equals, value = rest.pop(0).partition("=")
+        if not name.startswith("--"):
+            raise RecipeError(f"unexpected argument {name!r}: options are written --name VALUE")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise RecipeError(f"{name} needs a value: {name} VALUE")
+            value = rest.pop(0)
+        overrides[name[2:]] = value
+    return overrides
+
+
+def _refuse(rest: Sequence[str]) -> None:
+    if rest:
+        raise RecipeError(f"unexpected argument {rest[0]!r}")
+
+
+def _quiet() -> None:
+    """What libraries say of themselves is not what a user asked for."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
+    os.environ.setdefault("DAFT_SHOW_QUERY_ID", "0")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    warnings.filterwarnings("ignore", module=r"umap|numba|sklearn|peft|transformers|sentence_transformers")
+    for name in ("daft_local_execution", "sentence_transformers"):  # an error is raised too
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()

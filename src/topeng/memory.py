@@ -1,0 +1,30 @@
+"""What this process holds of the machine's memory."""
+
+import resource
+from pathlib import Path
+
+
+def reset_peak_memory() -> None:
+    """On Linux the peak can be taken anew for each stage; elsewhere it is the process's so far."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak_memory() -> int:
+    """The most bytes that the process has held since the last reset."""
+    return _memory("VmHWM:")
+
+
+def memory_in_use() -> int:
+    """The bytes that the process holds; where that cannot be told, the most it has held."""
+    return _memory("VmRSS:")
+
+
+def _memory(field: str) -> int:
+    try:
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(status.split(field)[1].split()[0])
+    except (OSError, IndexError):
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
