@@ -7,8 +7,9 @@ BIN := .venv/bin
 demo: install
 	$(BIN)/topeng demo
 
+# Two workers of one thread each: more threads than cores wait for each other.
 test: install browser
-	$(BIN)/pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: install browser
 	$(BIN)/pytest

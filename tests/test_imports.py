@@ -42,21 +42,10 @@ def test_a_recipe_is_read_without_torch():
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "adapt.train",
-        "adapt.methods",
-        "generate.decode",
-        "generate.answer",
-        "evaluate.scores",
-        "evaluate.compare",
-        "diffusion",
-    ],
-)
-def test_training_and_answering_need_none_of_the_corpus_tools(module):
+def test_training_and_answering_need_none_of_the_corpus_tools():
     # torch itself looks for scipy and pyarrow in places; what is blocked is what only the corpus needs
-    result = run_without(CORPUS_ONLY, f"import topeng.{module}")
+    modules = ("diffusion", "adapt.train", "generate.decode", "generate.answer", "evaluate.scores", "evaluate.compare")
+    result = run_without(CORPUS_ONLY, "; ".join(f"import topeng.{module}" for module in modules))
     assert result.returncode == 0, result.stderr
 
 
