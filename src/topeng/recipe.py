@@ -142,7 +142,7 @@ class ReportOptions(Options):
 
     title: str = option("Topeng", "of the page")
     answers: int = option(6, "rows of each language whose answers are shown side by side", ge=0)
-    language: Literal["en", "id"] = option("en", "of the page: English or Indonesian; model cards are in English")
+    language: Literal["en", "id"] = option("en", "of page and map: English or Indonesian; model cards are in English")
     licence: str | None = option(None, "of the adapters, on their model cards, in the Hub's spelling: apache-2.0")
 
 
