@@ -109,9 +109,10 @@ def test_how_a_step_is_cut_changes_nothing(golden, tmp_path, noise):
 
 def test_gradient_checkpointing_changes_nothing(golden, tmp_path):
     plain, recomputed = trainer(golden, tmp_path / "a", steps=2), trainer(golden, tmp_path / "b", steps=2)
-    recomputed.args.gradient_checkpointing = True
+    recomputed.args.activation_checkpointing = True
     for each in (plain, recomputed):
         each.train()
+    assert [each.model.is_activation_checkpointing for each in (plain, recomputed)] == [False, True]
     assert losses(plain) == pytest.approx(losses(recomputed), rel=1e-5)
     assert losses(plain)[0] != losses(plain)[1]
 

@@ -129,7 +129,7 @@ def test_top_ups_are_told_and_decided(tmp_path):
     make(options, tmp_path)
     with (tmp_path / "out").open("w") as file:
         select_corpus(options, 42, tmp_path, tmp_path, Console(file=file))
-    assert "short of rows: cluster" in (tmp_path / "out").read_text()
+    assert "rows that small clusters lack:" in (tmp_path / "out").read_text()
     described = json.loads((tmp_path / "corpus" / "clusters.json").read_text())
     short = sum(entry["short"] for entry in described)
     assert short == sum(entry["topped_up"] for entry in described) > 0

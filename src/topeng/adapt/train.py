@@ -187,7 +187,7 @@ def _arguments(recipe: Recipe, output_dir: Path, steps: int, rate: float) -> Tra
         lr_scheduler_type="cosine",
         warmup_steps=options.warmup_fraction,
         max_grad_norm=options.max_grad_norm,
-        gradient_checkpointing=options.gradient_checkpointing,
+        activation_checkpointing=options.gradient_checkpointing,
         bf16=options.precision == "bfloat16",
         ddp_find_unused_parameters=False,
         eval_strategy="steps",

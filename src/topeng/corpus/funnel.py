@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
+from rich.table import Table
 
 from topeng.corpus.schema import ROW_ID
 from topeng.run import write_atomically
@@ -68,9 +69,10 @@ class Funnel:
         self._steps.append({"stage": stage, "rows": rows, "dropped": dropped})
         self._dropped = {}
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in dropped.items())
-        self._console.print(
-            f"  {stage:<9}{rows:>12,} rows" + (f"   dropped: {reasons}" if reasons else ""), highlight=False
-        )
+        line = Table.grid(padding=(0, 3, 0, 0))  # long reasons go on below their beginning
+        line.add_column(no_wrap=True)
+        line.add_row(f"  {stage:<9}{rows:>12,} rows", f"dropped: {reasons}" if reasons else "")
+        self._console.print(line, highlight=False)
 
     def save(self, folder: Path) -> None:
         """Writes `funnel.json` and `decisions.parquet`."""

@@ -65,10 +65,15 @@ def _tell_top_ups(asked: Mapping[str, int], shares: Mapping[str, int], console: 
     short = {name: asked[name] - share for name, share in shares.items() if share < asked[name]}
     given = {name: share - asked[name] for name, share in shares.items() if share > asked[name]}
     if short:
-        named = [", ".join(f"{name} ({rows:,})" for name, rows in side.items()) for side in (short, given)]
         console.print(
-            f"  short of rows: cluster {named[0]}; others give more: {named[1]}", highlight=False, soft_wrap=True
+            f"  rows that small clusters lack: {_counted(short)}; given by larger ones: {_counted(given)}",
+            highlight=False,
+            soft_wrap=True,
         )
+
+
+def _counted(rows: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} (cluster {name})" for name, count in rows.items())
 
 
 def _count(run: Path, row_ids: np.ndarray, selected: np.ndarray, added: np.ndarray, console: Console) -> Funnel:
