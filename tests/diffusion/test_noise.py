@@ -91,6 +91,13 @@ def test_levels_are_one_in_each_stratum():
         torch.testing.assert_close(steps, torch.full((7,), 1 / 8, dtype=steps.dtype))
 
 
+@pytest.mark.parametrize("noise", NOISES[1:])
+def test_each_count_of_masked_tokens_is_as_likely(noise):
+    drawn = np.concatenate([counts()[draw(noise, step)[0][:: copies(noise)]] for step in range(STEPS)])
+    shares = np.bincount(drawn, minlength=LENGTH + 1)[1:] / len(drawn)
+    assert np.abs(shares - 1 / LENGTH).max() < 4 * np.sqrt((1 / LENGTH) * (1 - 1 / LENGTH) / len(drawn))
+
+
 def test_copies_share_a_row_s_tokens_between_them():
     for step in range(50):
         masked = draw("complementary", step)[2]
