@@ -178,6 +178,16 @@ def test_suppressed_tokens_are_never_committed(model):
     assert (ids[:, -8:] == 398).all()
 
 
+def test_a_mask_is_never_committed(model):
+    ids = generate_ids(always(model, MASK), *pad_left(PROMPTS, EOS), Settings(max_new_tokens=8, block_length=8))
+    assert not (ids == MASK).any()
+
+
+def test_end_tokens_are_no_repetition(model):
+    settings = Settings(max_new_tokens=8, block_length=8, repetition_penalty=20.0)
+    assert (generate_ids(always(model, EOS), *pad_left(PROMPTS, EOS), settings)[:, -8:] == EOS).all()
+
+
 def test_a_penalty_on_repetition_makes_answers_repeat_less(model):
     settings = Settings(max_new_tokens=8, block_length=8)
     assert (generate_ids(always(model, 50), *pad_left(PROMPTS, EOS), settings)[:, -8:] == 50).all()

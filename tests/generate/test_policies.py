@@ -46,7 +46,7 @@ def test_threshold_takes_all_that_reach_it_and_one_at_least():
 
 def test_factor():
     # (n + 1)(1 - c_n) of the n-th surest: 0.18, 1.5, 3
-    assert committed("factor", factor=1.0) == [1]
+    assert committed("factor", factor=1.4) == [1]
     assert committed("factor", factor=1.6) == [1, 2]
     assert committed("factor", factor=3.1) == [0, 1, 2]
     assert committed("factor", factor=0.1) == [1]
