@@ -13,6 +13,7 @@ from topeng.generate import Settings, generate_ids
 from topeng.generate.canvas import blank_canvas, infilling_canvas, pad_left
 from topeng.generate.decode import denoise
 from topeng.generate.policies import POLICIES
+from topeng.generate.sampling import keep_nucleus
 from topeng.models import load_model
 
 MASK, EOS = 2, 1
@@ -176,6 +177,12 @@ def test_suppressed_tokens_are_never_committed(model):
     settings = Settings(max_new_tokens=8, block_length=8, suppressed_tokens=[50, 399])
     ids = generate_ids(always(model, 50), *pad_left(PROMPTS, EOS), settings)
     assert (ids[:, -8:] == 398).all()
+
+
+def test_the_nucleus_is_the_fewest_tokens_that_reach_top_p():
+    logits = torch.tensor([0.25, 0.5, 0.05, 0.2]).log()[None, None]
+    for top_p, kept in {0.1: [1], 0.5: [1], 0.6: [0, 1], 0.9: [0, 1, 3], 0.96: [0, 1, 2, 3]}.items():
+        assert keep_nucleus(logits, top_p)[0, 0].isfinite().nonzero().flatten().tolist() == kept
 
 
 def test_a_mask_is_never_committed(model):

@@ -52,10 +52,12 @@ def test_a_stopped_command_goes_on(checkpoint, tmp_path, monkeypatch):
     assert main(command) == 130
     assert not out.exists()
     unfinished = tmp_path / "answers.jsonl.unfinished"
-    unfinished.write_text(unfinished.read_text() + '{"index": 2, "pro')  # a kill in the middle of a line
+    gathered = unfinished.read_text() + '{"index": 2, "pro'  # a kill in the middle of a line
     monkeypatch.setattr(job, "answers", counted)
+    unfinished.write_text(gathered)
     assert main(command) == 0
     assert len(asked) == 2 and [record["index"] for record in lines(out)] == [0, 1, 2]
+    unfinished.write_text(gathered)
     assert main([*command, "--seed", "1"]) == 0  # other settings: nothing is taken over
     assert len(asked) == 5
 
