@@ -7,6 +7,12 @@ import pytest
 from topeng.lines import LineFile, read_lines
 
 
+def test_lines_of_another_head_are_not_taken_over(tmp_path):
+    LineFile(tmp_path / "out.jsonl", {"of": "one"}).add([{"text": "satu"}])
+    assert LineFile(tmp_path / "out.jsonl", {"of": "one"}).lines == [{"text": "satu"}]
+    assert LineFile(tmp_path / "out.jsonl", {"of": "other"}).lines == []
+
+
 @pytest.mark.parametrize("lost", range(1, 14))
 def test_a_cut_line_is_left_out_wherever_it_is_cut(tmp_path, lost):
     """In the midst of a character of several bytes too."""

@@ -7,6 +7,7 @@ import sys
 import pytest
 from rich.console import Console
 
+from topeng import run
 from topeng.errors import RunError
 from topeng.run import RunFolder, Stage
 
@@ -30,8 +31,8 @@ def stages(calls, first="1", second="x", source=()):
 
 
 def do(path, planned):
-    with RunFolder(path).locked() as run:
-        run.run(planned, "seed: 1\n", 1, QUIET)
+    with RunFolder(path).locked() as folder:
+        folder.run(planned, "seed: 1\n", 1, QUIET)
 
 
 def test_finished_stages_are_skipped_and_a_changed_option_redoes_what_depends_on_it(tmp_path):
@@ -53,6 +54,41 @@ def test_a_changed_input_redoes_its_stage(tmp_path):
     source.write_text("b, longer")
     do(tmp_path / "run", stages(calls, source=[str(source)]))
     assert calls[3:] == ["first"]  # its output is the same, so that nothing after it is redone
+
+
+def two_outputs(text):
+    """A stage that leaves a folder and a file."""
+
+    def work(folder):
+        (folder / "folder").mkdir()
+        for name in (f"folder/{text}", "file"):
+            (folder / name).write_text(text)
+
+    return [Stage("both", ["folder", "file"], {"text": text}, work)]
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    for text in ("one", "two"):
+        do(tmp_path, two_outputs(text))
+        assert [path.name for path in (tmp_path / "folder").iterdir()] == [text]
+
+
+def test_between_old_outputs_and_new_ones_neither_counts(tmp_path, monkeypatch):
+    do(tmp_path, two_outputs("one"))
+    move = run._move
+
+    def killed(source, target):
+        if target.name == "file":
+            raise KeyboardInterrupt
+        move(source, target)
+
+    monkeypatch.setattr(run, "_move", killed)
+    with pytest.raises(KeyboardInterrupt):
+        do(tmp_path, two_outputs("two"))
+    assert json.loads((tmp_path / "manifest.json").read_text())["stages"] == {}
+    monkeypatch.undo()
+    do(tmp_path, two_outputs("one"))
+    assert (tmp_path / "folder" / "one").exists() and (tmp_path / "file").read_text() == "one"
 
 
 def test_a_lost_output_redoes_its_stage(tmp_path):

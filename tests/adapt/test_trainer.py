@@ -88,6 +88,26 @@ def test_the_logged_loss_is_the_oracle_s_over_the_global_batch(golden, tmp_path)
     assert losses(one)[0] == pytest.approx(oracle.item(), rel=1e-4)
 
 
+def test_an_epoch_has_each_row_once(golden, tmp_path):
+    one = trainer(golden, tmp_path, rows=20, steps=5)
+    seen, real = [], one.get_batch_samples
+
+    def remembered(*arguments):
+        batch, count = real(*arguments)
+        seen.append(sorted(example.row_id for example in batch[0]))
+        return batch, count
+
+    one.get_batch_samples = remembered
+    one.train()
+    assert [len(rows) for rows in seen] == [4] * 5 and sorted(row for rows in seen for row in rows) == list(range(20))
+
+
+def test_each_step_has_noise_of_its_own(golden, tmp_path):
+    still = trainer(golden, tmp_path, rows=4, steps=3, rate=1e-12)
+    still.train()
+    assert len(set(losses(still))) == 3
+
+
 @pytest.mark.parametrize("noise", ["independent", "stratified", "complementary"])
 def test_how_a_step_is_cut_changes_nothing(golden, tmp_path, noise):
     """Five rows in one forward pass, and in several unequal ones: the same losses and the same adapter.
@@ -202,6 +222,7 @@ def test_compiled_layers_give_the_same_losses(golden, tmp_path):
 
 
 def test_a_missing_compiler_is_named(golden, tmp_path, monkeypatch):
+    torch.compiler.reset()  # or what a test before has compiled is at hand
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/no/such/compiler",))
     with pytest.raises(TopengError, match="torch cannot compile here"):
         compile_layers(trainer(golden, tmp_path).model, tmp_path / "compiled")

@@ -61,6 +61,13 @@ def test_equal_short_rows_are_one_group():
     assert groups(rows).tolist().count(groups(rows)[0]) == 3
 
 
+def test_equal_rows_are_one_group_where_one_template_s_text_is_known_and_the_other_s_not():
+    words = [f"kata{number}" for number in range(40)]
+    rows = [("known_0", f"Apa lawan dari {word} itu?", f"Bukan {word}.") for word in words]
+    rows.append(("rare_1", *rows[7][1:]))
+    assert groups(rows).tolist() == [*range(40), 7]
+
+
 def test_a_group_is_named_by_its_first_row():
     answer = "Jakarta terletak di pesisir barat laut pulau Jawa dan merupakan kota terbesar di negara ini."
     rows = [("qa_0", "Apa kabar?", "Baik."), ("qa_1", "Ceritakan tentang Jakarta.", answer), ("qa_2", "Mana?", answer)]

@@ -130,6 +130,11 @@ def test_a_draw_has_exact_counts_and_does_not_depend_on_the_order(names, counts,
     assert sample.draw(row_ids[order], shuffled, keys[order], counts).tolist() == drawn.tolist()
 
 
+def test_of_equal_keys_the_lower_ids_are_drawn():
+    keys, row_ids = np.array([5, 5, 1, 5, 9], np.uint64), np.array([30, 10, 40, 20, 0])
+    assert sample.draw(row_ids, sample.Strata(["a"], np.zeros(5, np.int32)), keys, {"a": 3}).tolist() == [10, 20, 40]
+
+
 @settings(max_examples=15)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=4), st.integers(1, 20), st.integers(0, 2**32 - 1))
 def test_no_partition_changes_a_draw(tmp_path_factory, sizes, row_group, seed):

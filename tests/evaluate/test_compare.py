@@ -22,7 +22,7 @@ def write(run, method, shift=0.0, seed=None, rows=50, conditions=None, answers=(
     out.mkdir(parents=True)
     hard, noise = np.random.default_rng(0), np.random.default_rng([len(name), seed or 0, int(100 * abs(shift))])
     lines = [
-        {"language": language, "row_id": row, "tokens": 10, "bytes": 40}
+        {"language": language, "row_id": row, "tokens": 10, "bytes": 20 + row}
         | {"nats": (10 * (hard.gamma(4) + shift) + noise.normal(0, 0.01, 2)).tolist()}
         for language in ("target", "source")
         for row in range(rows)
@@ -68,8 +68,8 @@ def test_figures_are_in_nats_a_token_and_bits_a_byte(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "evaluate/base/likelihood.jsonl").read_text().splitlines()]
     nats = np.array([np.mean(line["nats"]) for line in lines if line["language"] == "target"])
     assert target["nats_per_token"]["mean"] == pytest.approx(nats.mean() / 10)
-    assert target["bits_per_byte"]["mean"] == pytest.approx(nats.sum() / np.log(2) / (40 * 50))
-    assert (target["rows"], target["tokens"], target["bytes"]) == (50, 500, 2000)
+    assert target["bits_per_byte"]["mean"] == pytest.approx(nats.sum() / np.log(2) / sum(range(20, 70)))
+    assert (target["rows"], target["tokens"], target["bytes"]) == (50, 500, sum(range(20, 70)))
     assert 0 < target["monte_carlo_error"] < target["nats_per_token"]["standard_error"]
 
 
