@@ -9,10 +9,10 @@ from topeng.adapt import methods
 from topeng.adapt.settings import AdapterOptions
 from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, compile_layers, held_out_loss, last_checkpoint
 from topeng.adapt.usage import SHARES
-from topeng.diffusion import forward_process, sft_loss
+from topeng.diffusion import copies, sft_loss, training_noise
 from topeng.errors import TopengError
 from topeng.models import load_model
-from topeng.text.batches import collate
+from topeng.text.batches import collate, step_rows
 from topeng.text.tokens import Example
 
 MASK, EOS = 500, 501
@@ -77,11 +77,13 @@ def losses(trained):
     return [entry["loss"] for entry in trained.state.log_history if "loss" in entry]
 
 
-def test_the_logged_loss_is_the_oracle_s_over_the_global_batch(golden, tmp_path):
-    one = trainer(golden, tmp_path, batching=Batching(20, 20 * 14, "independent", fill=True), steps=1)
+@pytest.mark.parametrize("noise", ["independent", "stratified", "complementary"])
+def test_the_logged_loss_is_the_oracle_s_over_the_global_batch(golden, tmp_path, noise):
+    one = trainer(golden, tmp_path, batching=Batching(20, 20 * 14, noise, fill=True), steps=1)
     one.train()
-    batch = collate(examples(20), EOS, fill=True)
-    masked, p = forward_process(batch["response_mask"], 5, 0, batch["row_ids"])
+    rows = [examples(20)[row] for row in step_rows(20, 20 // copies(noise), 5, 0) for _ in range(copies(noise))]
+    batch = collate(rows, EOS, fill=True)
+    masked, p = training_noise(noise, batch["response_mask"], 5, 0, batch["row_ids"], torch.arange(20), 20)
     with torch.no_grad():
         logits = load_model(golden)(input_ids=batch["input_ids"].masked_fill(masked, MASK)).logits
     oracle = sft_loss(logits, batch["input_ids"], masked, p, batch["response_length"])
