@@ -12,7 +12,7 @@ test: install browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: install browser
-	$(BIN)/pytest
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest
 
 lint: install
 	$(BIN)/ruff check .

@@ -89,6 +89,17 @@ def test_a_reader_that_has_enough_is_no_error():
     assert (done.returncode, done.stderr) == (141, "")
 
 
+def test_threads_that_wait_do_not_spin():
+    """OpenMP reads its policy when torch is loaded: by then the command must have set it."""
+    code = (
+        "import os, sys; from topeng import cli, commands; assert 'torch' not in sys.modules; "
+        "commands._prepare_libraries(); print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("PASSIVE\n", 0), done.stderr
+
+
 def test_an_unknown_command_is_refused():
     result = subprocess.run([sys.executable, "-m", "topeng.cli", "rum"], capture_output=True, text=True, check=False)
     assert result.returncode == 2 and "invalid choice: 'rum'" in result.stderr

@@ -183,6 +183,7 @@ def test_a_signalled_training_saves_and_goes_on_to_the_same_end(run, recipe, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_the_demo_adapts_by_more_than_three_standard_errors(tmp_path):
     assert main(["demo", "--run-dir", str(tmp_path)]) == 0
     gain = json.loads((tmp_path / "scores.json").read_text())["gain"]
