@@ -10,7 +10,7 @@ import daft
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from daft import DataType, col, lit
+from daft import DataType, col
 
 from topeng.corpus.schema import COLUMNS, TEXT_COLUMNS
 from topeng.errors import CorpusError
@@ -52,9 +52,7 @@ def tables(name: str) -> Iterator[pa.Table]:
         _check_encoding(name)
         frame = _frame(name)
         absent = [column for column in COLUMNS if column not in frame.column_names]
-        if absent == [column for column in COLUMNS if column not in TEXT_COLUMNS]:
-            frame = frame.with_columns(dict.fromkeys(absent, lit(Path(name).stem)))
-        elif absent:
+        if absent and absent != [column for column in COLUMNS if column not in TEXT_COLUMNS]:
             lacking = [column for column in TEXT_COLUMNS if column in absent] or absent
             raise CorpusError(
                 f"{name} has no column {' and no column '.join(lacking)}: a corpus has {' and '.join(TEXT_COLUMNS)} "
@@ -63,8 +61,16 @@ def tables(name: str) -> Iterator[pa.Table]:
         for field in frame.schema():
             if field.name in COLUMNS and not (field.dtype in TEXTS or field.dtype.is_numeric()):
                 raise CorpusError(f"{name}: the column {field.name} holds {field.dtype}, and must hold text")
-        for batch in frame.select(*(col(column).cast(DataType.string()) for column in COLUMNS)).to_arrow_iter(1):
-            yield pa.table({column: pc.fill_null(batch[column].cast(pa.string()), "") for column in COLUMNS})
+        texts = [col(column).cast(DataType.string()) for column in COLUMNS if column not in absent]
+        rows = 0
+        for batch in frame.select(*texts).to_arrow_iter(1):
+            rows += batch.num_rows
+            # not by Daft's `lit`, beside which it loses some errors of the scan, and the rows with them
+            named = dict.fromkeys(absent, pa.repeat(Path(name).stem, batch.num_rows))
+            read = {column: pc.fill_null(batch[column].cast(pa.string()), "") for column in batch.schema.names}
+            yield pa.table(named | read).select(COLUMNS)
+        if rows != (rows_in(name) or rows):
+            raise CorpusError(f"cannot read {name}: it says that it holds {rows_in(name):,} rows, and {rows:,} came")
     except CorpusError:
         raise
     except Exception as error:
