@@ -124,6 +124,16 @@ def test_the_plane_holds_the_rows_that_it_shows(tmp_path):
         assert np.isfinite([row["x"], row["y"]]).all()
 
 
+def test_a_leak_is_never_written(tmp_path, monkeypatch):
+    def leaking(options, seed, run, work, train, funnel):
+        return {"validation": train.slice(0, 1), "test": train.slice(1, 1)}
+
+    make(OPTIONS, tmp_path)
+    monkeypatch.setattr("topeng.corpus.select._held_out", leaking)
+    with pytest.raises(AssertionError, match="a group stands on two sides"):
+        select_corpus(OPTIONS, 42, tmp_path, tmp_path, QUIET)
+
+
 def test_top_ups_are_told_and_decided(tmp_path):
     options = replace(OPTIONS, train_rows=1_200, clusters=8)
     make(options, tmp_path)
