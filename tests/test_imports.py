@@ -44,8 +44,15 @@ def test_a_recipe_is_read_without_torch():
 
 def test_training_and_answering_need_none_of_the_corpus_tools():
     # torch itself looks for scipy and pyarrow in places; what is blocked is what only the corpus needs
-    modules = ("diffusion", "adapt.train", "generate.decode", "generate.answer", "evaluate.scores", "evaluate.compare")
-    result = run_without(CORPUS_ONLY, "; ".join(f"import topeng.{module}" for module in modules))
+    modules = (
+        "adapt.methods",
+        "adapt.train",
+        "generate.decode",
+        "generate.answer",
+        "evaluate.scores",
+        "evaluate.compare",
+    )
+    result = run_without(CORPUS_ONLY, "; ".join(f"import topeng.{module}" for module in ("diffusion", *modules)))
     assert result.returncode == 0, result.stderr
 
 

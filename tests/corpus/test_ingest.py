@@ -147,13 +147,17 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, name, content, message):
     assert not list((tmp_path / "out").glob("*/*.parquet"))
 
 
+def wipe(path, start, stop):
+    content = bytearray(path.read_bytes())
+    content[start:stop] = bytes(stop - start)
+    path.write_bytes(content)
+
+
 def test_a_broken_file_never_passes_for_an_empty_one(tmp_path):
     """Daft lost every fifth such error beside columns of its own making."""
     texts = [f"Apa {number}?" for number in range(999)]
     pq.write_table(pa.table({"input": texts, "output": texts}), tmp_path / "a.parquet")
-    content = bytearray((tmp_path / "a.parquet").read_bytes())
-    content[100:4_000] = bytes(3_900)
-    (tmp_path / "a.parquet").write_bytes(content)
+    wipe(tmp_path / "a.parquet", 100, 4_000)
     for _ in range(40):
         with pytest.raises(CorpusError, match="cannot read"):
             list(readers.tables(str(tmp_path / "a.parquet")))
@@ -169,9 +173,7 @@ def test_fewer_rows_than_a_file_says_are_an_error(tmp_path, monkeypatch):
 def test_a_shard_that_is_broken_or_of_another_schema_is_named_and_the_others_stay(tmp_path):
     for part in range(3):
         pq.write_table(table(2_000), tmp_path / f"{part}.parquet", row_group_size=500)
-    content = bytearray((tmp_path / "1.parquet").read_bytes())
-    content[2_000:9_000] = bytes(7_000)
-    (tmp_path / "1.parquet").write_bytes(content)
+    wipe(tmp_path / "1.parquet", 2_000, 9_000)
     with pytest.raises(CorpusError, match=r"cannot read .*1\.parquet"):
         ingest([str(tmp_path / "*.parquet")], tmp_path / "out")
     assert [path.name for path in (tmp_path / "out" / "rows").glob("*.parquet")] == ["part-00000.parquet"]

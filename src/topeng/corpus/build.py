@@ -124,7 +124,7 @@ def build_source(options: SourceOptions, seed: int, work: Path, console: Console
     funnel.close("ingest")
     table = take_all(work / "ingested")
     if options.held_out:
-        ordinals = read_ordinals(options.held_out, "source.held_out")
+        ordinals = read_ordinals(options.held_out)
         candidates, groups = np.flatnonzero(np.isin(table[ROW_ID].to_numpy(), ordinals)), np.arange(table.num_rows)
     else:
         candidates, groups = np.arange(table.num_rows), group_table(table)

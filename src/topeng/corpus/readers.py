@@ -69,8 +69,9 @@ def tables(name: str) -> Iterator[pa.Table]:
             named = dict.fromkeys(absent, pa.repeat(Path(name).stem, batch.num_rows))
             read = {column: pc.fill_null(batch[column].cast(pa.string()), "") for column in batch.schema.names}
             yield pa.table(named | read).select(COLUMNS)
-        if rows != (rows_in(name) or rows):
-            raise CorpusError(f"cannot read {name}: it says that it holds {rows_in(name):,} rows, and {rows:,} came")
+        told = rows_in(name)
+        if told is not None and told != rows:
+            raise CorpusError(f"cannot read {name}: it says that it holds {told:,} rows, and {rows:,} came")
     except CorpusError:
         raise
     except Exception as error:
@@ -91,8 +92,8 @@ def read_table(name: str) -> pa.Table:
         raise CorpusError(_unreadable(name, error)) from error
 
 
-def read_ordinals(path: str, option: str) -> list[int]:
-    """Places of rows in a source, as a JSON file lists them under `rows`.
+def read_ordinals(path: str) -> list[int]:
+    """Places of rows in a source, as the JSON file of `source.held_out` lists them under `rows`.
 
     Raises:
         CorpusError: it cannot be read, or holds something else.
@@ -100,9 +101,9 @@ def read_ordinals(path: str, option: str) -> list[int]:
     try:
         rows = json.loads(Path(path).read_text(encoding="utf-8"))["rows"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorpusError(f"{option} = {path} must be a JSON file with a list `rows`: {error!r}") from error
+        raise CorpusError(f"source.held_out = {path} must be a JSON file with a list `rows`: {error!r}") from error
     if not isinstance(rows, list) or not all(type(row) is int for row in rows):
-        raise CorpusError(f"{option} = {path} must list places of rows under `rows`, whole numbers from 0")
+        raise CorpusError(f"source.held_out = {path} must list places of rows under `rows`, whole numbers from 0")
     return rows
 
 
