@@ -91,3 +91,11 @@ class SourceOptions(Options):
     synthetic_rows: int = option(12_000, "size of the synthetic source-language corpus", unit="rows", ge=500)
     held_out: str | None = option(None, "JSON whose `rows` are the ordinals that the base was not trained on")
     test_rows: int = option(200, "rows on which forgetting is measured", unit="rows", ge=1)
+    plain_files: list[str] = option(
+        list, "files of plain text in the target language (column `text`) to pretrain a tiny base on; none: made up"
+    )
+    plain_rows: int = option(
+        0,
+        "texts of them that a tiny base reads beside the source rows; a base that reads some knows the language",
+        ge=0,
+    )

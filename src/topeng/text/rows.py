@@ -14,6 +14,13 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return pq.read_table(path, columns=["row_id", "input", "output"]).to_pylist()
 
 
+def read_texts(path: Path) -> list[str]:
+    """The column `text` of a Parquet file, in order."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path, columns=["text"])["text"].to_pylist()
+
+
 def read_prompts(path: Path) -> list[str]:
     """Prompts of a file: the column `input` of Parquet (.parquet) or JSON Lines (.jsonl), else a prompt a line.
 
