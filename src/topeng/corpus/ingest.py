@@ -25,12 +25,12 @@ from xxhash import xxh3_128
 from topeng.corpus import readers, sample
 from topeng.corpus import source_text as st
 from topeng.corpus.engine import NATIVE, Engine, in_order, remove_partials, whole_file
-from topeng.corpus.schema import COLUMNS, ROW_ID
+from topeng.corpus.schema import COLUMNS, MESSAGES, RIGHT, ROW_ID
 from topeng.errors import CorpusError
 from topeng.run import write_atomically
 
 ROW_GROUP = 20_000
-SCHEMA = pa.schema([(ROW_ID, pa.int64()), *((name, pa.string()) for name in COLUMNS)])
+SCHEMA = pa.schema([(ROW_ID, pa.int64()), *((name, pa.string()) for name in (*COLUMNS, MESSAGES)), (RIGHT, pa.bool_())])
 LAYOUT = {
     "compression": "lz4",  # read in two thirds of zstd's time, in 1.6 times its space
     "use_dictionary": ["dataset_name", "subset_name", "prompt_id", "template_name", "dataset_key"],

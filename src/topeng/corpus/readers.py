@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from daft import DataType, col
 
-from topeng.corpus.schema import COLUMNS, TEXT_COLUMNS
+from topeng.corpus.schema import COLUMNS, MESSAGES, RIGHT, TEXT_COLUMNS
 from topeng.errors import CorpusError
 
 READERS = {
@@ -68,7 +68,11 @@ def tables(name: str) -> Iterator[pa.Table]:
             # not by Daft's `lit`, beside which it loses some errors of the scan, and the rows with them
             named = dict.fromkeys(absent, pa.repeat(Path(name).stem, batch.num_rows))
             read = {column: pc.fill_null(batch[column].cast(pa.string()), "") for column in batch.schema.names}
-            yield pa.table(named | read).select(COLUMNS)
+            plain = {
+                MESSAGES: pa.nulls(batch.num_rows, pa.string()),
+                RIGHT: pa.repeat(pa.scalar(False), batch.num_rows),
+            }
+            yield pa.table(named | read | plain).select([*COLUMNS, MESSAGES, RIGHT])
         told = rows_in(name)
         if told is not None and told != rows:
             raise CorpusError(f"cannot read {name}: it says that it holds {told:,} rows, and {rows:,} came")

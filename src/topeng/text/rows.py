@@ -4,14 +4,26 @@ import json
 from pathlib import Path
 from typing import Any
 
+from topeng.corpus.schema import MESSAGES, RIGHT, ROW_ID, TEXT_COLUMNS
 from topeng.errors import GenerationError
+
+ROW = (ROW_ID, *TEXT_COLUMNS, MESSAGES, RIGHT)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """`row_id`, `input` and `output` of the rows in a Parquet file, in order."""
+    """The rows of a Parquet file of the corpus, in order.
+
+    Of each row `row_id`, `input`, `output`, `messages` (a list of {"role", "content"}, the answer last; None where the
+    row is the plain pair) and `one_right_answer` (bool). Files of older runs know neither of the last two.
+    """
     import pyarrow.parquet as pq  # here alone: models train and answer without it
 
-    return pq.read_table(path, columns=["row_id", "input", "output"]).to_pylist()
+    there = set(pq.read_schema(path).names)
+    rows = pq.read_table(path, columns=[name for name in ROW if name in there]).to_pylist()
+    for row in rows:
+        row["messages"] = json.loads(row["messages"]) if row.get("messages") else None
+        row["one_right_answer"] = bool(row.get("one_right_answer"))
+    return rows
 
 
 def read_prompts(path: Path) -> list[str]:
