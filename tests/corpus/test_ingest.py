@@ -105,19 +105,22 @@ def test_it_goes_on_after_the_last_whole_part(tmp_path, monkeypatch):
         pq.write_table(table(10, start=10 * part), tmp_path / f"{part}.parquet")
     files = [str(tmp_path / "*.parquet")]
     whole = ingest(files, tmp_path / "whole")
-    read = readers.tables
+    read = readers.open_source
     opened = []
 
-    def stops_at_the_last(name):
-        opened.append(name)
-        yield from read(name)
-        if name.endswith("2.parquet"):
-            raise KeyboardInterrupt
+    def stopped(tables):
+        yield from tables
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(readers, "tables", stops_at_the_last)
+    def stops_at_the_last(name, reading):
+        opened.append(name)
+        source = read(name, reading)
+        return source._replace(tables=stopped(source.tables)) if name.endswith("2.parquet") else source
+
+    monkeypatch.setattr(readers, "open_source", stops_at_the_last)
     with pytest.raises(KeyboardInterrupt):
         ingest(files, tmp_path / "out")
-    monkeypatch.setattr(readers, "tables", lambda name: opened.append(name) or read(name))
+    monkeypatch.setattr(readers, "open_source", lambda *given: opened.append(given[0]) or read(*given))
     assert ingest(files, tmp_path / "out") == whole
     assert [name[-9:] for name in opened] == ["0.parquet", "1.parquet", "2.parquet", "2.parquet"]
     assert take_all(tmp_path / "out").equals(take_all(tmp_path / "whole"))
@@ -136,8 +139,8 @@ def test_a_lost_part_of_the_hashes_is_made_again(tmp_path):
     ("name", "content", "message"),
     [
         ("a.parquet", b"not parquet", "cannot read .*a.parquet"),
-        ("a.csv", b"input,answer\na,b\n", "has no column output: a corpus has input and output alone"),
-        ("a.txt", b"", "is none of .parquet, .jsonl"),
+        ("a.csv", b"input,answer\na,b\n", "has no column output, nor any other .* its columns are input, answer"),
+        ("a.xlsx", b"PK", "is none of .parquet, .* save it as CSV"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(tmp_path, name, content, message):
