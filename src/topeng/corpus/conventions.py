@@ -110,21 +110,13 @@ def find(name: str, columns: Sequence[str], reading: Reading, answers: bool = Tr
     right = _right_column(name, columns, reading)
     found = Convention(label, roles, about, right, [])
     unread = [column for column in columns if column not in found.used()]
-    spoken = [column for column in unread if column in SPOKEN and (answers or column not in ("output", "completion"))]
-    if spoken and not reading.columns:
-        raise _ignored(name, spoken[0], found, reading)
+    _check_ignored(name, unread, found, reading, answers)
     return Convention(label, roles, about, right, unread)
 
 
-def _ignored(name: str, column: str, found: Convention, reading: Reading) -> CorpusError:
-    read = ", ".join(found.roles.values())
-    return CorpusError(
-        f"{name} has a column {column!r}, which would be ignored beside {read}: say which to read, as by "
-        f"--{reading.section}.columns '{_example(found.roles)}', or remove it"
-    )
-
-
-def new_columns(name: str, place: str, record: Record, known: Convention, reading: Reading) -> list[str]:
+def new_columns(
+    name: str, place: str, record: Record, known: Convention, reading: Reading, answers: bool = True
+) -> list[str]:
     """Columns that a record has and those before it had not.
 
     Raises:
@@ -132,9 +124,25 @@ def new_columns(name: str, place: str, record: Record, known: Convention, readin
     """
     seen = known.used() | set(known.unread)
     new = [column for column in record if column not in seen]
-    if spoken := [column for column in new if column in SPOKEN and not reading.columns]:
-        raise _ignored(f"{name}, {place}", spoken[0], known, reading)
+    _check_ignored(f"{name}, {place}", new, known, reading, answers)
     return new
+
+
+def _check_ignored(name: str, unread: Sequence[str], found: Convention, reading: Reading, answers: bool) -> None:
+    for column in unread if not reading.columns else ():
+        if column in SPOKEN and (answers or column not in ("output", "completion")):
+            raise CorpusError(
+                f"{name} has a column {column!r}, which would be ignored beside {', '.join(found.roles.values())}: "
+                f"{_remedy(reading, found.roles, 'say which to read')}, or remove it"
+            )
+
+
+def _remedy(reading: Reading, roles: Mapping[str, str], what: str) -> str:
+    """How to name columns; prompts have no option for it."""
+    if not reading.section:
+        return "keep the columns of one convention (input, or instruction and input, or messages)"
+    example = ", ".join(f"{role}: {column}" for role, column in roles.items())
+    return f"{what}, as by --{reading.section}.columns '{{{example}}}'"
 
 
 def _own(
@@ -170,18 +178,14 @@ def _known(name: str, columns: Sequence[str], reading: Reading, answers: bool) -
     listed = ", ".join(columns) or "none"
     if wide:
         raise CorpusError(
-            f"{name} may be {' or '.join(label for label, _ in wide)} by its columns ({listed}): say which to read, as "
-            f"by --{reading.section}.columns '{_example(wide[0][1])}'"
+            f"{name} may be {' or '.join(label for label, _ in wide)} by its columns ({listed}): "
+            f"{_remedy(reading, wide[0][1], 'say which to read')}"
         )
     lacking = [column for column in TEXT_COLUMNS if column not in there and (answers or column == "input")]
     raise CorpusError(
         f"{name} has no column {' and no column '.join(lacking or TEXT_COLUMNS)}, nor any other convention's: its "
-        f"columns are {listed}; name yours, as by --{reading.section}.columns '{{input: question, output: answer}}'"
+        f"columns are {listed}; {_remedy(reading, {'input': 'question', 'output': 'answer'}, 'name yours')}"
     )
-
-
-def _example(roles: Mapping[str, str]) -> str:
-    return "{" + ", ".join(f"{role}: {column}" for role, column in roles.items()) + "}"
 
 
 def _right_column(name: str, columns: Sequence[str], reading: Reading) -> str | None:

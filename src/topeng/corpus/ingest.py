@@ -268,9 +268,17 @@ def _find_templates(folder: Path, engine: Engine) -> None:
         return
     row_ids, (strata,), keys = sample.read_strata(folder / "rows", ["template_name"], TEMPLATE_SEED, engine=engine)
     counts = {name: min(size, st.TEMPLATE_ROWS) for name, size in strata.sizes().items()}
-    chosen = take_rows(folder, "rows", sample.draw(row_ids, strata, keys, counts), engine)
+    chosen = sample.draw(row_ids, strata, keys, counts)
+    parts = np.array_split(chosen, 1 + int(len(chosen) * _mean_size(folder) / GROUP_BYTES))
+    ends = pa.concat_tables([st.ends(take_rows(folder, "rows", part, engine)) for part in parts])
     with whole_file(folder / TEMPLATES) as file:
-        st.TemplateText.discover(chosen).save(file)
+        st.TemplateText.discover(ends).save(file)
+
+
+def _mean_size(folder: Path) -> float:
+    """Bytes of a row."""
+    groups = [group for path in part_files(folder, "rows") for group in _row_groups(pq.read_metadata(path))]
+    return sum(group.total_byte_size for group in groups) / max(1, sum(group.num_rows for group in groups))
 
 
 def _wanted_of_each(files: Sequence[Path], wanted: np.ndarray) -> Iterator[tuple[Path, np.ndarray]]:
