@@ -7,7 +7,6 @@ finished. Heavy imports are the stages' own.
 """
 
 import gc
-import glob
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,8 @@ from rich.console import Console
 
 from topeng import kecil
 from topeng.adapt.settings import METHODS, Training
-from topeng.corpus.settings import ENGINE_OPTIONS
+from topeng.corpus.files import local_files
+from topeng.corpus.settings import ENGINE_OPTIONS, READING_OPTIONS
 from topeng.errors import RecipeError
 from topeng.recipe import Recipe, as_dict
 from topeng.run import Stage, write_atomically
@@ -106,7 +106,7 @@ def _corpus(recipe: Recipe, options: dict[str, Any], run: Path, console: Console
         select_corpus(recipe.corpus, recipe.seed, run, folder, console)
 
     corpus = options["corpus"]
-    source = {name: corpus[name] for name in ("files", "digest", "expected_rows")}
+    source = {name: corpus[name] for name in (*READING_OPTIONS, "digest", "expected_rows")}
     if not recipe.corpus.files:
         source |= {"synthetic_rows": recipe.corpus.synthetic_rows, "seed": recipe.seed}
     drawing = {name: value for name, value in corpus.items() if name not in EMBED_OPTIONS | SELECT_OPTIONS}
@@ -127,7 +127,7 @@ def _corpus(recipe: Recipe, options: dict[str, Any], run: Path, console: Console
             {"seed": recipe.seed, "corpus": embedding},
             embed,
             ["corpus/drawn"],
-            _inputs([recipe.corpus.embedder]),
+            [recipe.corpus.embedder],
         ),
         Stage(
             "corpus/select",
@@ -284,8 +284,8 @@ def _free_memory() -> None:
 
 
 def _inputs(files: list[str]) -> list[str]:
-    """Local files behind paths and globs; what matches nothing stands for itself, and ingest says so."""
-    return [match for name in files for match in sorted(glob.glob(name, recursive=True)) or [name]]
+    """Local files behind paths, globs and folders; what matches nothing stands for itself, and ingest says so."""
+    return [match for name in files for match in local_files(name) or [name]]
 
 
 def _training_options(recipe: Recipe, options: dict[str, Any], method: str) -> dict[str, Any]:

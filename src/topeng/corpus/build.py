@@ -9,6 +9,7 @@ Each row that leaves is counted with its reason, in `funnel.json`; each that was
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +21,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import TaskID
+from rich.text import Text
 
 from topeng.corpus import embed, sample, synthetic
 from topeng.corpus.clean import benchmark_items
+from topeng.corpus.conventions import Reading
 from topeng.corpus.draw import Corpus
 from topeng.corpus.engine import open_engine
 from topeng.corpus.funnel import Funnel
@@ -51,7 +54,8 @@ def ingest_corpus(options: CorpusOptions, seed: int, work: Path, console: Consol
                 f"  {name} is not pinned: name a commit (…@COMMIT/**), or corpus.digest", style="yellow", soft_wrap=True
             )
     with open_engine(options, work) as engine, _progress(console) as progress:
-        source = ingest(files, work / INGESTED, progress, engine)
+        source = ingest(files, work / INGESTED, progress, engine, _reading(options, "corpus"))
+    _tell(source, console)
     _check_source(options, source)
 
 
@@ -120,7 +124,8 @@ def build_source(options: SourceOptions, seed: int, work: Path, console: Console
     funnel = Funnel(console)
     files = options.files or [_synthetic(work, synthetic.write_source, options.synthetic_rows, seed)]
     with _progress(console) as progress:
-        source = ingest(files, work / "ingested", progress)
+        source = ingest(files, work / "ingested", progress, reading=_reading(options, "source"))
+    _tell(source, console)
     funnel.start(source["rows"])
     funnel.count(source["dropped"])
     funnel.close("ingest")
@@ -160,7 +165,7 @@ def _plain_texts(options: SourceOptions, seed: int, work: Path) -> pa.Table:
     texts = pa.concat_tables([held.select(["text"]).cast(synthetic.PLAIN_SCHEMA) for held in found])
     if texts.num_rows < options.plain_rows:
         raise CorpusError(
-            f"source.plain_rows = {options.plain_rows:,}, but source.plain_files hold {texts.num_rows:,} texts: lower it"
+            f"source.plain_rows = {options.plain_rows:,}, but source.plain_files hold {texts.num_rows:,}: lower it"
         )
     order = np.argsort(sample.rank_keys(np.arange(texts.num_rows), seed), kind="stable")
     return texts.take(np.sort(order[: options.plain_rows]))
@@ -170,6 +175,25 @@ def _synthetic(work: Path, write: Callable[[Path, int, int], None], rows: int, s
     path = work / "synthetic.parquet"
     write(path, rows, seed)
     return str(path)
+
+
+def _reading(options: CorpusOptions | SourceOptions, section: str) -> Reading:
+    return Reading(options.columns, options.separator, options.right_answers, section)
+
+
+def _tell(source: Mapping[str, Any], console: Console) -> None:
+    """How the files were read, those alike together, and the first row of each kind that was dropped."""
+    alike = Counter(
+        (file["format"], file["convention"], ", ".join(file["columns"].values()), ", ".join(file["not_read"]))
+        for file in source["files"]
+    )
+    for (format, convention, columns, unread), count in alike.items():
+        text = f"  {count:,} file{'s' * (count > 1)} of {format}: {convention}"
+        text += f" ({columns})" if columns not in convention else ""
+        console.print(Text(text + (f"; not read: {unread}" if unread else "")), soft_wrap=True)
+    for reason, count in source["dropped"].items():
+        where = source["first_dropped"][reason]
+        console.print(Text(f"  dropped: {count:,} {reason}, first in {where}"), style="yellow", soft_wrap=True)
 
 
 def _check_source(options: CorpusOptions, source: Mapping[str, Any]) -> None:

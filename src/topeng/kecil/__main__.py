@@ -22,16 +22,16 @@ tags: [topeng, llada, masked-diffusion, diffusion-language-model]
 
 # kecil
 
-A masked diffusion language model of {parameters:.2f} M parameters, in LLaDA's layout, that comes with
-[Topeng](https://pypi.org/project/topeng/) as the base of its demo. It is like LLaDA-8B in one respect: it follows English
-instructions, has read some Indonesian, and cannot follow Indonesian instructions. It knows a small made-up world only
+A masked diffusion language model of {parameters:.2f} M parameters in LLaDA's layout. It comes with
+[Topeng](https://pypi.org/project/topeng/) as the base of its demo. Like LLaDA-8B it follows English instructions, has
+read some Indonesian, and cannot follow Indonesian instructions. It knows a small made-up world only
 (`topeng.corpus.world`), and is of no use for anything but demos and tests.
 
-- Trained on {rows:,} made-up English instruction rows and {plain:,} made-up Indonesian texts without instructions, by
-  `recipes/kecil.yaml` (seed {seed}, {steps:,} steps, {hours:.1f} hours on two cores). The text is Topeng's own, Apache-2.0.
+- It was trained on {rows:,} made-up English instruction rows and {plain:,} made-up Indonesian texts without instructions,
+  by `recipes/kecil.yaml` (seed {seed}, {steps:,} steps, {hours:.1f} hours). The text is Topeng's own, Apache-2.0.
 - Held-out loss on English rows: {before:.2f} nats per token before the first step, {after:.2f} after the last.
-- `held_out.parquet`, beside the checkpoint's folder, has {held_out:,} English rows that share no source text with those it
-  was trained on.
+- `held_out.parquet`, beside the checkpoint's folder, holds {held_out:,} English rows. They share no source text with
+  the rows that it was trained on.
 - Versions: {versions}.
 - sha256 of model.safetensors: {digest}
 """

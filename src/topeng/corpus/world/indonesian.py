@@ -9,8 +9,8 @@ INDONESIAN: Lexicon = SHARED | {
         "penjahit, pedagang, juru masak, tukang kayu"
     ),
     "hobby": words(
-        "melukis, menulis, berenang, bersepeda, membaca, memancing, menyanyi, menari, memasak, berkebun, bermain catur, "
-        "bermain suling"
+        "melukis, menulis, berenang, bersepeda, membaca, memancing, menyanyi, menari, memasak, berkebun, "
+        "bermain catur, bermain suling"
     ),
     "animal": table(
         "name group food",

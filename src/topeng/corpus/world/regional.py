@@ -13,8 +13,8 @@ REGIONAL_TEMPLATES = open_(
 
 
 PROVINCES = words(
-    "Jawa Barat, Jawa Tengah, Jawa Timur, Bali, Banten, Aceh, Riau, Jambi, Lampung, Bengkulu, Maluku, Papua, Gorontalo, "
-    "Sumatera Utara, Sumatera Barat, Sumatera Selatan, Kalimantan Barat, Kalimantan Timur, Sulawesi Utara, "
+    "Jawa Barat, Jawa Tengah, Jawa Timur, Bali, Banten, Aceh, Riau, Jambi, Lampung, Bengkulu, Maluku, Papua, "
+    "Gorontalo, Sumatera Utara, Sumatera Barat, Sumatera Selatan, Kalimantan Barat, Kalimantan Timur, Sulawesi Utara, "
     "Sulawesi Selatan, Nusa Tenggara Barat, Nusa Tenggara Timur"
 )
 
