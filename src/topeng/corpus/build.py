@@ -28,11 +28,13 @@ from topeng.corpus.clean import benchmark_items
 from topeng.corpus.conventions import Reading
 from topeng.corpus.draw import Corpus
 from topeng.corpus.engine import open_engine
+from topeng.corpus.files import resolve
+from topeng.corpus.formats import open_rows
 from topeng.corpus.funnel import Funnel
 from topeng.corpus.groups import group_table
 from topeng.corpus.ingest import Progress, ingest, take_all
 from topeng.corpus.profiles import draw_clean, draw_paper
-from topeng.corpus.readers import read_ordinals, read_table, resolve
+from topeng.corpus.readers import read_ordinals
 from topeng.corpus.sample import Strata
 from topeng.corpus.schema import DRAWN, EMBEDDED, INGESTED, ROW_ID
 from topeng.corpus.settings import CorpusOptions, SourceOptions
@@ -158,17 +160,27 @@ def _plain_texts(options: SourceOptions, seed: int, work: Path) -> pa.Table:
         return synthetic.PLAIN_SCHEMA.empty_table()
     if not options.plain_files:
         return pq.read_table(_synthetic(work, synthetic.write_plain, options.plain_rows, seed))
-    found = [read_table(name) for name in resolve(options.plain_files, "source.plain_files")]
-    for name, held in zip(options.plain_files, found, strict=False):
-        if "text" not in held.column_names:
-            raise CorpusError(f"{name} has no column text: source.plain_files hold texts in a column of that name")
-    texts = pa.concat_tables([held.select(["text"]).cast(synthetic.PLAIN_SCHEMA) for held in found])
-    if texts.num_rows < options.plain_rows:
+    names = resolve(options.plain_files, "source.plain_files")
+    texts = pa.array([text for name in names for text in _texts_of(name)], pa.string())
+    if len(texts) < options.plain_rows:
         raise CorpusError(
-            f"source.plain_rows = {options.plain_rows:,}, but source.plain_files hold {texts.num_rows:,}: lower it"
+            f"source.plain_rows = {options.plain_rows:,}, but source.plain_files hold {len(texts):,}: lower it"
         )
-    order = np.argsort(sample.rank_keys(np.arange(texts.num_rows), seed), kind="stable")
-    return texts.take(np.sort(order[: options.plain_rows]))
+    order = np.argsort(sample.rank_keys(np.arange(len(texts)), seed), kind="stable")
+    return pa.table([texts.take(np.sort(order[: options.plain_rows]))], schema=synthetic.PLAIN_SCHEMA)
+
+
+def _texts_of(name: str) -> Iterator[str]:
+    rows = open_rows(name)
+    with rows.stack:
+        for batch in rows.batches:
+            for place, record in zip(batch.places, batch.records(), strict=True):
+                if not isinstance(record.get("text"), str):
+                    raise CorpusError(
+                        f"{name}, {rows.unit} {place}: there is no text in a column `text`, which source.plain_files "
+                        "must have"
+                    )
+                yield record["text"]
 
 
 def _synthetic(work: Path, write: Callable[[Path, int, int], None], rows: int, seed: int) -> str:
