@@ -24,14 +24,13 @@ from rich.text import Text
 
 from topeng.corpus import embed, sample, synthetic
 from topeng.corpus.clean import benchmark_items
-from topeng.corpus.conventions import Reading
 from topeng.corpus.draw import Corpus
 from topeng.corpus.engine import open_engine
 from topeng.corpus.funnel import Funnel
 from topeng.corpus.groups import group_table
 from topeng.corpus.ingest import Progress, ingest, take_all
 from topeng.corpus.profiles import draw_clean, draw_paper
-from topeng.corpus.readers import read_ordinals
+from topeng.corpus.readers import read_ordinals, reading
 from topeng.corpus.sample import Strata
 from topeng.corpus.schema import DRAWN, EMBEDDED, INGESTED, ROW_ID
 from topeng.corpus.settings import CorpusOptions, SourceOptions
@@ -53,7 +52,7 @@ def ingest_corpus(options: CorpusOptions, seed: int, work: Path, console: Consol
                 f"  {name} is not pinned: name a commit (…@COMMIT/**), or corpus.digest", style="yellow", soft_wrap=True
             )
     with open_engine(options, work) as engine, _progress(console) as progress:
-        source = ingest(files, work / INGESTED, progress, engine, _reading(options, "corpus"))
+        source = ingest(files, work / INGESTED, progress, engine, reading(options, "corpus"))
     _tell(source, console)
     _check_source(options, source)
 
@@ -122,7 +121,7 @@ def build_source(options: SourceOptions, seed: int, work: Path, console: Console
     funnel = Funnel(console)
     files = options.files or [_synthetic(work / "synthetic.parquet", synthetic.write_source, options, seed)]
     with _progress(console) as progress:
-        source = ingest(files, work / "ingested", progress, reading=_reading(options, "source"))
+        source = ingest(files, work / "ingested", progress, reading=reading(options, "source"))
     _tell(source, console)
     funnel.start(source["rows"])
     funnel.count(source["dropped"])
@@ -148,10 +147,6 @@ def build_source(options: SourceOptions, seed: int, work: Path, console: Console
 def _synthetic(path: Path, write: Callable[[Path, int, int], None], options: Any, seed: int) -> str:
     write(path, options.synthetic_rows, seed)
     return str(path)
-
-
-def _reading(options: CorpusOptions | SourceOptions, section: str) -> Reading:
-    return Reading(options.columns, options.separator, options.right_answers, section)
 
 
 def _tell(source: Mapping[str, Any], console: Console) -> None:

@@ -14,6 +14,7 @@ from topeng.corpus.conventions import ABOUT, Convention, Reading
 from topeng.corpus.files import resolve
 from topeng.corpus.formats import Batch, kind_of
 from topeng.corpus.schema import COLUMNS, MESSAGES, RIGHT
+from topeng.corpus.settings import CorpusOptions, SourceOptions
 from topeng.errors import CorpusError
 
 PROBLEM, PLACE = "problem", "place"
@@ -24,7 +25,7 @@ SCHEMA = pa.schema(
 )
 TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
 
-__all__ = ["Source", "count", "open_source", "read_ordinals", "resolve", "rows_in", "tables"]
+__all__ = ["Source", "count", "open_source", "read_ordinals", "reading", "resolve", "rows_in", "tables"]
 
 
 class Source(NamedTuple):
@@ -40,6 +41,11 @@ class Source(NamedTuple):
     unit: str
     convention: Convention
     tables: Iterator[pa.Table]
+
+
+def reading(options: CorpusOptions | SourceOptions, section: str) -> Reading:
+    """How a section of a recipe wants its files read."""
+    return Reading(options.columns, options.separator, options.right_answers, section)
 
 
 def open_source(name: str, reading: Reading | None = None) -> Source:
