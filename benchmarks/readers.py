@@ -31,9 +31,14 @@ SHORTEST, LONGEST = 1_000, 4_000_000
 def write(folder: Path, gigabytes: float) -> dict[str, Any]:
     """The same rows in each format; their sizes are spread evenly on a logarithmic scale."""
     generator = np.random.default_rng(0)
-    words = np.array(["".join(generator.choice(list("abdegiklmnoprstuy"), length)) for length in range(2, 12) for _ in range(2_000)])
+    words = np.array(
+        ["".join(generator.choice(list("abdegiklmnoprstuy"), length)) for length in range(2, 12) for _ in range(2_000)]
+    )
     left, count = gigabytes * 1e9, 0
-    with (folder / "rows.csv").open("w", newline="", encoding="utf-8") as table, (folder / "rows.jsonl").open("w") as lines:
+    with (
+        (folder / "rows.csv").open("w", newline="", encoding="utf-8") as table,
+        (folder / "rows.jsonl").open("w") as lines,
+    ):
         writer = csv.DictWriter(table, ["input", "output"])
         writer.writeheader()
         schema = pa.schema([("input", pa.string()), ("output", pa.string())])
@@ -77,7 +82,9 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     if options.part:
-        write_or_read = write(options.folder, options.gigabytes) if options.part == "write" else read(options.folder, options.part)
+        write_or_read = (
+            write(options.folder, options.gigabytes) if options.part == "write" else read(options.folder, options.part)
+        )
         print(json.dumps(write_or_read))
         return
     report = {"machine": machine()}

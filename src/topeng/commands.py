@@ -90,7 +90,8 @@ def corpus(known: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _check_corpus(names: list[str], overrides: dict[str, str]) -> int:
-    """`topeng corpus check`: lengths are the tokens of a base that is named, or words."""
+    """`topeng corpus check`: lengths are tokens of the base that is named or comes with the package, or else words."""
+    from topeng import kecil
     from topeng import recipe as recipes
     from topeng.corpus.check import check_files
     from topeng.corpus.readers import reading
@@ -100,15 +101,16 @@ def _check_corpus(names: list[str], overrides: dict[str, str]) -> int:
         recipes.set_option(values, name, value)
     recipe = recipes.parse(values)
     how, languages = reading(recipe.corpus, "corpus"), recipe.corpus.languages
-    if recipe.base.model is None:
+    base = recipe.base.model or (kecil.NAME if kecil.FOLDER.exists() else None)
+    if base is None:
         return check_files(names, how, languages, lambda text: len(text.split()), "words", None)
     _prepare_libraries()
     from topeng.models import load_tokenizer
     from topeng.text.chat import encode_text
 
-    tokenizer = load_tokenizer(recipe.base.model, recipe.base.revision)
+    tokenizer = load_tokenizer(base, recipe.base.revision)
     longest = recipe.text.max_length
-    return check_files(names, how, languages, lambda text: len(encode_text(tokenizer, text)), "tokens", longest)
+    return check_files(names, how, languages, lambda text: len(encode_text(tokenizer, text)), f"tokens of {Path(base).name}", longest)
 
 
 def compare(known: argparse.Namespace, rest: list[str]) -> int:

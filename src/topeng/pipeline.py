@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
+from topeng import kecil
 from topeng.adapt.settings import METHODS, Training
 from topeng.corpus.files import local_files
 from topeng.corpus.settings import ENGINE_OPTIONS, READING_OPTIONS
@@ -21,7 +22,7 @@ from topeng.errors import RecipeError
 from topeng.recipe import Recipe, as_dict
 from topeng.run import Stage, write_atomically
 
-SOURCE_ROWS = ["source/train.parquet", "source/test.parquet"]
+SOURCE_ROWS = ["source/train.parquet", "source/test.parquet", "source/plain.parquet"]
 CORPUS_FILES = [
     *("train.parquet", "validation.parquet", "test.parquet", "decisions.parquet", "umap.parquet"),
     *("funnel.json", "clusters.json", "overlap.json", "corpus.json", "README.md"),
@@ -154,10 +155,13 @@ def _source(recipe: Recipe, options: dict[str, Any], console: Console) -> Stage:
     def work(folder: Path) -> None:
         from topeng.corpus.build import build_source
 
-        build_source(recipe.source, recipe.seed, folder, console)
+        build_source(source, recipe.seed, folder, console)
 
-    held_out = [recipe.source.held_out] if recipe.source.held_out else []
-    inputs = [*_inputs(recipe.source.files), *held_out]
+    source = recipe.source
+    if recipe.base.model == kecil.NAME and not source.files:
+        source = replace(source, files=[str(kecil.HELD_OUT)])
+    held_out = [source.held_out] if source.held_out else []
+    inputs = [*_inputs([*source.files, *source.plain_files]), *held_out]
     return Stage(
         "source",
         [*SOURCE_ROWS, "source/funnel.json"],

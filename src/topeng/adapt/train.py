@@ -4,6 +4,7 @@ import gc
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,16 @@ from topeng.adapt.tiny import new_model, new_tokenizer, tiny_config
 from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, compile_layers, last_checkpoint
 from topeng.adapt.usage import SHARES
 from topeng.errors import CorpusError, RunError
+from topeng.kecil import locate
 from topeng.models import find_device, is_checkpoint, load_tokenizer
 from topeng.recipe import Recipe
 from topeng.run import progress_bar, write_atomically
-from topeng.text.rows import read_rows
-from topeng.text.tokens import Example, tokenize_rows
+from topeng.text.rows import read_rows, read_texts
+from topeng.text.tokens import Example, tokenize_rows, tokenize_texts
 
 RATES = ("learning_rate", "learning_rate_A", "learning_rate_B")
+MOST_HELD_OUT = 200
+"""Rows that the held-out loss of a base's pretraining is taken on, at most."""
 LOG_KEYS = ("step", "loss", "eval_loss", *RATES, "grad_norm", *SHARES)
 
 
@@ -45,24 +49,29 @@ def check_training(recipe: Recipe) -> None:
 
 
 def pretrain_base(recipe: Recipe, run: Path, work: Path, console: Console) -> None:
-    """Writes `base/` in `work`: a tiny model and its tokenizer, trained on the source-language rows.
+    """Writes `base/` in `work`: a tiny model and its tokenizer, trained on the source-language rows and plain texts.
 
     Raises:
         CorpusError: no row has a usable answer.
     """
     tiny, out = recipe.base.tiny, work / "base"
-    rows = read_rows(run / "source" / "train.parquet")
-    tokenizer = new_tokenizer([text for row in rows for text in (row["input"], row["output"])], tiny.vocab_size)
+    rows, plain = read_rows(run / "source" / "train.parquet"), read_texts(run / "source" / "plain.parquet")
+    texts = [text for row in rows for text in (row["input"], row["output"])]
+    tokenizer = new_tokenizer([*texts, *plain], tiny.vocab_size)
     model = new_model(tiny_config(tiny, recipe.context), recipe.seed)
     examples, _ = _examples(recipe, tokenizer, rows)
+    examples = _whole(examples, tiny.whole_rows)
+    free = 1 + max(row["row_id"] for row in rows)
+    examples += tokenize_texts(tokenizer, plain, recipe.text.max_length, first_row_id=free)
     held_out, unusable = tokenize_rows(tokenizer, read_rows(run / "source" / "test.parquet"), recipe.text.max_length)
     if not held_out:
         raise CorpusError(f"none of the source's test rows can be scored: {dict(unusable)}")
     args = _arguments(recipe, work / "checkpoints", tiny.steps, tiny.learning_rate)
-    args.eval_steps, args.logging_steps = tiny.steps, max(1, tiny.steps // 60)  # held out: at its start and its end
+    args.eval_steps, args.logging_steps = max(1, tiny.steps // 10), max(1, tiny.steps // 60)
     optimizer = torch.optim.AdamW(model.parameters(), lr=tiny.learning_rate, weight_decay=0.01)
     logs = run / "logs" / "base"
-    trainer = _train(model, args, examples, held_out, recipe, optimizer, tiny.batch_rows, console, logs)
+    scored = held_out[:MOST_HELD_OUT]
+    trainer = _train(model, args, examples, scored, recipe, optimizer, tiny.batch_rows, console, logs)
     model = _gathered(trainer, lambda: new_model(tiny_config(tiny, recipe.context), recipe.seed))
     if ranks.RANK > 0:
         return
@@ -152,7 +161,7 @@ def train_adapter(
 
 def base_path(recipe: Recipe, run: Path) -> str:
     """The model that is adapted: the recipe's, or the tiny one of this run."""
-    return recipe.base.model or str(run / "base")
+    return str(locate(recipe.base.model)) if recipe.base.model else str(run / "base")
 
 
 def _write_initial(recipe: Recipe, method: str, model: Any, initial: Path) -> None:
@@ -174,6 +183,14 @@ def _examples(recipe: Recipe, tokenizer: Any, rows: Sequence[dict]) -> tuple[lis
     if not examples:
         raise CorpusError(f"none of {len(rows)} rows can be trained on: {dict(dropped)}")
     return examples, dropped
+
+
+def _whole(examples: Sequence[Example], share: float) -> list[Example]:
+    """The same examples, of which a share, spread evenly, has everything behind the first token as its response."""
+    return [
+        replace(example, prompt_length=1) if int((place + 1) * share) > int(place * share) else example
+        for place, example in enumerate(examples)
+    ]
 
 
 def _arguments(recipe: Recipe, output_dir: Path, steps: int, rate: float) -> TrainingArguments:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
@@ -30,7 +31,7 @@ from topeng.corpus.funnel import Funnel
 from topeng.corpus.groups import group_table
 from topeng.corpus.ingest import Progress, ingest, take_all
 from topeng.corpus.profiles import draw_clean, draw_paper
-from topeng.corpus.readers import read_ordinals, reading
+from topeng.corpus.readers import read_ordinals, read_texts, reading, resolve
 from topeng.corpus.sample import Strata
 from topeng.corpus.schema import DRAWN, EMBEDDED, INGESTED, ROW_ID
 from topeng.corpus.settings import CorpusOptions, SourceOptions
@@ -45,7 +46,7 @@ def ingest_corpus(options: CorpusOptions, seed: int, work: Path, console: Consol
     Raises:
         CorpusError: the source cannot be read, or is not the one that the recipe pins.
     """
-    files = options.files or [_synthetic(work / "synthetic.parquet", synthetic.write_target, options, seed)]
+    files = options.files or [_synthetic(work, synthetic.write_target, options.synthetic_rows, seed)]
     for name in options.files:
         if "://" in name and "@" not in name and not options.digest:
             console.print(
@@ -111,7 +112,8 @@ def embed_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, conso
 
 
 def build_source(options: SourceOptions, seed: int, work: Path, console: Console) -> None:
-    """Writes `source/` in `work`: source-language rows to train a tiny base on, and rows to measure forgetting on.
+    """Writes `source/` in `work`: source-language rows and plain texts to train a tiny base on, and rows to measure
+    forgetting on.
 
     Raises:
         CorpusError: the source cannot be read, or holds too few rows.
@@ -119,7 +121,7 @@ def build_source(options: SourceOptions, seed: int, work: Path, console: Console
     out = work / "source"
     out.mkdir(exist_ok=True)
     funnel = Funnel(console)
-    files = options.files or [_synthetic(work / "synthetic.parquet", synthetic.write_source, options, seed)]
+    files = options.files or [_synthetic(work, synthetic.write_source, options.synthetic_rows, seed)]
     with _progress(console) as progress:
         source = ingest(files, work / "ingested", progress, reading=reading(options, "source"))
     _tell(source, console)
@@ -141,11 +143,33 @@ def build_source(options: SourceOptions, seed: int, work: Path, console: Console
     funnel.close("split")
     pq.write_table(table.take(test), out / "test.parquet")
     pq.write_table(table.filter(~held), out / "train.parquet")
+    pq.write_table(_plain_texts(options, seed, work), out / "plain.parquet")
     funnel.save(out)
 
 
-def _synthetic(path: Path, write: Callable[[Path, int, int], None], options: Any, seed: int) -> str:
-    write(path, options.synthetic_rows, seed)
+def _plain_texts(options: SourceOptions, seed: int, work: Path) -> pa.Table:
+    """Texts of `source.plain_files`, or made up: the column `text`, `source.plain_rows` rows.
+
+    Raises:
+        CorpusError: a file cannot be read, has no column `text`, or they hold too few.
+    """
+    if not options.plain_rows:
+        return synthetic.PLAIN_SCHEMA.empty_table()
+    if not options.plain_files:
+        return pq.read_table(_synthetic(work, synthetic.write_plain, options.plain_rows, seed))
+    found = [text for name in resolve(options.plain_files, "source.plain_files") for text in read_texts(name)]
+    texts = pa.table([found], schema=synthetic.PLAIN_SCHEMA)
+    if texts.num_rows < options.plain_rows:
+        raise CorpusError(
+            f"source.plain_rows = {options.plain_rows:,}, but source.plain_files hold {texts.num_rows:,}: lower it"
+        )
+    order = np.argsort(sample.rank_keys(np.arange(texts.num_rows), seed), kind="stable")
+    return texts.take(np.sort(order[: options.plain_rows]))
+
+
+def _synthetic(work: Path, write: Callable[[Path, int, int], None], rows: int, seed: int) -> str:
+    path = work / "synthetic.parquet"
+    write(path, rows, seed)
     return str(path)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 from xxhash import xxh3_64_intdigest
@@ -118,17 +119,18 @@ def _lengths(seen: Seen, count: Count, unit: str, longest: int | None) -> Iterab
         return
     given = [count(text) * share for text, _, share, _ in seen.sample]
     answers = [count(text) * share for _, text, _, share in seen.sample]
-    yield "questions", _spread(given, unit)
-    yield "answers", _spread(answers, unit)
+    yield "questions", _spread(given)
+    yield "answers", _spread(answers)
+    yield "counted", f"in {unit}"
     if longest is not None:
         long = statistics.fmean(one + other > longest for one, other in zip(given, answers, strict=True))
-        yield "cut", f"{long:.0%} of the rows are longer than text.max_length = {longest} {unit}"
+        yield "cut", f"{long:.0%} of the rows, which exceed text.max_length = {longest}"
 
 
-def _spread(values: Sequence[float], unit: str) -> str:
+def _spread(values: Sequence[float]) -> str:
     ordered = sorted(values)
     middle, high = statistics.median(ordered), ordered[int(0.95 * (len(ordered) - 1))]
-    return f"{middle:,.0f} {unit} (median), {high:,.0f} in the longest 5 %, {ordered[-1]:,.0f} at most"
+    return f"{middle:,.0f} long (median), 5 % over {high:,.0f}, the longest {ordered[-1]:,.0f}"
 
 
 def _spoken(seen: Seen, languages: Sequence[str]) -> Iterable[tuple[str, str]]:
@@ -161,12 +163,12 @@ def _show(console: Console, name: str, seen: Seen, more: Iterable[tuple[str, str
     lines.append(("dropped", "\n".join(leave) or "none"))
     if seen.rows > SAMPLE:
         lines.append(("looked at", f"{SAMPLE:,} rows drawn at random for lengths and languages, all for the rest"))
-    table = Table.grid(padding=(0, 2, 0, 2))
+    table = Table.grid(padding=(0, 2, 0, 0))
     for label, text in lines:
         if text:
             table.add_row(Text(label, style="bold"), Text(text))
     console.print(Text(name, style="bold"))
-    console.print(table)
+    console.print(Padding(table, (0, 0, 0, 2)))
 
 
 def _fail(console: Console, name: str, error: CorpusError) -> bool:

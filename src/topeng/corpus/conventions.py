@@ -25,6 +25,8 @@ CONVENTIONS: tuple[tuple[str, dict[str, str]], ...] = (
 )
 BESIDE = {"Alpaca": ("input", "history", "system")}
 """Roles that a convention takes from the columns of their names, where they are there; `system` is one of each."""
+PLAIN = "text"
+"""The column of plain text, which may be a prompt where nothing else is."""
 OURS = {"input": "input", "output": "output", "messages": MESSAGES}
 """Of the tables that Topeng itself leaves: messages stand beside the texts that they are."""
 SPOKEN = {*ROLES, "prompt", "completion", "conversations"}
@@ -171,7 +173,10 @@ def _known(name: str, columns: Sequence[str], reading: Reading, answers: bool) -
         needed = {role: column for role, column in required.items() if answers or role != "output"}
         if set(needed.values()) <= there:
             beside = {role: role for role in (*BESIDE.get(label, ()), "system") if role in there}
-            fits.append((label, needed | beside))
+            roles = needed | beside
+            fits.append((label, {role: roles[role] for role in ROLES if role in roles}))
+    if not fits and not answers and PLAIN in there:
+        return "lines of text", {"input": PLAIN}
     wide = [fit for fit in fits if not any(set(fit[1].values()) < set(other[1].values()) for other in fits)]
     if len(wide) == 1:
         return wide[0]
@@ -250,7 +255,9 @@ def _conversation(messages: list[dict[str, str]], answers: bool) -> Turn:
     if spoken[first] != "user":
         return Turn("a conversation that begins with an answer")
     if spoken[-1] != ("assistant" if answers else "user"):
-        return Turn("a conversation that does not end with an answer" if answers else "a conversation without a question")
+        return Turn(
+            "a conversation that does not end with an answer" if answers else "a conversation without a question"
+        )
     if not all(message["content"].strip() for message in messages):
         return Turn("a message without text")
     before = messages[:-1] if answers else messages
@@ -304,7 +311,9 @@ def _message(message: Mapping[str, Any]) -> dict[str, str]:
     if message.get("weight") == 0:
         raise ValueError("a message of weight 0, which would be trained on all the same")
     if not isinstance(content, str):
-        raise ValueError("a message without text" if content is None else f"a message of {kind_of(content)}, not of text")
+        raise ValueError(
+            "a message without text" if content is None else f"a message of {kind_of(content)}, not of text"
+        )
     return {"role": role, "content": content}
 
 

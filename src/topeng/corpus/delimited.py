@@ -126,5 +126,7 @@ def _broken(name: str, line: int, error: csv.Error) -> str:
     if "end of data" in str(error):
         return f"{name}, line {line}: a quote that opens there is never closed: close it, or double it where it is text"
     if "limit" in str(error):
-        return f"{name}, line {line}: a cell that begins there exceeds {LARGEST:,} characters: is its quote never closed?"
+        return (
+            f"{name}, line {line}: a cell that begins there exceeds {LARGEST:,} characters: is its quote never closed?"
+        )
     return f"{name}, line {line}: text follows a closing quote, or a quote before it was never closed: {_QUOTES}"

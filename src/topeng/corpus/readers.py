@@ -25,7 +25,7 @@ SCHEMA = pa.schema(
 )
 TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
 
-__all__ = ["Source", "count", "open_source", "read_ordinals", "reading", "resolve", "rows_in", "tables"]
+__all__ = ["Source", "count", "open_source", "read_ordinals", "read_texts", "reading", "resolve", "rows_in", "tables"]
 
 
 class Source(NamedTuple):
@@ -69,6 +69,24 @@ def open_source(name: str, reading: Reading | None = None) -> Source:
 def tables(name: str, reading: Reading | None = None) -> Iterator[pa.Table]:
     """The rows of a source file, in order, as tables of `SCHEMA`."""
     return open_source(name, reading).tables
+
+
+def read_texts(name: str) -> list[str]:
+    """Texts of a file of plain text: its lines, or its column `text`; blank ones are none.
+
+    Raises:
+        CorpusError: it cannot be read, or has no such column.
+    """
+    rows = formats.open_rows(name)
+    with rows.stack:
+        if rows.columns and conventions.PLAIN not in rows.columns:
+            raise CorpusError(f"{name} has no column {conventions.PLAIN}, and must have one; it has {', '.join(rows.columns)}")
+        records = [(place, record) for batch in rows.batches for place, record in zip(batch.places, batch.records())]
+    for place, record in records:
+        text = record.get(conventions.PLAIN)
+        if not isinstance(text, str | None):
+            raise CorpusError(f"{name}, {rows.unit} {place}: `{conventions.PLAIN}` is {kind_of(text)}, not text")
+    return [text for _, record in records if (text := record.get(conventions.PLAIN)) and text.strip()]
 
 
 def read_ordinals(path: str) -> list[int]:

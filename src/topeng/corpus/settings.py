@@ -12,7 +12,9 @@ COLUMNS_HELP = (
     "columns by what they hold, such as {input: question, output: answer}: instruction, input, output, system, history, "
     "messages, or Cendol's other names; empty: the file's own columns tell"
 )
-SEPARATOR_HELP = "one character, or tab: the separator of CSV files; null: the header tells commas, semicolons and tabs apart"
+SEPARATOR_HELP = (
+    "one character, or tab: the separator of CSV files; null: the header tells commas, semicolons and tabs apart"
+)
 RIGHT_ANSWERS_HELP = (
     "rows with one right answer: `column`: those that the column one_right_answer says, `all`, or a column of your own"
 )
@@ -112,6 +114,10 @@ class SourceOptions(Options):
     synthetic_rows: int = option(12_000, "size of the synthetic source-language corpus", unit="rows", ge=500)
     held_out: str | None = option(None, "JSON whose `rows` are the ordinals that the base was not trained on")
     test_rows: int = option(200, "rows on which forgetting is measured", unit="rows", ge=1)
+    plain_files: list[str] = option(
+        list, "files of plain text in the target language (column `text`) to pretrain a tiny base on; none: made up"
+    )
+    plain_rows: int = option(0, "plain texts that a tiny base is pretrained on beside the source rows", ge=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()

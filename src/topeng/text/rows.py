@@ -28,6 +28,13 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def read_texts(path: Path) -> list[str]:
+    """The column `text` of a Parquet file, in order."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path, columns=["text"])["text"].to_pylist()
+
+
 def read_prompts(path: Path) -> list[str | list[dict[str, str]]]:
     """Prompts of a file of any format that a corpus may have, or a prompt per line of text.
 

@@ -1,7 +1,7 @@
 """From rows to tokens with a response: what the diffusion loss is taken on."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -73,3 +73,15 @@ def tokenize_rows(
         else:
             dropped[example] += 1
     return examples, dropped
+
+
+def tokenize_texts(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, first_row_id: int = 0
+) -> list[Example]:
+    """Plain texts as tokens, in which everything behind the first token is learnt; their end is cut at `max_length`."""
+    bos = special_tokens(tokenizer).bos
+    return [
+        Example(first_row_id + place, [bos, *encode_answer(tokenizer, text)][:max_length], 1)
+        for place, text in enumerate(texts)
+        if text.strip()
+    ]
