@@ -177,7 +177,7 @@ def _from_records(name: str, batch: Batch, unit: str, found: Convention, reading
     about = [(column, found.about.get(column)) for column in ABOUT]
     for place, record in zip(batch.places, batch.records(), strict=True):
         if not record.keys() <= known:
-            found.unread += conventions.new_columns(name, f"{unit} {place}", record, found, reading)
+            found.unread.extend(conventions.new_columns(name, f"{unit} {place}", record, found, reading))
             known = found.used() | set(found.unread)
         turn = conventions.turn(record, found.roles)
         problem = turn.problem
