@@ -157,7 +157,7 @@ def _show(console: Console, name: str, seen: Seen, more: Iterable[tuple[str, str
         ("turns", f"{_rows(seen.turns)} with a system message or several turns" if seen.turns else ""),
         ("judged", f"{_rows(seen.right)} with one right answer" if seen.right else ""),
         *more,
-        ("repeated", f"{_rows(seen.repeated)} say the same as one before, and leave" if seen.repeated else ""),
+        ("repeated", f"{_rows(seen.repeated)} with the content of an earlier row" if seen.repeated else ""),
     ]
     leave = [f"{count:,} {reason}, first in {seen.unit} {seen.first[reason]}" for reason, count in seen.dropped.items()]
     lines.append(("dropped", "\n".join(leave) or "none"))
