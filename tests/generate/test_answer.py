@@ -129,9 +129,9 @@ def test_prompts_are_read_from_files(tmp_path):
     [
         ("a.txt", "\n", "holds no prompt"),
         ("a.jsonl", '{"q": 1}\n', "no column input"),
-        ("a.jsonl", "Apa?\n", "a.jsonl, line 1 is not a JSON object"),
-        ("a.jsonl", '{"input": "Apa?"}\n{"input": ["Apa?"]}\n', "a.jsonl, line 2: "),
-        ("a.csv", 'input\n"Apa?"\n""\n', "a.csv, line 3: the prompt is empty"),
+        ("a.jsonl", "Apa?\n", "a.jsonl: line 1 is not a JSON object"),
+        ("a.jsonl", '{"input": "Apa?"}\n{"input": ["Apa?"]}\n', "a.jsonl: line 2: "),
+        ("a.csv", 'input\n"Apa?"\n""\n', "a.csv: line 3: the prompt is empty"),
     ],
 )
 def test_files_without_prompts_are_refused(tmp_path, name, text, message):

@@ -25,16 +25,13 @@ from rich.text import Text
 
 from topeng.corpus import embed, sample, synthetic
 from topeng.corpus.clean import benchmark_items
-from topeng.corpus.conventions import Reading
 from topeng.corpus.draw import Corpus
 from topeng.corpus.engine import open_engine
-from topeng.corpus.files import resolve
-from topeng.corpus.formats import open_rows
 from topeng.corpus.funnel import Funnel
 from topeng.corpus.groups import group_table
 from topeng.corpus.ingest import Progress, ingest, take_all
 from topeng.corpus.profiles import draw_clean, draw_paper
-from topeng.corpus.readers import read_ordinals
+from topeng.corpus.readers import read_ordinals, read_texts, reading, resolve
 from topeng.corpus.sample import Strata
 from topeng.corpus.schema import DRAWN, EMBEDDED, INGESTED, ROW_ID
 from topeng.corpus.settings import CorpusOptions, SourceOptions
@@ -56,7 +53,7 @@ def ingest_corpus(options: CorpusOptions, seed: int, work: Path, console: Consol
                 f"  {name} is not pinned: name a commit (…@COMMIT/**), or corpus.digest", style="yellow", soft_wrap=True
             )
     with open_engine(options, work) as engine, _progress(console) as progress:
-        source = ingest(files, work / INGESTED, progress, engine, _reading(options, "corpus"))
+        source = ingest(files, work / INGESTED, progress, engine, reading(options, "corpus"))
     _tell(source, console)
     _check_source(options, source)
 
@@ -126,7 +123,7 @@ def build_source(options: SourceOptions, seed: int, work: Path, console: Console
     funnel = Funnel(console)
     files = options.files or [_synthetic(work, synthetic.write_source, options.synthetic_rows, seed)]
     with _progress(console) as progress:
-        source = ingest(files, work / "ingested", progress, reading=_reading(options, "source"))
+        source = ingest(files, work / "ingested", progress, reading=reading(options, "source"))
     _tell(source, console)
     funnel.start(source["rows"])
     funnel.count(source["dropped"])
@@ -160,37 +157,20 @@ def _plain_texts(options: SourceOptions, seed: int, work: Path) -> pa.Table:
         return synthetic.PLAIN_SCHEMA.empty_table()
     if not options.plain_files:
         return pq.read_table(_synthetic(work, synthetic.write_plain, options.plain_rows, seed))
-    names = resolve(options.plain_files, "source.plain_files")
-    texts = pa.array([text for name in names for text in _texts_of(name)], pa.string())
-    if len(texts) < options.plain_rows:
+    found = [text for name in resolve(options.plain_files, "source.plain_files") for text in read_texts(name)]
+    texts = pa.table([found], schema=synthetic.PLAIN_SCHEMA)
+    if texts.num_rows < options.plain_rows:
         raise CorpusError(
-            f"source.plain_rows = {options.plain_rows:,}, but source.plain_files hold {len(texts):,}: lower it"
+            f"source.plain_rows = {options.plain_rows:,}, but source.plain_files hold {texts.num_rows:,}: lower it"
         )
-    order = np.argsort(sample.rank_keys(np.arange(len(texts)), seed), kind="stable")
-    return pa.table([texts.take(np.sort(order[: options.plain_rows]))], schema=synthetic.PLAIN_SCHEMA)
-
-
-def _texts_of(name: str) -> Iterator[str]:
-    rows = open_rows(name)
-    with rows.stack:
-        for batch in rows.batches:
-            for place, record in zip(batch.places, batch.records(), strict=True):
-                if not isinstance(record.get("text"), str):
-                    raise CorpusError(
-                        f"{name}, {rows.unit} {place}: there is no text in a column `text`, which source.plain_files "
-                        "must have"
-                    )
-                yield record["text"]
+    order = np.argsort(sample.rank_keys(np.arange(texts.num_rows), seed), kind="stable")
+    return texts.take(np.sort(order[: options.plain_rows]))
 
 
 def _synthetic(work: Path, write: Callable[[Path, int, int], None], rows: int, seed: int) -> str:
     path = work / "synthetic.parquet"
     write(path, rows, seed)
     return str(path)
-
-
-def _reading(options: CorpusOptions | SourceOptions, section: str) -> Reading:
-    return Reading(options.columns, options.separator, options.right_answers, section)
 
 
 def _tell(source: Mapping[str, Any], console: Console) -> None:

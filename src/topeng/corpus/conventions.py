@@ -25,6 +25,8 @@ CONVENTIONS: tuple[tuple[str, dict[str, str]], ...] = (
 )
 BESIDE = {"Alpaca": ("input", "history", "system")}
 """Roles that a convention takes from the columns of their names, where they are there; `system` is one of each."""
+PLAIN = "text"
+"""The column of plain text, which may be a prompt where nothing else is."""
 OURS = {"input": "input", "output": "output", "messages": MESSAGES}
 """Of the tables that Topeng itself leaves: messages stand beside the texts that they are."""
 SPOKEN = {*ROLES, "prompt", "completion", "conversations"}
@@ -65,15 +67,15 @@ class Convention:
 
     Attributes:
         name: for people.
-        roles: the column of each role.
+        roles: the column of each role; one that may be there (`BESIDE`) is added where a later row first has it.
         about: the column of each of `ABOUT` that is there.
         right: the column that says whether there is one right answer.
         unread: columns that are ignored.
     """
 
     name: str
-    roles: Mapping[str, str]
-    about: Mapping[str, str]
+    roles: dict[str, str]
+    about: dict[str, str]
     right: str | None
     unread: list[str]
 
@@ -117,11 +119,13 @@ def find(name: str, columns: Sequence[str], reading: Reading, answers: bool = Tr
 def new_columns(
     name: str, place: str, record: Record, known: Convention, reading: Reading, answers: bool = True
 ) -> list[str]:
-    """Columns that a record has and those before it had not.
+    """Columns that a record has and those before it had not, and that are not read; what may be there is.
 
     Raises:
         CorpusError: somebody says something in one of them.
     """
+    may_be = {} if reading.columns else {role: role for role in (*BESIDE.get(known.name, ()), "system") if role in record}
+    known.roles.update(may_be | known.roles)
     seen = known.used() | set(known.unread)
     new = [column for column in record if column not in seen]
     _check_ignored(f"{name}, {place}", new, known, reading, answers)
@@ -171,7 +175,10 @@ def _known(name: str, columns: Sequence[str], reading: Reading, answers: bool) -
         needed = {role: column for role, column in required.items() if answers or role != "output"}
         if set(needed.values()) <= there:
             beside = {role: role for role in (*BESIDE.get(label, ()), "system") if role in there}
-            fits.append((label, needed | beside))
+            roles = needed | beside
+            fits.append((label, {role: roles[role] for role in ROLES if role in roles}))
+    if not fits and not answers and PLAIN in there:
+        return "lines of text", {"input": PLAIN}
     wide = [fit for fit in fits if not any(set(fit[1].values()) < set(other[1].values()) for other in fits)]
     if len(wide) == 1:
         return wide[0]
@@ -204,8 +211,7 @@ def turn(record: Record, roles: Mapping[str, str], answers: bool = True) -> Turn
     values = {role: record.get(column) for role, column in roles.items()}
     for role in ("instruction", "input", "output", "system"):
         value = values.get(role)
-        listed = role in TEXT_COLUMNS and isinstance(value, list)
-        if value is not None and not isinstance(value, str) and not listed:
+        if value is not None and not isinstance(value, str) and not (role in TEXT_COLUMNS and _is_listed(value)):
             return Turn(f"`{roles[role]}` is {kind_of(value)}, not text")
     for column in roles.values():
         if column not in record and column not in ("system", "history", "input"):
@@ -214,6 +220,11 @@ def turn(record: Record, roles: Mapping[str, str], answers: bool = True) -> Turn
         return _turn(values, answers)
     except ValueError as error:
         return Turn(str(error))
+
+
+def _is_listed(value: Any) -> bool:
+    """Whether a prompt or a completion is a list of messages."""
+    return isinstance(value, list) and bool(value) and all(isinstance(message, dict) for message in value)
 
 
 def _turn(values: Mapping[str, Any], answers: bool) -> Turn:

@@ -275,11 +275,11 @@ def _text(name: str, stack: ExitStack, newline: str | None) -> io.TextIOWrapper:
 
 
 def _plain(name: str, stack: ExitStack, _: str | None) -> Rows:
-    """Lines of text, each a row with `input` alone; blank ones are none."""
+    """Lines of text, each a row with `text` alone; blank ones are none."""
     text = _text(name, stack, None)
     texts = ((number, line.removesuffix("\n")) for number, line in enumerate(text, 1) if line.strip())
     return Rows(
-        "lines of text", "line", ["input"], _gathered((number, {"input": text}, len(text)) for number, text in texts)
+        "lines of text", "line", ["text"], _gathered((number, {"text": text}, len(text)) for number, text in texts)
     )
 
 

@@ -14,6 +14,7 @@ from topeng.corpus.conventions import ABOUT, Convention, Reading
 from topeng.corpus.files import resolve
 from topeng.corpus.formats import Batch, kind_of
 from topeng.corpus.schema import COLUMNS, MESSAGES, RIGHT
+from topeng.corpus.settings import CorpusOptions, SourceOptions
 from topeng.errors import CorpusError
 
 PROBLEM, PLACE = "problem", "place"
@@ -24,7 +25,7 @@ SCHEMA = pa.schema(
 )
 TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
 
-__all__ = ["Source", "count", "open_source", "read_ordinals", "resolve", "rows_in", "tables"]
+__all__ = ["Source", "count", "open_source", "read_ordinals", "read_texts", "reading", "resolve", "rows_in", "tables"]
 
 
 class Source(NamedTuple):
@@ -40,6 +41,11 @@ class Source(NamedTuple):
     unit: str
     convention: Convention
     tables: Iterator[pa.Table]
+
+
+def reading(options: CorpusOptions | SourceOptions, section: str) -> Reading:
+    """How a section of a recipe wants its files read."""
+    return Reading(options.columns, options.separator, options.right_answers, section)
 
 
 def open_source(name: str, reading: Reading | None = None) -> Source:
@@ -63,6 +69,24 @@ def open_source(name: str, reading: Reading | None = None) -> Source:
 def tables(name: str, reading: Reading | None = None) -> Iterator[pa.Table]:
     """The rows of a source file, in order, as tables of `SCHEMA`."""
     return open_source(name, reading).tables
+
+
+def read_texts(name: str) -> list[str]:
+    """Texts of a file of plain text: its lines, or its column `text`; blank ones are none.
+
+    Raises:
+        CorpusError: it cannot be read, or has no such column.
+    """
+    rows = formats.open_rows(name)
+    with rows.stack:
+        if rows.columns and conventions.PLAIN not in rows.columns:
+            raise CorpusError(f"{name} has no column {conventions.PLAIN}, and must have one; it has {', '.join(rows.columns)}")
+        records = [(place, record) for batch in rows.batches for place, record in zip(batch.places, batch.records())]
+    for place, record in records:
+        text = record.get(conventions.PLAIN)
+        if not isinstance(text, str | None):
+            raise CorpusError(f"{name}, {rows.unit} {place}: `{conventions.PLAIN}` is {kind_of(text)}, not text")
+    return [text for _, record in records if (text := record.get(conventions.PLAIN)) and text.strip()]
 
 
 def read_ordinals(path: str) -> list[int]:
@@ -153,7 +177,7 @@ def _from_records(name: str, batch: Batch, unit: str, found: Convention, reading
     about = [(column, found.about.get(column)) for column in ABOUT]
     for place, record in zip(batch.places, batch.records(), strict=True):
         if not record.keys() <= known:
-            found.unread += conventions.new_columns(name, f"{unit} {place}", record, found, reading)
+            found.unread.extend(conventions.new_columns(name, f"{unit} {place}", record, found, reading))
             known = found.used() | set(found.unread)
         turn = conventions.turn(record, found.roles)
         problem = turn.problem
