@@ -28,12 +28,18 @@ Record = dict[str, Any]
 
 
 class Batch(NamedTuple):
-    """Rows, as records or as a `pyarrow.Table`, and the place of each in its file, counted from 1."""
+    """Rows, and the place of each in its file, counted from 1.
+
+    Attributes:
+        rows: records, or columns of texts by name, or a `pyarrow.Table`.
+    """
 
     places: Sequence[int]
     rows: Any
 
     def records(self) -> list[Record]:
+        if isinstance(self.rows, dict):
+            return [dict(zip(self.rows, cells, strict=True)) for cells in zip(*self.rows.values(), strict=True)]
         return self.rows if isinstance(self.rows, list) else self.rows.to_pylist()
 
 
@@ -106,7 +112,7 @@ def _compression(name: str) -> str:
 def _gathered(rows: Iterable[tuple[int, Any, int]]) -> Iterator[Batch]:
     """Batches of (place, record, size)."""
     places: list[int] = []
-    records: list[Record] = []
+    records: list[Any] = []
     held = 0
     for place, record, size in rows:
         places.append(place)
@@ -266,7 +272,12 @@ def kind_of(value: Any) -> str:
 def _csv(name: str, stack: ExitStack, separator: str | None) -> Rows:
     preferred = "\t" if files.ending(name) == ".tsv" else ","
     used, columns, rows = delimited.read(name, _text(name, stack, ""), separator, preferred)
-    return Rows(f"CSV separated by {delimited.NAMES.get(used, used)}", "line", columns, _gathered(rows))
+    return Rows(f"CSV separated by {delimited.NAMES.get(used, used)}", "line", columns, _in_columns(columns, _gathered(rows)))
+
+
+def _in_columns(columns: Sequence[str], batches: Iterator[Batch]) -> Iterator[Batch]:
+    for places, cells in batches:
+        yield Batch(places, dict(zip(columns, zip(*cells, strict=True), strict=True)))
 
 
 def _text(name: str, stack: ExitStack, newline: str | None) -> io.TextIOWrapper:

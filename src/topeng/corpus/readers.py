@@ -126,14 +126,37 @@ def count(name: str, separator: str | None = None) -> int:
 def _tables(name: str, rows: formats.Rows, found: Convention, reading: Reading) -> Iterator[pa.Table]:
     done = 0
     for batch in rows.batches:
-        if isinstance(batch.rows, pa.Table) and _is_plain(name, batch.rows, found):
-            yield _from_table(name, batch, found, reading)
+        table = _plain_table(name, batch, found)
+        if table is not None:
+            yield _from_table(name, batch._replace(rows=table), found, reading)
         else:
             yield _from_records(name, batch, rows.unit, found, reading)
         done += len(batch.places)
     told = rows_in(name)
     if told is not None and told != done:
         raise CorpusError(f"cannot read {name}: it says that it holds {told:,} rows, and {done:,} came")
+
+
+def _plain_table(name: str, batch: Batch, found: Convention) -> pa.Table | None:
+    """The batch as a table, if each of its rows is two texts and nothing needs a look at it by itself."""
+    if isinstance(batch.rows, pa.Table):
+        return batch.rows if _is_plain(name, batch.rows, found) else None
+    if not found.plain or found.right:
+        return None
+    columns = batch.rows if isinstance(batch.rows, dict) else _texts(batch.rows, found)
+    return columns and pa.table({column: pa.array(columns[column], pa.string()) for column in found.used()})
+
+
+def _texts(records: Sequence[formats.Record], found: Convention) -> dict[str, list[str | None]] | None:
+    """The columns that are read of records that hold no other column of interest, and texts alone."""
+    known = found.used() | set(found.unread)
+    if not all(record.keys() <= known for record in records):
+        return None
+    try:
+        columns = {column: [record[column] for record in records] for column in found.used()}
+    except KeyError:
+        return None
+    return columns if all({*map(type, texts)} <= {str, type(None)} for texts in columns.values()) else None
 
 
 def _is_plain(name: str, table: pa.Table, found: Convention) -> bool:
