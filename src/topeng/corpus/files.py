@@ -78,7 +78,7 @@ def opened(name: str) -> Iterator[IO[bytes]]:
         magic = file.peek(4)[:4]
         if magic.startswith(GZIP):
             with gzip.open(file) as stream:
-                yield io.BufferedReader(stream, 2**20)  # type: ignore[arg-type]
+                yield io.BufferedReader(stream, 2**20)
         elif magic == ZSTD:
             import pyarrow as pa
 
