@@ -145,6 +145,7 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
 
 def _add_decoding_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--adapter", help="an adapter folder")
+    command.add_argument("--system", metavar="TEXT", help="a system message, before every conversation without one")
     command.add_argument("--preset", default="reference", help="reference, quality or fast (%(default)s)")
     command.epilog = "Any setting can be overridden: --max_new_tokens 64. `topeng options` lists them (generate.…)."
 

@@ -151,7 +151,7 @@ def generate(known: argparse.Namespace, rest: list[str]) -> int:
 
     from topeng.generate.job import answer_prompts
 
-    source = {"model": known.model, "adapter": known.adapter, "template": known.template}
+    source = {name: getattr(known, name) for name in ("model", "adapter", "template", "system")}
     records, tokenizer = answer_prompts(prompts, settings, source, known.out, Console(stderr=True))
     if not known.out:
         for record in records:
@@ -173,7 +173,7 @@ def chat(known: argparse.Namespace, rest: list[str]) -> int:
     with Console(stderr=True).status(f"loading {known.model}"):
         from topeng.chat import Chat
 
-        chat = Chat(known.model, known.adapter, settings)
+        chat = Chat(known.model, known.adapter, settings, system=known.system)
     chat.talk()
     return 0
 

@@ -242,7 +242,7 @@ def _evaluate(recipe: Recipe, options: dict[str, Any], training: Training | None
     measured = {name: value for name, value in options["evaluate"].items() if name != "bertscore_model"}
     depends = {"seed": recipe.seed, "evaluate": measured, "generate": options["generate"]}
     depends |= {"languages": recipe.corpus.languages}
-    depends |= {"base": _model_options(options), "max_length": recipe.text.max_length}
+    depends |= {"base": _model_options(options), "text": _asked_options(recipe)}
     base, inputs = _model_sources(recipe)
     trained = [f"adapters/{name}"] if training else []
     reads = ["corpus/test.parquet", "source/test.parquet", *base, *trained]
@@ -299,6 +299,11 @@ def _training_options(recipe: Recipe, options: dict[str, Any], method: str) -> d
         del adapter["loraplus_lr_ratio"]
     shared = {"seed": recipe.seed, "train": train, "text": _text_options(recipe, options)}
     return shared | {"base": _model_options(options)} | ({} if METHODS[method].full else {"adapter": adapter})
+
+
+def _asked_options(recipe: Recipe) -> dict[str, Any]:
+    """Of the text options, those that decide what is asked."""
+    return {"max_length": recipe.text.max_length, "min_share": recipe.text.min_share}
 
 
 def _text_options(recipe: Recipe, options: dict[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,15 @@ LLADA = "arXiv 2502.09992"
 class TextOptions(Options):
     """From rows to tokens."""
 
-    max_length: int = option(512, "of prompt and answer; the prompt's content is cut first", unit="tokens", ge=16)
+    max_length: int = option(
+        512, "length of prompt and answer together; beyond it the prompt is cut first", unit="tokens", ge=16
+    )
+    min_share: float = option(
+        0.25, "least share of max_length, headers apart, that a prompt keeps before its answer is cut", ge=0, le=0.5
+    )
+    turns: Literal["all", "last"] = option(
+        "all", "answers of a conversation to train on, each with what was said before it", source=LLADA
+    )
     eos: Literal["fill", "block", "one"] = option(
         "fill", "end tokens after the answer: to the batch's longest row, to the decoding block, or one", source=LLADA
     )

@@ -66,10 +66,11 @@ def write_plain(path: Path, rows: int, seed: int) -> None:
         CorpusError: rows < 1.
     """
     _check(rows)
-    told = [(grammar, subset) for subset in indonesian.SUBSETS for grammar in subset.grammars]
+    told = [(grammar, subset.lexicon) for subset in indonesian.SUBSETS for grammar in subset.grammars]
+    told += [(grammar, indonesian.INDONESIAN | {"deed": indonesian.DEEDS}) for grammar in indonesian.MORALS]
     rng = np.random.default_rng(seed)
     with pq.ParquetWriter(path, PLAIN_SCHEMA) as writer:
-        streams = [_plain(grammar, _slots(grammar, subset.lexicon), _drawer(rng)) for grammar, subset in told]
+        streams = [_plain(grammar, _slots(grammar, lexicon), _drawer(rng)) for grammar, lexicon in told]
         texts = chain.from_iterable(zip(*streams, strict=True))
         for start in range(0, rows, CHUNK_ROWS):
             chunk = list(islice(texts, min(CHUNK_ROWS, rows - start)))
