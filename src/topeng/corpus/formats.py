@@ -8,7 +8,7 @@ import io
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,31 +69,32 @@ def open_rows(name: str, separator: str | None = None) -> Rows:
         hint = "; save it as CSV (UTF-8)" if kind in (".xlsx", ".xls", ".ods") else ""
         raise CorpusError(f"{name} is none of {', '.join(files.ENDINGS)}, or .txt for prompts{hint}")
     stack = ExitStack()
-    try:
+    with stack:
         local = stack.enter_context(files.at_hand(name))
-        found = READERS[kind](local, stack, separator)
-    except BaseException as error:
-        stack.close()
-        raise _named(name, error) from error
-    zipped = "" if kind in files.TABLES else _compression(local)
-    return found._replace(format=found.format + zipped, batches=_guarded(name, found.batches, stack), stack=stack)
+        with _named(name, local):
+            found = READERS[kind](local, stack, separator)
+            zipped = "" if kind in files.TABLES else _compression(local)
+        held = stack.pop_all()
+    batches = _guarded(name, local, found.batches, held)
+    return found._replace(format=found.format + zipped, batches=batches, stack=held)
 
 
-def _guarded(name: str, batches: Iterator[Batch], stack: ExitStack | None = None) -> Iterator[Batch]:
-    with stack or ExitStack():
-        try:
-            yield from batches
-        except Exception as error:
-            raise _named(name, error) from error
+def _guarded(name: str, local: str, batches: Iterator[Batch], stack: ExitStack) -> Iterator[Batch]:
+    with stack, _named(name, local):
+        yield from batches
 
 
-def _named(name: str, error: BaseException) -> BaseException:
-    """The error for a user; what a library raises over a broken file has no common class."""
-    if isinstance(error, UnicodeDecodeError) and not files.is_address(name):
-        return files.not_utf8(name)
-    if isinstance(error, CorpusError) or not isinstance(error, Exception):
-        return error
-    return CorpusError(files.unreadable(name, error))
+@contextmanager
+def _named(name: str, local: str) -> Iterator[None]:
+    """Errors for a user, which name the file as the user did; a library's over a broken file have no common class."""
+    try:
+        yield
+    except CorpusError as error:
+        raise CorpusError(str(error).replace(local, name)) from error
+    except UnicodeDecodeError as error:
+        raise CorpusError(str(files.not_utf8(local)).replace(local, name)) from error
+    except Exception as error:
+        raise CorpusError(files.unreadable(name, error)) from error
 
 
 def _compression(name: str) -> str:
@@ -172,12 +173,10 @@ def _remote_parquet(name: str) -> Rows:
     """Of an address: Daft reads what is needed of it, and no more."""
     import daft
 
-    try:
+    with _named(name, name):
         frame = daft.read_parquet(name)
-    except Exception as error:
-        raise _named(name, error) from error
-    rows = _tables("Parquet", name, frame.column_names, frame.to_arrow_iter(1))
-    return rows._replace(batches=_guarded(name, rows.batches))
+        rows = _tables("Parquet", name, frame.column_names, frame.to_arrow_iter(1))
+    return rows._replace(batches=_guarded(name, name, rows.batches, ExitStack()))
 
 
 def _arrow(name: str, stack: ExitStack, _: str | None) -> Rows:
