@@ -110,7 +110,9 @@ def _check_corpus(names: list[str], overrides: dict[str, str]) -> int:
 
     tokenizer = load_tokenizer(base, recipe.base.revision)
     longest = recipe.text.max_length
-    return check_files(names, how, languages, lambda text: len(encode_text(tokenizer, text)), f"tokens of {Path(base).name}", longest)
+    return check_files(
+        names, how, languages, lambda text: len(encode_text(tokenizer, text)), f"tokens of {Path(base).name}", longest
+    )
 
 
 def compare(known: argparse.Namespace, rest: list[str]) -> int:
