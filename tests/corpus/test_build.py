@@ -218,10 +218,10 @@ def test_rows_that_masking_makes_equal_do_not_stand_on_two_sides(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", b"\xff\xfe\xff", "cannot read corpus.benchmarks: .*a.txt"),
+        ("a.txt", b"\xff\xfe\xff", "a.txt is UTF-16, and must be UTF-8: convert it"),
         ("a.TXT", b" \n\n", "a.TXT holds no text"),
         ("a.jsonl", b'{"id": 1}\n', "a.jsonl holds no text"),
-        ("a.csv", None, "cannot read .*a.csv"),
+        ("a.csv", None, "corpus.benchmarks: nothing matches .*a.csv"),
     ],
 )
 def test_a_benchmark_that_cannot_be_used_is_named(clean, tmp_path, name, content, message):
@@ -261,7 +261,7 @@ def test_rows_that_hold_a_benchmark_s_text_leave_with_their_matches(clean, tmp_p
         ({"digest": "abc"}, "corpus.digest is abc, and the source's content has"),
         ({"subsets": ["wikihau"]}, "corpus.subsets names wikihau, which the source does not hold; it holds dolly"),
         ({"languages": ["xx"]}, "corpus.languages names xx, which cannot be identified"),
-        ({"benchmarks": ["nowhere.jsonl"]}, "cannot read nowhere.jsonl"),
+        ({"benchmarks": ["nowhere.jsonl"]}, "corpus.benchmarks: nothing matches nowhere.jsonl"),
         ({"profile": "paper", "test_rows": 7000}, "share no source text"),
     ],
 )
