@@ -119,7 +119,7 @@ def test_texts_of_the_corpus_stay_data(corpus):
 def test_only_its_own_script_may_run(corpus):
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', drawn(corpus))[1]
     assert policy.startswith("default-src 'none'")
-    assert "unsafe-inline" not in re.search(r"script-src[^;]*", policy)[0]
+    assert "unsafe" not in policy
 
 
 def test_it_loads_nothing(corpus):
