@@ -1,6 +1,6 @@
 """Synthetic Cendol at full size: 12,810,390 rows, with its subsets, their counts and their upsampling.
 
-Texts are those of `topeng.corpus.synthetic_words`, filled a block at a time with Arrow: poems stand under twenty
+Texts are those of `topeng.corpus.world`, filled a block at a time with Arrow: poems stand under twenty
 templates, safety and identity rows 500 times, dolly rows five times, and no two articles are the same but for the
 stubs: 1 % are copies and 2 % nearly so. The counts of the six Indonesian subsets are Cendol's. The shares of the
 others are guesses, after the articles in each Wikipedia; where no lexicon is there, a language borrows one.
@@ -24,10 +24,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from topeng.corpus import synthetic_words as words
 from topeng.corpus.sample import allocate
-from topeng.corpus.synthetic import SCHEMA
-from topeng.corpus.synthetic_words import Grammar, Lexicon, Subset
+from topeng.corpus.schema import COLUMNS
+from topeng.corpus.synthetic import DERIVED, TARGET
+from topeng.corpus.world import Grammar, Lexicon, Subset, open_, regional
 
 ROWS = 12_810_390
 INDONESIAN_ROWS = {
@@ -42,15 +42,16 @@ THOUSANDS_OF_ARTICLES = {
     "ms": 380, "min": 227, "jv": 73, "su": 62, "ban": 20, "bug": 16, "gor": 15, "map-bms": 14, "ace": 13, "bjn": 11,
     "nia": 2, "tet": 2,
 }  # fmt: skip
-NUSAPARAGRAPH = [f"{task}_{code}" for task, code in product(("emot", "rhet", "topic"), words.REGIONAL_STORIES)]
-TITLE_TEMPLATES = [
+NUSAPARAGRAPH = [f"{task}_{code}" for task, code in product(("emot", "rhet", "topic"), regional.REGIONAL_STORIES)]
+TITLE_TEMPLATES = open_(
     ("Tulislah artikel ensiklopedia tentang {topic}.", "{text}"),
     ("Jelaskan secara singkat mengenai {topic}.", "{text}"),
     ("Apa yang kamu ketahui tentang {topic}?", "{text}"),
     ("Buatlah artikel Wikipedia berjudul: {title}", "{title}\n\n{text}"),
     ("Judul: {title}\nIsi artikel:", "{text}"),
     ("Apa judul yang tepat untuk artikel ini?\n\n{text}", "{title}"),
-]
+)
+SCHEMA = pa.schema([(name, pa.string()) for name in COLUMNS])
 CHUNK_ROWS = 50_000  # shuffled together; what is held in memory
 BLOCK_ROWS = 2_000  # articles of one grammar, under one template
 POOL_BLOCK_ROWS = 200  # texts of a small subset, of one grammar
@@ -98,14 +99,14 @@ def write_cendol(
 
 def _subsets() -> Iterator[tuple[Subset, int]]:
     """Each subset and its rows at full size."""
-    by_name = {subset.name: subset for subset in words.TARGET}
+    by_name = {subset.name: subset for subset in TARGET}
     for name, rows in INDONESIAN_ROWS.items():
         yield by_name[name], rows
     others = {f"wikipedia_{code}": 10_000 * count for code, count in THOUSANDS_OF_ARTICLES.items()}
     others |= {f"nusaparagraph_{name}": 30_000 for name in NUSAPARAGRAPH}
-    regional = [subset for subset in words.TARGET if subset.name not in INDONESIAN_ROWS]
+    distractors = [subset for subset in TARGET if subset.name not in INDONESIAN_ROWS]
     for number, (name, rows) in enumerate(allocate(others, ROWS - sum(INDONESIAN_ROWS.values())).items()):
-        kin = [subset for subset in regional if name.startswith(subset.dataset.partition("_")[0])]
+        kin = [subset for subset in distractors if name.startswith(subset.dataset.partition("_")[0])]
         yield replace(by_name.get(name, kin[number % len(kin)]), name=name), rows
 
 
@@ -160,8 +161,8 @@ def _pool(subset: Subset, rows: int, rng: np.random.Generator) -> pa.Table:
 def _rows(subset: Subset, index: int, texts: dict[str, pa.Array]) -> pa.Table:
     """Texts under one template, in Cendol's columns."""
     name, template = f"{subset.name}_{index}", subset.templates[index]
-    prompt_id = hashlib.md5("\n".join((name, *template)).encode(), usedforsecurity=False).hexdigest()
-    columns = [_fill(frame, texts) for frame in template]
+    prompt_id = hashlib.md5("\n".join((name, *template[:2])).encode(), usedforsecurity=False).hexdigest()
+    columns = [_fill(frame, texts) for frame in template[:2]]
     heads = [pa.repeat(head, len(columns[0])) for head in (subset.dataset, subset.name, prompt_id, name, "train")]
     return pa.table([*heads, *columns], schema=SCHEMA)
 
@@ -185,7 +186,7 @@ class _Facts(dict[str, pa.Array]):
         return self
 
     def __missing__(self, slot: str) -> pa.Array:
-        self[slot] = self._combined(slot) if slot in ("sum", "product") else self._drawn(slot)
+        self[slot] = self._sum(*DERIVED[slot]) if slot in DERIVED else self._drawn(slot)
         return self[slot]
 
     def _drawn(self, slot: str) -> pa.Array:
@@ -196,11 +197,9 @@ class _Facts(dict[str, pa.Array]):
             self._words[key] = pa.array([str(entry[column] if column else entry) for entry in entries])
         return self._words[key].take(pa.array(self._pick(name)))
 
-    def _combined(self, slot: str) -> pa.Array:
-        numbers = np.array(self._lexicon["number"])[self._pick("number")]
-        if slot == "sum":
-            return pa.array(numbers + np.array(self._lexicon["number"])[self._pick("number2")]).cast(pa.string())
-        return pa.array(numbers * np.array(self._lexicon["small"])[self._pick("small")]).cast(pa.string())
+    def _sum(self, *slots: str) -> pa.Array:
+        numbers = [np.array(self._lexicon[slot.rstrip(digits)])[self._pick(slot)] for slot in slots]
+        return pa.array(sum(numbers)).cast(pa.string())
 
     def _pick(self, name: str) -> np.ndarray:
         """Which word of its list; `fruit2` and `fruit3` lie in either half of what `fruit` leaves."""

@@ -28,10 +28,11 @@ import transformers
 
 import topeng
 from topeng.generate import Settings
-from topeng.generate.answer import Answer, answers
+from topeng.generate.answer import Answer, answers, to_messages
 from topeng.generate.cache import BlockCache
 from topeng.generate.settings import PRESETS
 from topeng.models import LLaDAConfig, LLaDAModelLM
+from topeng.text.chat import encode_prompt
 
 HERE = Path(__file__).parent
 KEPT = HERE / "generation.jsonl"
@@ -135,7 +136,8 @@ def answer_group(
     for first in range(0, len(prompts), batch):
         part = prompts[first : first + batch]
         room = model.config.max_position_embeddings - settings.max_new_tokens
-        some = answers(model, tokenizer, part, settings, max_length=room, batch_tokens=10**9)
+        asked = [encode_prompt(tokenizer, to_messages(prompt), room) for prompt in part]
+        some = answers(model, tokenizer, part, settings, batch_tokens=10**9, prompts=asked)
         found += sorted(some, key=lambda answer: answer.index)
     return time.perf_counter() - started, found
 

@@ -33,7 +33,7 @@ from topeng.adapt.tiny import new_model, tiny_config
 from topeng.diffusion import monte_carlo_error, response_nll
 from topeng.evaluate.text_metrics import chrf
 from topeng.generate import Settings
-from topeng.generate.answer import answers
+from topeng.generate.answer import answers, to_messages
 from topeng.generate.settings import PRESETS
 from topeng.recipe import TinyOptions
 from topeng.text.chat import decode_answer, encode_prompt
@@ -206,8 +206,9 @@ def answering(options: argparse.Namespace) -> dict[str, Any]:
 
     def ours(settings: Settings, batch_tokens: int = 8192) -> Callable[[list[str]], list[str]]:
         def ask(some: list[str]) -> list[str]:
-            found = sorted(answers(model, tokenizer, some, settings, MAX_LENGTH, batch_tokens), key=lambda a: a.index)
-            return [answer.answer for answer in found]
+            prompts = [encode_prompt(tokenizer, to_messages(question), MAX_LENGTH) for question in some]
+            found = answers(model, tokenizer, some, settings, batch_tokens, prompts=prompts)
+            return [answer.answer for answer in sorted(found, key=lambda answer: answer.index)]
 
         return ask
 
@@ -239,7 +240,7 @@ def answering(options: argparse.Namespace) -> dict[str, Any]:
 @torch.no_grad()
 def reference_answer(model: Any, tokenizer: Any, question: str) -> str:
     """LLaDA's `generate.py`, greedy: blocks of 32, one token a pass, logits of the whole canvas in each."""
-    prompt = encode_prompt(tokenizer, [{"role": "user", "content": question}], max_tokens=MAX_LENGTH)
+    prompt = encode_prompt(tokenizer, to_messages(question), MAX_LENGTH)
     canvas = torch.tensor([prompt + [MASK] * NEW_TOKENS])
     for start in range(len(prompt), canvas.shape[1], 32):
         for _ in range(32):

@@ -38,6 +38,18 @@ def test_the_oldest_turns_leave_a_full_context(chat):
         chat.answer("kucing " * 400)
 
 
+def test_a_system_message_begins_every_conversation(checkpoint, chat):
+    system = [{"role": "system", "content": "Jawab singkat."}]
+    told = Chat(str(checkpoint), None, SETTINGS, Console(file=io.StringIO()), system="Jawab singkat.")
+    first = told.answer("Apa?")
+    assert told.messages[:1] == system and first != chat.answer("Apa?")
+    for _ in range(4):
+        told.answer("kucing " * 20)
+    assert told.messages[0] == system[0] and len(told.messages) < 9
+    told.turn("/reset")
+    assert told.messages == system and told.answer("Apa?") == first
+
+
 def test_adapters_are_taken_by_name(chat, adapters):
     base = chat.answer("Apa?")
     answers = {}

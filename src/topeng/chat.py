@@ -15,7 +15,7 @@ from topeng.generate.canvas import Canvas
 from topeng.generate.decode import denoise
 from topeng.generate.settings import Settings
 from topeng.models import is_checkpoint
-from topeng.text.chat import decode_answer, encode_prompt
+from topeng.text.chat import Message, decode_answer, encode_prompt, recent_messages
 
 HELP = "/adapter NAME takes another one (`base`: none), /reset starts anew, /exit ends"
 MASK = "░"
@@ -24,15 +24,26 @@ MASK = "░"
 class Chat:
     """A conversation with a model under one adapter at a time."""
 
-    def __init__(self, model: str, adapter: str | None, settings: Settings, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        model: str,
+        adapter: str | None,
+        settings: Settings,
+        console: Console | None = None,
+        system: str | None = None,
+    ) -> None:
         """
+        Args:
+            system: a message that every conversation begins with.
+
         Raises:
             ModelError, AdapterError: the model or the adapter cannot be loaded.
         """
         self.base, self.tokenizer = load(model)
         self.model, self.adapters = self.base, Path()
         self.settings, self.console = settings, console or Console(highlight=False)
-        self.messages: list[dict[str, str]] = []
+        self.opening: list[Message] = [] if system is None else [{"role": "system", "content": system}]
+        self.messages = list(self.opening)
         if adapter:
             self.take_adapter(adapter)
 
@@ -58,7 +69,7 @@ class Chat:
             self.take_adapter(name.strip())
             self.console.print(f"the adapter is {name.strip()}", style="dim", markup=False)
         elif command == "/reset":
-            self.messages = []
+            self.messages = list(self.opening)
             self.console.print("the conversation starts anew", style="dim")
         elif command.startswith("/"):
             self.console.print(HELP, style="dim", soft_wrap=True)
@@ -71,10 +82,8 @@ class Chat:
         Raises:
             GenerationError: the question alone exceeds the context.
         """
-        messages = [*self.messages, {"role": "user", "content": question}]
         room = self.model.config.max_position_embeddings - self.settings.max_new_tokens
-        while len(messages) > 1 and len(encode_prompt(self.tokenizer, messages)) > room:
-            messages = messages[2:]  # the oldest turn
+        messages = recent_messages(self.tokenizer, [*self.messages, {"role": "user", "content": question}], room)
         canvas = prompt_canvas(self.model, [encode_prompt(self.tokenizer, messages)], self.settings)
         with Live(console=self.console, transient=True, auto_refresh=False) as live:
             for _ in denoise(self.model, canvas, self.settings):

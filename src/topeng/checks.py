@@ -31,7 +31,7 @@ def _check_files(recipe: Recipe) -> None:
     """Those of the source language, which are read after the corpus; addresses wait for their stage, if it runs."""
     local = [name for name in recipe.source.files if "://" not in name]
     if not (local or recipe.source.held_out):
-        return  # and Daft is not imported
+        return
     from topeng.corpus.readers import read_ordinals, resolve
 
     resolve(local, "source.files")

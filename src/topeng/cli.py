@@ -15,7 +15,7 @@ from topeng.stop import SIGNALS, handling, stop
 NO_MEMORY = ("can't allocate memory", "out of memory")
 STAGE_COMMANDS = {  # command -> the last stage it does, by the start of its name
     "run": ("report", "all stages of a recipe"),
-    "corpus": ("source", "read, sample, split and select the rows; or `verify DIR`, `diff DIR DIR`"),
+    "corpus": ("source", "read, sample, split and select the rows; or `check FILE…`, `verify DIR`, `diff DIR DIR`"),
     "base": ("base", "pretrain a tiny base, where the recipe names no model"),
     "train": ("train/", "train an adapter for each method"),
     "evaluate": ("evaluate/", "score the base and each adapter"),
@@ -95,7 +95,7 @@ def _add_stage_command(parsers: Any, name: str, last: str, text: str) -> None:
     command = _add(parsers, name, text, function)
     command.add_argument("recipe", metavar="RECIPE", help="a YAML file")
     if name == "corpus":
-        command.add_argument("folders", nargs="*", metavar="DIR", help="of `verify` and `diff`: finished corpora")
+        command.add_argument("folders", nargs="*", metavar="DIR", help="files to `check`, or finished corpora to `verify` or `diff`")
     if name == "compare":
         command.usage = "topeng compare RECIPE [--run-dir DIR] | RUN_OR_ADAPTER… [--out F]"
         command.add_argument("folders", nargs="*", metavar="RUN_OR_ADAPTER", help="scored before, in place of a recipe")
@@ -113,7 +113,7 @@ def _add_generate(parsers: Any) -> None:
     generate.add_argument("model", help="a checkpoint folder or a model id")
     generate.add_argument("prompt", nargs="*", help="prompts")
     generate.add_argument(
-        "--file", type=Path, metavar="F", help="prompts: lines of text, or .jsonl or .parquet with `input`"
+        "--file", type=Path, metavar="F", help="prompts: lines of text (.txt), or rows with `input` of any format of a corpus"
     )
     generate.add_argument("--out", type=Path, metavar="F", help="write JSON Lines; a stopped command goes on there")
     generate.add_argument("--html", type=Path, metavar="F", help="write a page that shows how the answers came to be")
@@ -140,6 +140,7 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
 
 def _add_decoding_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--adapter", help="an adapter folder")
+    command.add_argument("--system", metavar="TEXT", help="a system message, before every conversation without one")
     command.add_argument("--preset", default="reference", help="reference, quality or fast (%(default)s)")
     command.epilog = "Any setting can be overridden: --max_new_tokens 64. `topeng options` lists them (generate.…)."
 

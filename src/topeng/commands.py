@@ -82,9 +82,35 @@ def corpus(known: argparse.Namespace, rest: list[str]) -> int:
         from topeng.corpus.audit import print_difference
 
         return print_difference(*folders)
-    if known.recipe in ("verify", "diff") or folders:
-        raise RecipeError("`topeng corpus` takes RECIPE, `verify DIR`, or `diff DIR DIR`")
+    if known.recipe == "check" and folders:
+        return _check_corpus([str(name) for name in folders], parse_overrides(rest))
+    if known.recipe in ("verify", "diff", "check") or folders:
+        raise RecipeError("`topeng corpus` takes RECIPE, `check FILE…`, `verify DIR`, or `diff DIR DIR`")
     return run(known, rest)
+
+
+def _check_corpus(names: list[str], overrides: dict[str, str]) -> int:
+    """`topeng corpus check`: lengths are tokens of the base that is named or comes with the package, or else words."""
+    from topeng import kecil
+    from topeng import recipe as recipes
+    from topeng.corpus.check import check_files
+    from topeng.corpus.readers import reading
+
+    values: dict[str, Any] = {}
+    for name, value in overrides.items():
+        recipes.set_option(values, name, value)
+    recipe = recipes.parse(values)
+    how, languages = reading(recipe.corpus, "corpus"), recipe.corpus.languages
+    base = recipe.base.model or (kecil.NAME if kecil.FOLDER.exists() else None)
+    if base is None:
+        return check_files(names, how, languages, lambda text: len(text.split()), "words", None)
+    _prepare_libraries()
+    from topeng.models import load_tokenizer
+    from topeng.text.chat import encode_text
+
+    tokenizer = load_tokenizer(base, recipe.base.revision)
+    longest = recipe.text.max_length
+    return check_files(names, how, languages, lambda text: len(encode_text(tokenizer, text)), f"tokens of {Path(base).name}", longest)
 
 
 def compare(known: argparse.Namespace, rest: list[str]) -> int:
@@ -123,7 +149,7 @@ def generate(known: argparse.Namespace, rest: list[str]) -> int:
 
     from topeng.generate.job import answer_prompts
 
-    source = {"model": known.model, "adapter": known.adapter, "template": known.template}
+    source = {name: getattr(known, name) for name in ("model", "adapter", "template", "system")}
     records, tokenizer = answer_prompts(prompts, settings, source, known.out, Console(stderr=True))
     if not known.out:
         for record in records:
@@ -145,7 +171,7 @@ def chat(known: argparse.Namespace, rest: list[str]) -> int:
     with Console(stderr=True).status(f"loading {known.model}"):
         from topeng.chat import Chat
 
-        chat = Chat(known.model, known.adapter, settings)
+        chat = Chat(known.model, known.adapter, settings, system=known.system)
     chat.talk()
     return 0
 

@@ -17,6 +17,10 @@ class CorpusError(TopengError):
     """Rows that cannot be read, or counts that cannot be met."""
 
 
+class TextError(TopengError):
+    """A text or a conversation that cannot be made into tokens."""
+
+
 class ModelError(TopengError):
     """A checkpoint or tokenizer that cannot be loaded, or is not what it should be."""
 

@@ -7,7 +7,6 @@ finished. Heavy imports are the stages' own.
 """
 
 import gc
-import glob
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +14,15 @@ from typing import Any
 
 from rich.console import Console
 
+from topeng import kecil
 from topeng.adapt.settings import METHODS, Training
-from topeng.corpus.settings import ENGINE_OPTIONS
+from topeng.corpus.files import local_files
+from topeng.corpus.settings import ENGINE_OPTIONS, READING_OPTIONS
 from topeng.errors import RecipeError
 from topeng.recipe import Recipe, as_dict
 from topeng.run import Stage, write_atomically
 
-SOURCE_ROWS = ["source/train.parquet", "source/test.parquet"]
+SOURCE_ROWS = ["source/train.parquet", "source/test.parquet", "source/plain.parquet"]
 CORPUS_FILES = [
     *("train.parquet", "validation.parquet", "test.parquet", "decisions.parquet", "umap.parquet"),
     *("funnel.json", "clusters.json", "overlap.json", "corpus.json", "README.md"),
@@ -105,7 +106,7 @@ def _corpus(recipe: Recipe, options: dict[str, Any], run: Path, console: Console
         select_corpus(recipe.corpus, recipe.seed, run, folder, console)
 
     corpus = options["corpus"]
-    source = {name: corpus[name] for name in ("files", "digest", "expected_rows")}
+    source = {name: corpus[name] for name in (*READING_OPTIONS, "digest", "expected_rows")}
     if not recipe.corpus.files:
         source |= {"synthetic_rows": recipe.corpus.synthetic_rows, "seed": recipe.seed}
     drawing = {name: value for name, value in corpus.items() if name not in EMBED_OPTIONS | SELECT_OPTIONS}
@@ -126,7 +127,7 @@ def _corpus(recipe: Recipe, options: dict[str, Any], run: Path, console: Console
             {"seed": recipe.seed, "corpus": embedding},
             embed,
             ["corpus/drawn"],
-            _inputs([recipe.corpus.embedder]),
+            [recipe.corpus.embedder],
         ),
         Stage(
             "corpus/select",
@@ -154,10 +155,13 @@ def _source(recipe: Recipe, options: dict[str, Any], console: Console) -> Stage:
     def work(folder: Path) -> None:
         from topeng.corpus.build import build_source
 
-        build_source(recipe.source, recipe.seed, folder, console)
+        build_source(source, recipe.seed, folder, console)
 
-    held_out = [recipe.source.held_out] if recipe.source.held_out else []
-    inputs = [*_inputs(recipe.source.files), *held_out]
+    source = recipe.source
+    if recipe.base.model == kecil.NAME and not source.files:
+        source = replace(source, files=[str(kecil.HELD_OUT)])
+    held_out = [source.held_out] if source.held_out else []
+    inputs = [*_inputs([*source.files, *source.plain_files]), *held_out]
     return Stage(
         "source",
         [*SOURCE_ROWS, "source/funnel.json"],
@@ -238,7 +242,7 @@ def _evaluate(recipe: Recipe, options: dict[str, Any], training: Training | None
     measured = {name: value for name, value in options["evaluate"].items() if name != "bertscore_model"}
     depends = {"seed": recipe.seed, "evaluate": measured, "generate": options["generate"]}
     depends |= {"languages": recipe.corpus.languages}
-    depends |= {"base": _model_options(options), "max_length": recipe.text.max_length}
+    depends |= {"base": _model_options(options), "text": _asked_options(recipe)}
     base, inputs = _model_sources(recipe)
     trained = [f"adapters/{name}"] if training else []
     reads = ["corpus/test.parquet", "source/test.parquet", *base, *trained]
@@ -280,8 +284,8 @@ def _free_memory() -> None:
 
 
 def _inputs(files: list[str]) -> list[str]:
-    """Local files behind paths and globs; what matches nothing stands for itself, and ingest says so."""
-    return [match for name in files for match in sorted(glob.glob(name, recursive=True)) or [name]]
+    """Local files behind paths, globs and folders; what matches nothing stands for itself, and ingest says so."""
+    return [match for name in files for match in local_files(name) or [name]]
 
 
 def _training_options(recipe: Recipe, options: dict[str, Any], method: str) -> dict[str, Any]:
@@ -295,6 +299,11 @@ def _training_options(recipe: Recipe, options: dict[str, Any], method: str) -> d
         del adapter["loraplus_lr_ratio"]
     shared = {"seed": recipe.seed, "train": train, "text": _text_options(recipe, options)}
     return shared | {"base": _model_options(options)} | ({} if METHODS[method].full else {"adapter": adapter})
+
+
+def _asked_options(recipe: Recipe) -> dict[str, Any]:
+    """Of the text options, those that decide what is asked."""
+    return {"max_length": recipe.text.max_length, "min_share": recipe.text.min_share}
 
 
 def _text_options(recipe: Recipe, options: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from topeng.adapt.tiny import tiny_config
 from topeng.adapt.train import base_path, check_training, train_adapter
 from topeng.diffusion import distinct_rows
 from topeng.errors import ModelError
+from topeng.kecil import locate
 from topeng.memory import memory_in_use, peak_memory, reset_peak_memory
 from topeng.models import FAMILIES, LLaDAConfig, load_config
 from topeng.models.masked_lm import CHUNK_ELEMENTS
@@ -109,7 +110,7 @@ def base_config(recipe: Recipe) -> Any:
         return tiny_config(base.tiny, recipe.context)
     if base.model.startswith("GSAI-ML/LLaDA-8B"):
         return LLaDAConfig()
-    if Path(base.model).is_dir():
+    if Path(locate(base.model)).is_dir():
         return load_config(base.model)
     raise ModelError(
         f"the shape of {base.model} is not known without its config.json: name a local copy (--base.model)"

@@ -38,7 +38,15 @@ LLADA = "arXiv 2502.09992"
 class TextOptions(Options):
     """From rows to tokens."""
 
-    max_length: int = option(512, "of prompt and answer; the prompt's content is cut first", unit="tokens", ge=16)
+    max_length: int = option(
+        512, "length of prompt and answer together; beyond it the prompt is cut first", unit="tokens", ge=16
+    )
+    min_share: float = option(
+        0.25, "least share of max_length, headers apart, that a prompt keeps before its answer is cut", ge=0, le=0.5
+    )
+    turns: Literal["all", "last"] = option(
+        "all", "answers of a conversation to train on, each with what was said before it", source=LLADA
+    )
     eos: Literal["fill", "block", "one"] = option(
         "fill", "end tokens after the answer: to the batch's longest row, to the decoding block, or one", source=LLADA
     )
@@ -46,13 +54,21 @@ class TextOptions(Options):
 
 @dataclass(frozen=True)
 class TinyOptions(Options):
-    """A base that is pretrained on the source-language rows, where the recipe names no model."""
+    """A base that is pretrained on the source-language rows and on plain texts (`source.plain_rows`), where the recipe
+    names no model.
+    """
 
     vocab_size: int = option(2048, "byte-level BPE with LLaDA's special tokens", ge=300)
     hidden_size: int = option(128, "width", ge=16)
     intermediate_size: int = option(352, "width of the MLP", ge=16)
     layers: int = option(4, "depth", ge=1)
     heads: int = option(4, "attention heads", ge=1)
+    whole_rows: float = option(
+        0.0,
+        "share of the source rows of which all tokens are learnt, as in pretraining, not the answer alone",
+        ge=0,
+        le=1,
+    )
     steps: int = option(600, "optimiser steps", ge=1)
     batch_rows: int = option(32, "rows in a step", unit="rows", ge=1)
     learning_rate: float = option(2e-3, "peak, cosine after a warm-up", gt=0)
@@ -62,7 +78,9 @@ class TinyOptions(Options):
 class BaseOptions(Options):
     """The model that is adapted."""
 
-    model: str | None = option(None, "checkpoint folder or model id; null: pretrain a tiny one (base.tiny)")
+    model: str | None = option(
+        None, "checkpoint folder, model id, or `kecil`, which comes with Topeng; null: pretrain a tiny one (base.tiny)"
+    )
     revision: str | None = option(None, "commit of a model id, to pin it")
     dtype: Literal["float32", "bfloat16"] = option("float32", "of the frozen weights")
     device: str | None = option(None, "such as cuda:0; null: a GPU where there is one")

@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 
 from topeng import ranks
 from topeng.errors import RunError
+from topeng.kecil import locate
 from topeng.memory import peak_memory, reset_peak_memory
 
 MANIFEST = "manifest.json"
@@ -189,7 +190,7 @@ class RunFolder:
 
     def _input_digest(self, name: str) -> str:
         """Of a file or folder, remembered while its sizes and times stay the same; a model id stands for itself."""
-        path = Path(name)
+        path = Path(locate(name))
         if not path.exists():
             return name
         state = _state(path)

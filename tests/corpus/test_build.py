@@ -19,7 +19,7 @@ from topeng.errors import CorpusError
 QUIET = Console(quiet=True)
 OPTIONS = CorpusOptions(
     synthetic_rows=8000,
-    sample_fraction=0.4,
+    sample_fraction=0.36,
     test_rows=60,
     validation_rows=30,
     clusters=5,
@@ -86,7 +86,8 @@ def test_every_row_that_was_looked_at_has_a_decision(clean):
     counts = {}
     for row in decisions:
         counts[row["reason"]] = counts.get(row["reason"], 0) + 1
-    assert (counts["train"], counts["test"], counts["validation"]) == (400, 60, 30)
+    train = sum(count for reason, count in counts.items() if reason.startswith("train"))  # some for a short cluster
+    assert (train, counts["test"], counts["validation"]) == (400, 60, 30)
     dropped = {reason: rows for step in funnel_of(clean)["steps"] for reason, rows in step["dropped"].items()}
     for reason in ("near duplicate", "like a held-out row", "in another language", "over its cluster's quota"):
         assert counts[reason] == dropped[reason] > 0
@@ -115,7 +116,7 @@ def test_the_clean_pool_has_no_content_twice_and_its_quotas_follow_the_corpus(cl
 def test_the_paper_s_pool_has_its_copies(tmp_path):
     corpus = make(replace(OPTIONS, profile="paper"), tmp_path / "paper")
     pool = pq.read_table(corpus / "corpus" / "drawn" / "pool.parquet")
-    assert pool.num_rows == round(0.4 * funnel_of(corpus)["steps"][2]["rows"])
+    assert pool.num_rows == round(0.36 * funnel_of(corpus)["steps"][2]["rows"])
     assert len(set(pool["content_hash"].to_pylist())) < 0.95 * pool.num_rows
 
 
@@ -218,10 +219,10 @@ def test_rows_that_masking_makes_equal_do_not_stand_on_two_sides(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", b"\xff\xfe\xff", "cannot read corpus.benchmarks: .*a.txt"),
+        ("a.txt", b"\xff\xfe\xff", "a.txt is UTF-16, and must be UTF-8: convert it"),
         ("a.TXT", b" \n\n", "a.TXT holds no text"),
         ("a.jsonl", b'{"id": 1}\n', "a.jsonl holds no text"),
-        ("a.csv", None, "cannot read .*a.csv"),
+        ("a.csv", None, "corpus.benchmarks: nothing matches .*a.csv"),
     ],
 )
 def test_a_benchmark_that_cannot_be_used_is_named(clean, tmp_path, name, content, message):
@@ -238,7 +239,8 @@ def test_all_texts_of_a_benchmark_s_row_are_its_item(tmp_path):
 
 
 def test_rows_that_hold_a_benchmark_s_text_leave_with_their_matches(clean, tmp_path):
-    item = max(read(clean, "train").to_pylist(), key=lambda row: len(row["output"]))
+    articles = [row for row in read(clean, "train").to_pylist() if row["subset_name"] == "wikipedia_id"]
+    item = max(articles, key=lambda row: len(row["output"]))
     (tmp_path / "bench.jsonl").write_text(json.dumps({"question": item["output"], "choices": ["ya", "tidak"], "id": 1}))
     options = replace(OPTIONS, benchmarks=[str(tmp_path / "bench.jsonl")])
     build.draw_corpus(options, 42, clean, tmp_path, QUIET)
@@ -261,7 +263,7 @@ def test_rows_that_hold_a_benchmark_s_text_leave_with_their_matches(clean, tmp_p
         ({"digest": "abc"}, "corpus.digest is abc, and the source's content has"),
         ({"subsets": ["wikihau"]}, "corpus.subsets names wikihau, which the source does not hold; it holds dolly"),
         ({"languages": ["xx"]}, "corpus.languages names xx, which cannot be identified"),
-        ({"benchmarks": ["nowhere.jsonl"]}, "cannot read nowhere.jsonl"),
+        ({"benchmarks": ["nowhere.jsonl"]}, "corpus.benchmarks: nothing matches nowhere.jsonl"),
         ({"profile": "paper", "test_rows": 7000}, "share no source text"),
     ],
 )

@@ -74,7 +74,7 @@ def test_row_groups_have_twenty_thousand_rows_whatever_the_source_s(tmp_path, ro
     metadata = pq.read_metadata(tmp_path / "out" / "rows" / "part-00000.parquet")
     groups = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
     assert groups == [20_000] * (rows // 20_000) + [rows % 20_000] * (rows % 20_000 > 0)
-    assert take_all(tmp_path / "out").drop_columns("row_id").equals(table(rows))
+    assert take_all(tmp_path / "out").select(COLUMNS).equals(table(rows))
 
 
 def test_rows_are_found_by_their_ids(tmp_path):
@@ -105,19 +105,22 @@ def test_it_goes_on_after_the_last_whole_part(tmp_path, monkeypatch):
         pq.write_table(table(10, start=10 * part), tmp_path / f"{part}.parquet")
     files = [str(tmp_path / "*.parquet")]
     whole = ingest(files, tmp_path / "whole")
-    read = readers.tables
+    read = readers.open_source
     opened = []
 
-    def stops_at_the_last(name):
-        opened.append(name)
-        yield from read(name)
-        if name.endswith("2.parquet"):
-            raise KeyboardInterrupt
+    def stopped(tables):
+        yield from tables
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(readers, "tables", stops_at_the_last)
+    def stops_at_the_last(name, reading):
+        opened.append(name)
+        source = read(name, reading)
+        return source._replace(tables=stopped(source.tables)) if name.endswith("2.parquet") else source
+
+    monkeypatch.setattr(readers, "open_source", stops_at_the_last)
     with pytest.raises(KeyboardInterrupt):
         ingest(files, tmp_path / "out")
-    monkeypatch.setattr(readers, "tables", lambda name: opened.append(name) or read(name))
+    monkeypatch.setattr(readers, "open_source", lambda *given: opened.append(given[0]) or read(*given))
     assert ingest(files, tmp_path / "out") == whole
     assert [name[-9:] for name in opened] == ["0.parquet", "1.parquet", "2.parquet", "2.parquet"]
     assert take_all(tmp_path / "out").equals(take_all(tmp_path / "whole"))
@@ -136,8 +139,8 @@ def test_a_lost_part_of_the_hashes_is_made_again(tmp_path):
     ("name", "content", "message"),
     [
         ("a.parquet", b"not parquet", "cannot read .*a.parquet"),
-        ("a.csv", b"input,answer\na,b\n", "has no column output: a corpus has input and output alone"),
-        ("a.txt", b"", "is none of .parquet, .jsonl"),
+        ("a.csv", b"input,answer\na,b\n", "has no column output, nor any other .* its columns are input, answer"),
+        ("a.xlsx", b"PK", "is none of .parquet, .* save it as CSV"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(tmp_path, name, content, message):
@@ -287,4 +290,4 @@ def test_a_damaged_file_is_rows_of_text_or_a_corpus_error(tmp_path_factory, plac
 def texts_or_error(file):
     with suppress(CorpusError):
         for read in readers.tables(str(file)):
-            assert all(isinstance(text, str) for row in read.to_pylist() for text in row.values())
+            assert all(isinstance(row[name], str) for row in read.to_pylist() for name in COLUMNS)

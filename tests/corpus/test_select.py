@@ -15,7 +15,7 @@ from test_build import OPTIONS, QUIET, make
 
 from topeng.corpus.audit import verify
 from topeng.corpus.cluster import STARTING_ROWS, cluster, quotas
-from topeng.corpus.describe import TEXT_SHOWN, plane, telling_words
+from topeng.corpus.describe import TEXT_SHOWN, plane
 from topeng.corpus.diverse import coverage, k_center, take
 from topeng.corpus.select import select_corpus
 from topeng.errors import CorpusError
@@ -92,11 +92,6 @@ def test_top_ups_are_the_last_rows_of_a_cluster_that_are_taken(selection):
     assert len(added) == 5 and set(added) <= set(taken) and (labels[added] == 0).all()
     fewer, none = take(vectors, labels, keys, asked, {"0": 15, "1": 10}, selection)
     assert set(fewer) | set(added) == set(taken) and len(none) == 0
-
-
-def test_a_corpus_without_words_has_clusters_without_telling_ones():
-    assert telling_words(["12 ab", "x1"], np.array([0, 1]), 2) == [[], []]
-    assert telling_words(["kucing tidur", "aaa bbb ccc"], np.array([0, 1]), 3)[2] == []
 
 
 def test_clusters_are_described(tmp_path):

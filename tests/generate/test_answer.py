@@ -2,11 +2,12 @@ from dataclasses import replace
 
 import pytest
 
-from topeng.errors import GenerationError
+from topeng.errors import GenerationError, TextError
 from topeng.generate import Settings
-from topeng.generate.answer import answers, encode_template
+from topeng.generate import answer as answer_module
+from topeng.generate.answer import answers, encode_template, to_messages
 from topeng.generate.decode import end_tokens
-from topeng.text.chat import decode_answer
+from topeng.text.chat import decode_answer, encode_prompt
 from topeng.text.rows import read_prompts
 
 SETTINGS = Settings(max_new_tokens=8, steps=4, block_length=8)
@@ -16,8 +17,8 @@ QUESTIONS = ["Apa?", "Di mana kucing itu tidur, di kursi kayu atau di lantai?", 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_an_answer_depends_on_no_batch(model, tokenizer, temperature):
     settings = Settings(max_new_tokens=8, steps=4, block_length=8, temperature=temperature)
-    together = answers(model, tokenizer, QUESTIONS, settings, max_length=64)
-    alone = answers(model, tokenizer, QUESTIONS, settings, max_length=64, batch_tokens=1)
+    together = answers(model, tokenizer, QUESTIONS, settings)
+    alone = answers(model, tokenizer, QUESTIONS, settings, batch_tokens=1)
     assert {answer.index: answer.token_ids for answer in together} == {
         answer.index: answer.token_ids for answer in alone
     }
@@ -55,11 +56,57 @@ def test_a_template_without_a_gap_is_refused(tokenizer):
         encode_template(tokenizer, "Kucing itu tidur.", 2)
 
 
-def test_a_question_beyond_the_context_is_refused_or_cut(model, tokenizer):
+def test_a_question_beyond_the_context_is_refused_unless_it_comes_cut(model, tokenizer):
     long = ["kucing " * 400]
     with pytest.raises(GenerationError, match="exceed the model's context of 256"):
         list(answers(model, tokenizer, long, SETTINGS))
-    assert len(list(answers(model, tokenizer, long, SETTINGS, max_length=64))) == 1
+    cut = [encode_prompt(tokenizer, to_messages(long[0]), 64)]
+    assert len(list(answers(model, tokenizer, long, SETTINGS, prompts=cut))) == 1
+
+
+TALK = [
+    {"role": "user", "content": "Siapa?"},
+    {"role": "assistant", "content": "Kucing."},
+    {"role": "user", "content": "Di mana?"},
+]
+
+
+def test_a_conversation_is_answered_in_view_of_all_of_it(model, tokenizer):
+    system = [{"role": "system", "content": "Jawab."}]
+    asked = [TALK, [*TALK, {"role": "assistant", "content": "Di kursi."}], TALK[2:], "Di mana?", system + TALK]
+    canvases, real = [], answer_module.prompt_canvas
+
+    def watched(model, prompts, *rest):
+        canvases.extend(prompts)
+        return real(model, prompts, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answer_module, "prompt_canvas", watched)
+        found = list(answers(model, tokenizer, asked, SETTINGS))
+        with_system = list(answers(model, tokenizer, [TALK, system + TALK], SETTINGS, system="Ringkas."))
+    seen = [canvases[[answer.index for answer in found].index(place)] for place in range(5)]
+    assert seen[0] == encode_prompt(tokenizer, TALK) == seen[1]
+    assert seen[2] == seen[3] == encode_prompt(tokenizer, TALK[2:])
+    texts = {answer.index: answer.prompt for answer in found}
+    assert texts[0] == "Siapa?\n\nKucing.\n\nDi mana?" and texts[3] == "Di mana?"
+    own = {answer.index: ids for answer, ids in zip(with_system, canvases[5:], strict=True)}
+    assert own[0] == encode_prompt(tokenizer, [{"role": "system", "content": "Ringkas."}, *TALK])
+    assert own[1] == encode_prompt(tokenizer, system + TALK)  # its own system message stays
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        ([], "has no message"),
+        ([{"role": "user"}], "must have `role` and `content`"),
+        ([{"role": "user", "content": 3}], "must have `role` and `content`"),
+        (["Apa?"], "is no message"),
+        ("setengah \ud83d", "half of a surrogate pair"),
+    ],
+)
+def test_what_is_no_question_is_refused(model, tokenizer, question, message):
+    with pytest.raises(TextError, match=message):
+        list(answers(model, tokenizer, ["Apa?", question], SETTINGS))
 
 
 def test_a_mask_that_is_spelled_out_is_text(model, tokenizer):
@@ -81,8 +128,10 @@ def test_prompts_are_read_from_files(tmp_path):
     ("name", "text", "message"),
     [
         ("a.txt", "\n", "holds no prompt"),
-        ("a.jsonl", '{"q": 1}\n', "no `input`"),
-        ("a.jsonl", "Apa?\n", "Expecting value"),
+        ("a.jsonl", '{"q": 1}\n', "no column input"),
+        ("a.jsonl", "Apa?\n", "a.jsonl: line 1 is not a JSON object"),
+        ("a.jsonl", '{"input": "Apa?"}\n{"input": ["Apa?"]}\n', "a.jsonl: line 2: "),
+        ("a.csv", 'input\n"Apa?"\n""\n', "a.csv: line 3: the prompt is empty"),
     ],
 )
 def test_files_without_prompts_are_refused(tmp_path, name, text, message):

@@ -34,6 +34,21 @@ def test_without_a_file_answers_are_printed(checkpoint, capsys):
     assert capsys.readouterr().out.startswith("Itu")
 
 
+def test_answers_under_a_system_message_are_of_another_kind(checkpoint, tmp_path, monkeypatch):
+    out, asked, real = tmp_path / "answers.jsonl", [], job.answers
+
+    def stopped(*arguments, **options):
+        asked.append(options["system"])
+        yield next(real(*arguments, **options))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job, "answers", stopped)
+    command = ["generate", str(checkpoint), "Apa?", "Siapa?", *OPTIONS, "--out", str(out)]
+    assert main([*command, "--system", "Ringkas."]) == 130
+    assert main(command) == 130  # begins anew
+    assert asked == ["Ringkas.", None] and len(lines(tmp_path / "answers.jsonl.unfinished")) == 2
+
+
 def test_a_stopped_command_goes_on(checkpoint, tmp_path, monkeypatch):
     out, real = tmp_path / "answers.jsonl", job.answers
     command = ["generate", str(checkpoint), "Apa?", "Siapa kamu?", "Di mana?", *OPTIONS, "--out", str(out)]
@@ -67,6 +82,7 @@ def test_a_stopped_command_goes_on(checkpoint, tmp_path, monkeypatch):
     [
         (["kucing " * 400], "exceed the model's context of 256"),
         (["Apa?", "--template", "Itu."], "has no gap"),
+        (["setengah \ud83d"], "topeng: the text 'setengah \\ud83d' holds half of a surrogate pair, U+D83D"),
         (["Apa?", "--adapter", "{adapters}/other"], "does not fit this base"),
         (["Apa?", "--adapter", "{adapters}"], "holds no adapter"),
     ],

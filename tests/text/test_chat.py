@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from topeng.errors import ModelError
+from topeng.errors import ModelError, TextError
 from topeng.text.chat import NAMES, decode_answer, encode_answer, encode_prompt, special_tokens
 
 MESSAGES = [
@@ -41,6 +41,23 @@ def test_content_is_cut_and_headers_stay(tokenizer):
     assert len(cut) == 30
     assert cut[:15] == whole[:15]
     assert cut[-10:] == whole[-10:]
+
+
+def test_a_long_system_message_leaves_half_of_the_room_to_the_question(tokenizer):
+    system, question = {"role": "system", "content": "aturan " * 200}, {"role": "user", "content": "kata " * 200}
+    headers = len(encode_prompt(tokenizer, [system, question], max_tokens=0))
+    cut = encode_prompt(tokenizer, [system, question], max_tokens=headers + 40)
+    assert len(cut) == headers + 40
+    alone = encode_prompt(tokenizer, [question], len(encode_prompt(tokenizer, [question], max_tokens=0)) + 20)
+    assert cut[1 - len(alone) :] == alone[1:]
+    short = encode_prompt(tokenizer, [system, {"role": "user", "content": "Siapa?"}], max_tokens=headers + 40)
+    assert "Siapa?" in tokenizer.decode(short) and "aturan" in tokenizer.decode(short) and len(short) == headers + 40
+
+
+@pytest.mark.parametrize("text", ["setengah \ud83d 0", "\udcff"])
+def test_half_a_surrogate_pair_is_refused(tokenizer, text):
+    with pytest.raises(TextError, match=r"holds half of a surrogate pair, U\+D.*write the whole character"):
+        encode_prompt(tokenizer, [{"role": "user", "content": text}])
 
 
 def test_an_answer_ends_its_turn_and_comes_back(tokenizer):

@@ -4,6 +4,7 @@ import gc
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,16 @@ from topeng.adapt.tiny import new_model, new_tokenizer, tiny_config
 from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, compile_layers, last_checkpoint
 from topeng.adapt.usage import SHARES
 from topeng.errors import CorpusError, RunError
+from topeng.kecil import locate
 from topeng.models import find_device, is_checkpoint, load_tokenizer
 from topeng.recipe import Recipe
 from topeng.run import progress_bar, write_atomically
-from topeng.text.rows import read_rows
-from topeng.text.tokens import Example, tokenize_rows
+from topeng.text.rows import read_rows, read_texts
+from topeng.text.tokens import Example, count_cuts, tokenize_rows, tokenize_texts
 
 RATES = ("learning_rate", "learning_rate_A", "learning_rate_B")
+MOST_HELD_OUT = 200
+"""Rows that the held-out loss of a base's pretraining is taken on, at most."""
 LOG_KEYS = ("step", "loss", "eval_loss", *RATES, "grad_norm", *SHARES)
 
 
@@ -45,30 +49,33 @@ def check_training(recipe: Recipe) -> None:
 
 
 def pretrain_base(recipe: Recipe, run: Path, work: Path, console: Console) -> None:
-    """Writes `base/` in `work`: a tiny model and its tokenizer, trained on the source-language rows.
+    """Writes `base/` in `work`: a tiny model and its tokenizer, trained on the source-language rows and plain texts.
 
     Raises:
         CorpusError: no row has a usable answer.
     """
     tiny, out = recipe.base.tiny, work / "base"
-    rows = read_rows(run / "source" / "train.parquet")
-    tokenizer = new_tokenizer([text for row in rows for text in (row["input"], row["output"])], tiny.vocab_size)
+    rows, plain = read_rows(run / "source" / "train.parquet"), read_texts(run / "source" / "plain.parquet")
+    texts = [text for row in rows for text in (row["input"], row["output"])]
+    tokenizer = new_tokenizer([*texts, *plain], tiny.vocab_size)
     model = new_model(tiny_config(tiny, recipe.context), recipe.seed)
-    examples, _ = _examples(recipe, tokenizer, rows)
-    held_out, unusable = tokenize_rows(tokenizer, read_rows(run / "source" / "test.parquet"), recipe.text.max_length)
-    if not held_out:
-        raise CorpusError(f"none of the source's test rows can be scored: {dict(unusable)}")
+    examples, dropped = _examples(recipe, tokenizer, rows)
+    examples = _whole(examples, tiny.whole_rows)
+    free = 1 + max(row["row_id"] for row in rows)
+    examples += tokenize_texts(tokenizer, plain, recipe.text.max_length, first_row_id=free)
+    held_out = _held_out(recipe, tokenizer, run / "source" / "test.parquet", "the source's test rows")
     args = _arguments(recipe, work / "checkpoints", tiny.steps, tiny.learning_rate)
-    args.eval_steps, args.logging_steps = tiny.steps, max(1, tiny.steps // 60)  # held out: at its start and its end
+    args.eval_steps, args.logging_steps = max(1, tiny.steps // 10), max(1, tiny.steps // 60)
     optimizer = torch.optim.AdamW(model.parameters(), lr=tiny.learning_rate, weight_decay=0.01)
     logs = run / "logs" / "base"
-    trainer = _train(model, args, examples, held_out, recipe, optimizer, tiny.batch_rows, console, logs)
+    scored = held_out[:MOST_HELD_OUT]
+    trainer = _train(model, args, examples, scored, recipe, optimizer, tiny.batch_rows, console, logs)
     model = _gathered(trainer, lambda: new_model(tiny_config(tiny, recipe.context), recipe.seed))
     if ranks.RANK > 0:
         return
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    _write_log(out / "log.jsonl", trainer)
+    _write_log(out / "log.jsonl", trainer, dropped, count_cuts(examples))
 
 
 def train_adapter(
@@ -98,11 +105,8 @@ def train_adapter(
     tokenizer = load_tokenizer(base, recipe.base.revision)
     initial, out = work / "initial", work / "adapters" / name
     examples, dropped = _examples(recipe, tokenizer, read_rows(run / "corpus" / "train.parquet"))
-    held_out, unusable = tokenize_rows(
-        tokenizer, read_rows(run / "corpus" / "validation.parquet"), recipe.text.max_length
-    )
-    if not held_out:
-        raise CorpusError(f"none of the validation rows can be scored: {dict(unusable)}")
+    cut = count_cuts(examples)
+    held_out = _held_out(recipe, tokenizer, run / "corpus" / "validation.parquet", "the validation rows")
 
     def load_base() -> Any:
         return methods.load_base(base, method, recipe.base.dtype, recipe.base.device, recipe.base.revision)
@@ -118,7 +122,8 @@ def train_adapter(
     adapted = methods.restore_adapter(model, method, recipe.adapter, recipe.seed, initial)
     moved = float((methods.probe_logits(adapted, examples[0].input_ids) - before).abs().max())
     trainable, total = methods.trainable_share(adapted)
-    _tell(console, name, trainable, total, moved, dropped)
+    _tell_rows(console, dropped, cut)
+    _tell(console, name, trainable, total, moved)
     options, rate = recipe.train, recipe.train.rate(method)
     args = _arguments(recipe, work / "checkpoints", options.steps or -1, rate)
     optimizer = methods.create_optimizer(adapted, method, recipe.adapter, rate, options.weight_decay)
@@ -132,7 +137,7 @@ def train_adapter(
     methods.save_adapter(adapted, method, out, initial, recipe.base.model)
     if is_checkpoint(out):
         tokenizer.save_pretrained(out)
-    _write_log(out / "log.jsonl", trainer)
+    _write_log(out / "log.jsonl", trainer, dropped, cut)
     summary = {
         "method": method,
         "seed": recipe.seed,
@@ -143,8 +148,10 @@ def train_adapter(
         "total_parameters": total,
         "share": trainable / total,
         "steps": trainer.state.global_step,
-        "rows": len(examples),
+        "rows": len({example.row_id for example in examples}),
+        "examples": len(examples),
         "dropped": dict(dropped),
+        "cut": cut,
         "step_0_difference": moved,
     }
     write_atomically(out / "summary.json", json.dumps(summary, indent=1))
@@ -152,7 +159,7 @@ def train_adapter(
 
 def base_path(recipe: Recipe, run: Path) -> str:
     """The model that is adapted: the recipe's, or the tiny one of this run."""
-    return recipe.base.model or str(run / "base")
+    return str(locate(recipe.base.model)) if recipe.base.model else str(run / "base")
 
 
 def _write_initial(recipe: Recipe, method: str, model: Any, initial: Path) -> None:
@@ -168,12 +175,31 @@ def _write_initial(recipe: Recipe, method: str, model: Any, initial: Path) -> No
 
 
 def _examples(recipe: Recipe, tokenizer: Any, rows: Sequence[dict]) -> tuple[list[Example], Counter[str]]:
+    text = recipe.text
     examples, dropped = tokenize_rows(
-        tokenizer, rows, recipe.text.max_length, recipe.text.eos, recipe.generate.block_length
+        tokenizer, rows, text.max_length, text.eos, recipe.generate.block_length, text.min_share, text.turns
     )
     if not examples:
         raise CorpusError(f"none of {len(rows)} rows can be trained on: {dict(dropped)}")
     return examples, dropped
+
+
+def _whole(examples: Sequence[Example], share: float) -> list[Example]:
+    """The same examples, of which a share, spread evenly, has everything behind the first token as its response."""
+    return [
+        replace(example, prompt_length=1) if int((place + 1) * share) > int(place * share) else example
+        for place, example in enumerate(examples)
+    ]
+
+
+def _held_out(recipe: Recipe, tokenizer: Any, path: Path, what: str) -> list[Example]:
+    """The rows whose loss is taken at each evaluation, of each its last answer."""
+    held_out, dropped = tokenize_rows(
+        tokenizer, read_rows(path), recipe.text.max_length, min_share=recipe.text.min_share
+    )
+    if not held_out:
+        raise CorpusError(f"none of {what} can be scored: {dict(dropped)}")
+    return held_out
 
 
 def _arguments(recipe: Recipe, output_dir: Path, steps: int, rate: float) -> TrainingArguments:
@@ -276,15 +302,28 @@ def _gathered(trainer: DiffusionTrainer, rebuild: Callable[[], Any]) -> Any:
     return model
 
 
-def _write_log(path: Path, trainer: DiffusionTrainer) -> None:
+def _write_log(path: Path, trainer: DiffusionTrainer, dropped: Counter[str], cut: dict[str, int]) -> None:
+    """A line of what was dropped and cut, if anything was, then one for each step that was logged."""
     entries = [{key: entry[key] for key in LOG_KEYS if key in entry} for entry in trainer.state.log_history]
     lines = [json.dumps(entry) for entry in entries if "loss" in entry or "eval_loss" in entry]
+    if dropped or any(cut.values()):
+        lines.insert(0, json.dumps({"dropped": dict(dropped), "cut": cut}))
     write_atomically(path, "\n".join(lines) + "\n")
 
 
-def _tell(console: Console, name: str, trainable: int, total: int, moved: float, dropped: Counter[str]) -> None:
+def _tell_rows(console: Console, dropped: Counter[str], cut: dict[str, int]) -> None:
+    """What of the rows is not trained on."""
     for reason, count in dropped.items():
-        console.print(f"  {count:,} rows dropped: {reason}", highlight=False)
+        console.print(f"  {count:,} answers dropped: {reason}", highlight=False)
+    if any(cut.values()):
+        console.print(
+            f"  {cut['prompts']:,} prompts and {cut['answers']:,} answers are longer than text.max_length allows, "
+            "and were cut",
+            highlight=False,
+        )
+
+
+def _tell(console: Console, name: str, trainable: int, total: int, moved: float) -> None:
     console.print(f"  {name}: {trainable:,} trainable parameters, {trainable / total:.2%} of the base", highlight=False)
     if methods.is_large(trainable, total):
         console.print(

@@ -9,16 +9,19 @@ Each row that leaves is counted with its reason, in `funnel.json`; each that was
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import TaskID
+from rich.text import Text
 
 from topeng.corpus import embed, sample, synthetic
 from topeng.corpus.clean import benchmark_items
@@ -28,7 +31,7 @@ from topeng.corpus.funnel import Funnel
 from topeng.corpus.groups import group_table
 from topeng.corpus.ingest import Progress, ingest, take_all
 from topeng.corpus.profiles import draw_clean, draw_paper
-from topeng.corpus.readers import read_ordinals
+from topeng.corpus.readers import read_ordinals, read_texts, reading, resolve
 from topeng.corpus.sample import Strata
 from topeng.corpus.schema import DRAWN, EMBEDDED, INGESTED, ROW_ID
 from topeng.corpus.settings import CorpusOptions, SourceOptions
@@ -43,14 +46,15 @@ def ingest_corpus(options: CorpusOptions, seed: int, work: Path, console: Consol
     Raises:
         CorpusError: the source cannot be read, or is not the one that the recipe pins.
     """
-    files = options.files or [_synthetic(work / "synthetic.parquet", synthetic.write_target, options, seed)]
+    files = options.files or [_synthetic(work, synthetic.write_target, options.synthetic_rows, seed)]
     for name in options.files:
         if "://" in name and "@" not in name and not options.digest:
             console.print(
                 f"  {name} is not pinned: name a commit (…@COMMIT/**), or corpus.digest", style="yellow", soft_wrap=True
             )
     with open_engine(options, work) as engine, _progress(console) as progress:
-        source = ingest(files, work / INGESTED, progress, engine)
+        source = ingest(files, work / INGESTED, progress, engine, reading(options, "corpus"))
+    _tell(source, console)
     _check_source(options, source)
 
 
@@ -108,7 +112,8 @@ def embed_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, conso
 
 
 def build_source(options: SourceOptions, seed: int, work: Path, console: Console) -> None:
-    """Writes `source/` in `work`: source-language rows to train a tiny base on, and rows to measure forgetting on.
+    """Writes `source/` in `work`: source-language rows and plain texts to train a tiny base on, and rows to measure
+    forgetting on.
 
     Raises:
         CorpusError: the source cannot be read, or holds too few rows.
@@ -116,9 +121,10 @@ def build_source(options: SourceOptions, seed: int, work: Path, console: Console
     out = work / "source"
     out.mkdir(exist_ok=True)
     funnel = Funnel(console)
-    files = options.files or [_synthetic(work / "synthetic.parquet", synthetic.write_source, options, seed)]
+    files = options.files or [_synthetic(work, synthetic.write_source, options.synthetic_rows, seed)]
     with _progress(console) as progress:
-        source = ingest(files, work / "ingested", progress)
+        source = ingest(files, work / "ingested", progress, reading=reading(options, "source"))
+    _tell(source, console)
     funnel.start(source["rows"])
     funnel.count(source["dropped"])
     funnel.close("ingest")
@@ -137,12 +143,49 @@ def build_source(options: SourceOptions, seed: int, work: Path, console: Console
     funnel.close("split")
     pq.write_table(table.take(test), out / "test.parquet")
     pq.write_table(table.filter(~held), out / "train.parquet")
+    pq.write_table(_plain_texts(options, seed, work), out / "plain.parquet")
     funnel.save(out)
 
 
-def _synthetic(path: Path, write: Callable[[Path, int, int], None], options: Any, seed: int) -> str:
-    write(path, options.synthetic_rows, seed)
+def _plain_texts(options: SourceOptions, seed: int, work: Path) -> pa.Table:
+    """Texts of `source.plain_files`, or made up: the column `text`, `source.plain_rows` rows.
+
+    Raises:
+        CorpusError: a file cannot be read, has no column `text`, or they hold too few.
+    """
+    if not options.plain_rows:
+        return synthetic.PLAIN_SCHEMA.empty_table()
+    if not options.plain_files:
+        return pq.read_table(_synthetic(work, synthetic.write_plain, options.plain_rows, seed))
+    found = [text for name in resolve(options.plain_files, "source.plain_files") for text in read_texts(name)]
+    texts = pa.table([found], schema=synthetic.PLAIN_SCHEMA)
+    if texts.num_rows < options.plain_rows:
+        raise CorpusError(
+            f"source.plain_rows = {options.plain_rows:,}, but source.plain_files hold {texts.num_rows:,}: lower it"
+        )
+    order = np.argsort(sample.rank_keys(np.arange(texts.num_rows), seed), kind="stable")
+    return texts.take(np.sort(order[: options.plain_rows]))
+
+
+def _synthetic(work: Path, write: Callable[[Path, int, int], None], rows: int, seed: int) -> str:
+    path = work / "synthetic.parquet"
+    write(path, rows, seed)
     return str(path)
+
+
+def _tell(source: Mapping[str, Any], console: Console) -> None:
+    """How the files were read, those alike together, and the first row of each kind that was dropped."""
+    alike = Counter(
+        (file["format"], file["convention"], ", ".join(file["columns"].values()), ", ".join(file["not_read"]))
+        for file in source["files"]
+    )
+    for (format, convention, columns, unread), count in alike.items():
+        text = f"  {count:,} file{'s' * (count > 1)} of {format}: {convention}"
+        text += f" ({columns})" if columns not in convention else ""
+        console.print(Text(text + (f"; not read: {unread}" if unread else "")), soft_wrap=True)
+    for reason, count in source["dropped"].items():
+        where = source["first_dropped"][reason]
+        console.print(Text(f"  dropped: {count:,} {reason}, first in {where}"), style="yellow", soft_wrap=True)
 
 
 def _check_source(options: CorpusOptions, source: Mapping[str, Any]) -> None:

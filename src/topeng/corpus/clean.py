@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from topeng.corpus import similar, words
+from topeng.corpus.files import resolve
+from topeng.corpus.formats import open_rows
 from topeng.corpus.groups import SHINGLE
-from topeng.corpus.readers import read_table
 from topeng.corpus.source_text import FIELDS, TemplateText
 from topeng.errors import CorpusError
 
@@ -100,18 +100,15 @@ def _by_row(fields: Sequence[similar.Sets]) -> similar.Sets:
 
 
 def benchmark_items(name: str) -> list[str]:
-    """A benchmark's items: of each row, all texts in it, at any depth; of a text file, its lines.
+    """A benchmark's items: of each row of its files, all texts in it, at any depth; of a text file, its lines.
 
     Raises:
         CorpusError: it cannot be read, or holds no text.
     """
-    if Path(name).suffix.lower() == ".txt":
-        try:
-            items = Path(name).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeError) as error:
-            raise CorpusError(f"cannot read corpus.benchmarks: {name} ({error})") from error
-    else:
-        items = ["\n".join(_texts(row)) for row in read_table(name).to_pylist()]
+    items = []
+    for file in resolve([name], "corpus.benchmarks"):
+        for batch in open_rows(file).batches:
+            items += ["\n".join(_texts(row)) for row in batch.records()]
     if not any(item.strip() for item in items):
         raise CorpusError(f"corpus.benchmarks: {name} holds no text")
     return items

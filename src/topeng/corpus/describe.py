@@ -5,7 +5,7 @@ Shapes: R rows of the pool, D width of their vectors, K clusters.
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from topeng.corpus.diverse import coverage
 from topeng.corpus.schema import ROW_ID
+from topeng.corpus.telling import telling_words
 
 NEIGHBOURS = 15
 """Of a row on the plane: umap's default."""
@@ -41,9 +42,9 @@ def clusters(
         selected: places of the rows taken; `asked` is the equal quota of each cluster, by its number as text.
         shown: places of the rows that words are taken from.
     """
-    texts = pool.select(["input", "output"]).take(pa.array(shown))
-    texts = pc.binary_join_element_wise(texts["input"], texts["output"], " ").to_pylist()
-    words = telling_words(texts, labels[shown], len(centres))
+    rows = pool.select(["template_name", "input", "output"]).take(pa.array(shown))
+    texts = pc.binary_join_element_wise(rows["input"], rows["output"], " ").to_pylist()
+    words = telling_words(texts, rows["template_name"].to_pylist(), labels[shown], len(centres))
     columns = {name: pool[name].to_numpy(zero_copy_only=False) for name in ("subset_name", "template_name")}
     found = []
     for number, centre in enumerate(centres):
@@ -65,24 +66,6 @@ def clusters(
             }
         )
     return found
-
-
-def telling_words(texts: Sequence[str], labels: np.ndarray, clusters: int, count: int = 8) -> list[list[str]]:
-    """Of each cluster, the words that set it apart: class-based TF-IDF (Grootendorst, arXiv 2203.05794, eq. 2)."""
-    from sklearn.feature_extraction.text import CountVectorizer
-
-    vectorizer = CountVectorizer(max_features=20_000, token_pattern=r"(?u)\b[^\W\d_]{3,}\b")
-    try:
-        counts = vectorizer.fit_transform(texts)
-    except ValueError:  # there is no word of three letters
-        return [[] for _ in range(clusters)]
-    by_cluster = np.vstack([counts[labels == number].sum(axis=0) for number in range(clusters)])
-    frequency = np.asarray(by_cluster / np.maximum(by_cluster.sum(axis=1), 1))
-    average = by_cluster.sum() / clusters
-    weight = frequency * np.log1p(average / np.maximum(np.asarray(by_cluster.sum(axis=0)), 1))
-    words = vectorizer.get_feature_names_out()
-    best = [[place for place in np.argsort(-row, kind="stable")[:count] if row[place] > 0] for row in weight]
-    return [[str(words[place]) for place in places] for places in best]
 
 
 def plane(

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from topeng.corpus.schema import ROW_ID
 from topeng.run import write_atomically
@@ -71,7 +72,9 @@ class Funnel:
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in dropped.items())
         line = Table.grid(padding=(0, 3, 0, 0))  # long reasons go on below their beginning
         line.add_column(no_wrap=True)
-        line.add_row(f"  {stage:<9}{rows:>12,} rows", f"dropped: {reasons}" if reasons else "")
+        line.add_row(
+            f"  {stage:<9}{rows:>12,} rows", Text(f"dropped: {reasons}" if reasons else "")
+        )  # a name may look like markup
         self._console.print(line, highlight=False)
 
     def save(self, folder: Path) -> None:

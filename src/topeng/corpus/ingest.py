@@ -1,9 +1,9 @@
-"""Reads a corpus once, with Daft, and rewrites it: every row gets its ordinal and the hashes of what it holds.
+"""Reads a corpus once and rewrites it: every row gets its ordinal and the hashes of what it holds.
 
     rows/part-00000.parquet      a source file's rows, in groups of 20,000
     hashes/part-00000.parquet    of the same rows, in the same order, content and source text (`source_text.SCHEMA`)
     templates.parquet            the templates' n-grams
-    source.json                  files, counts of rows, digest
+    source.json                  files and how they were read, counts of rows, digest
 
 A part is there whole or not at all; after a kill, ingest goes on with the first that is missing.
 """
@@ -24,13 +24,15 @@ from xxhash import xxh3_128
 
 from topeng.corpus import readers, sample
 from topeng.corpus import source_text as st
+from topeng.corpus.conventions import EMPTY, Reading
 from topeng.corpus.engine import NATIVE, Engine, in_order, remove_partials, whole_file
-from topeng.corpus.schema import COLUMNS, ROW_ID
+from topeng.corpus.schema import COLUMNS, MESSAGES, RIGHT, ROW_ID
 from topeng.errors import CorpusError
 from topeng.run import write_atomically
 
-ROW_GROUP = 20_000
-SCHEMA = pa.schema([(ROW_ID, pa.int64()), *((name, pa.string()) for name in COLUMNS)])
+ROW_GROUP, GROUP_BYTES = 20_000, 2**25
+"""Rows of a row group; fewer where they are long, as several groups are in memory at once."""
+SCHEMA = pa.schema([(ROW_ID, pa.int64()), *((name, pa.string()) for name in (*COLUMNS, MESSAGES)), (RIGHT, pa.bool_())])
 LAYOUT = {
     "compression": "lz4",  # read in two thirds of zstd's time, in 1.6 times its space
     "use_dictionary": ["dataset_name", "subset_name", "prompt_id", "template_name", "dataset_key"],
@@ -48,32 +50,44 @@ def _silent(label: str, done: int, total: int | None) -> None:
     """Progress inside a task, which nobody sees."""
 
 
-def ingest(files: Sequence[str], folder: Path, progress: Progress = _silent, engine: Engine = NATIVE) -> dict[str, Any]:
+def ingest(
+    files: Sequence[str],
+    folder: Path,
+    progress: Progress = _silent,
+    engine: Engine = NATIVE,
+    reading: Reading | None = None,
+) -> dict[str, Any]:
     """Rewrites a source into `folder`, and says what it held: the content of `source.json`.
 
     Args:
-        files: Parquet, JSON Lines or CSV in Cendol's seven columns: paths, globs, hf:// addresses.
+        files: of any format and convention that `readers` knows: paths, globs, folders, hf:// addresses.
+        reading: what the recipe says of their columns.
 
     Raises:
         CorpusError: a file is missing, unreadable or lacks a column, or no row is left.
     """
+    reading = reading or Reading()
     folder = folder.resolve()  # a task has another working directory
     for name in ("rows", "hashes"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    parts = list(_read_parts(readers.resolve(files), folder, progress, engine))
-    subsets, dropped = Counter[str](), Counter[str]()
+    names = readers.resolve(files, f"{reading.section}.files")
+    parts = list(_read_parts(names, folder, reading, progress, engine))
+    subsets, dropped, first = Counter[str](), Counter[str](), dict[str, str]()
     for part in parts:
         subsets.update(part["subsets"])
         dropped.update(part["dropped"])
+        first = part["first_dropped"] | first
     rows = subsets.total()
     if rows == dropped.total():
-        raise CorpusError(f"no row is left of {', '.join(files)}: {dict(dropped) or 'the source is empty'}")
+        why = "; ".join(f"{count:,} {reason}, first in {first[reason]}" for reason, count in dropped.items())
+        raise CorpusError(f"no row is left of {', '.join(files)}: {why or 'the source is empty'}")
     digest = _hash_parts(folder, rows - dropped.total(), progress, engine)
     source = {
-        "files": [{"name": part["file"], "rows": sum(part["subsets"].values())} for part in parts],
+        "files": [{"name": part["file"], "rows": sum(part["subsets"].values())} | part["read_as"] for part in parts],
         "rows": rows,
         "subsets": dict(subsets.most_common()),
         "dropped": dict(dropped),
+        "first_dropped": first,
         "digest": digest,
     }
     remove_partials(folder)
@@ -99,15 +113,18 @@ def take_all(folder: Path) -> pa.Table:
     return pa.concat_tables([pq.read_table(path) for path in part_files(folder, "rows")])
 
 
-def _read_parts(names: Sequence[str], folder: Path, progress: Progress, engine: Engine) -> Iterator[dict[str, Any]]:
+def _read_parts(
+    names: Sequence[str], folder: Path, reading: Reading, progress: Progress, engine: Engine
+) -> Iterator[dict[str, Any]]:
     """Writes the rows of each source file, and says what is known of them.
 
     Raises:
         CorpusError: a file was changed between counting and reading.
     """
-    read = partial(_read_part, folder=folder, files=len(names), progress=progress if engine.local else _silent)
+    inside = progress if engine.local else _silent
+    read = partial(_read_part, folder=folder, files=len(names), reading=reading, progress=inside)
     rows = 0
-    for part in engine.map(read, _numbered(names, folder)):
+    for part in engine.map(read, _numbered(names, folder, reading.separator)):
         if part["first_row_id"] != rows:
             raise CorpusError(f"a file before {part['file']} changed while it was read: run the same command again")
         rows += sum(part["subsets"].values())
@@ -116,69 +133,97 @@ def _read_parts(names: Sequence[str], folder: Path, progress: Progress, engine: 
         yield part
 
 
-def _numbered(names: Sequence[str], folder: Path) -> Iterator[tuple[int, str, int]]:
+def _numbered(names: Sequence[str], folder: Path, separator: str | None) -> Iterator[tuple[int, str, int]]:
     """Number, name and first row id of each file; of those before it, what was not read yet is counted."""
     first = 0
     for number, name in enumerate(names):
         if number:
             known = _part(folder, number - 1).with_suffix(".json")
-            before = json.loads(known.read_text())["subsets"].values() if known.exists() else None
-            first += readers.count(names[number - 1]) if before is None else sum(before)
+            before = json.loads(known.read_text(encoding="utf-8"))["subsets"].values() if known.exists() else None
+            first += readers.count(names[number - 1], separator) if before is None else sum(before)
         yield number, name if "://" in name else os.path.abspath(name), first
 
 
-def _read_part(item: tuple[int, str, int], folder: Path, files: int, progress: Progress) -> dict[str, Any]:
+def _read_part(
+    item: tuple[int, str, int], folder: Path, files: int, reading: Reading, progress: Progress
+) -> dict[str, Any]:
     """Writes the rows of one source file, unless that was done before; what is known of them is kept beside them."""
     number, name, first = item
     path = _part(folder, number)
     known = path.with_suffix(".json")
     if known.exists():
-        return json.loads(known.read_text())
-    subsets, dropped, read = Counter[str](), Counter[str](), 0
+        return json.loads(known.read_text(encoding="utf-8"))
+    subsets, dropped, places, read = Counter[str](), Counter[str](), dict[str, int](), 0
     total, label = None, f"reading {Path(name).name} ({number + 1} of {files})"
+    source = readers.open_source(name, reading)
     with whole_file(path) as file, pq.ParquetWriter(file, SCHEMA, **LAYOUT) as writer:
-        for table in _in_groups(readers.tables(name), ROW_GROUP):
+        for table in _in_groups(source.tables):
             if not read:
-                total = readers.rows_in(name)  # now that Daft could read it
+                total = readers.rows_in(name)  # now that it could be read
             subsets.update(_value_counts(table["subset_name"]))
             ids = pa.array(np.arange(first + read, first + read + table.num_rows))
-            if (left := _with_text(table.add_column(0, ROW_ID, ids), dropped)).num_rows:
-                writer.write_table(left)
+            if (left := _usable(table.add_column(0, ROW_ID, ids), dropped, places)).num_rows:
+                writer.write_table(left.select(SCHEMA.names))
             read += table.num_rows
             progress(label, read, total)
     shown = name if "://" in name else Path(name).name  # where it lies on this machine is nobody's business
-    part = {"file": shown, "first_row_id": first, "subsets": subsets, "dropped": dropped}
+    part = {
+        "file": shown,
+        "first_row_id": first,
+        "subsets": subsets,
+        "dropped": dropped,
+        "first_dropped": {reason: f"{shown}, {source.unit} {place}" for reason, place in places.items()},
+        "read_as": _read_as(source),
+    }
     with whole_file(known) as file:
-        file.write_text(json.dumps(part))
+        file.write_text(json.dumps(part), encoding="utf-8")
     return part
+
+
+def _read_as(source: readers.Source) -> dict[str, Any]:
+    """Format, convention and columns of a file, for `source.json`."""
+    found = source.convention
+    return {
+        "format": source.format,
+        "convention": found.name,
+        "columns": {**found.roles, **found.about, **({RIGHT: found.right} if found.right else {})},
+        "not_read": found.unread,
+    }
 
 
 def _part(folder: Path, number: int) -> Path:
     return folder / "rows" / f"part-{number:05}.parquet"
 
 
-def _in_groups(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """The same rows in tables of exactly `rows`, but for the last."""
+def _in_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in tables of exactly `ROW_GROUP`, but for the last, and for long rows, of which there are fewer."""
     held: list[pa.Table] = []
-    count = 0
+    count = size = 0
     for table in tables:
         held.append(table)
-        count += table.num_rows
-        if count >= rows:
-            whole = pa.concat_tables(held)
-            for start in range(0, count - rows + 1, rows):
-                yield whole.slice(start, rows)
-            held, count = [whole.slice(count - count % rows)], count % rows
+        count, size = count + table.num_rows, size + table.nbytes
+        if count < ROW_GROUP and size < GROUP_BYTES:
+            continue
+        whole = pa.concat_tables(held)
+        cut = count - count % ROW_GROUP if size < GROUP_BYTES else count
+        for start in range(0, cut, ROW_GROUP):
+            yield whole.slice(start, min(ROW_GROUP, cut - start))
+        held = [whole.slice(cut)] if cut < count else []
+        count, size = count - cut, sum(rest.nbytes for rest in held)
     if count:
         yield pa.concat_tables(held)
 
 
-def _with_text(table: pa.Table, dropped: Counter[str]) -> pa.Table:
+def _usable(table: pa.Table, dropped: Counter[str], places: dict[str, int]) -> pa.Table:
+    """The rows without a problem and with text; the others are counted, each kind with the place of its first."""
     texts = [pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(table[name])), 0) for name in st.FIELDS]
-    whole = table.filter(pc.and_(*texts))
-    if whole.num_rows < table.num_rows:
-        dropped["empty input or output"] += table.num_rows - whole.num_rows
-    return whole
+    filled, sound = pc.and_(*texts), pc.is_null(table[readers.PROBLEM])
+    kept = pc.and_(filled, sound)
+    gone = table.filter(pc.invert(kept)).select([readers.PROBLEM, readers.PLACE])
+    for problem, place in zip(*(gone[name].to_pylist() for name in gone.column_names), strict=True):
+        dropped[problem or EMPTY] += 1
+        places.setdefault(problem or EMPTY, place)
+    return table.filter(kept)
 
 
 def _hash_parts(folder: Path, rows: int, progress: Progress, engine: Engine) -> str:
@@ -223,9 +268,17 @@ def _find_templates(folder: Path, engine: Engine) -> None:
         return
     row_ids, (strata,), keys = sample.read_strata(folder / "rows", ["template_name"], TEMPLATE_SEED, engine=engine)
     counts = {name: min(size, st.TEMPLATE_ROWS) for name, size in strata.sizes().items()}
-    chosen = take_rows(folder, "rows", sample.draw(row_ids, strata, keys, counts), engine)
+    chosen = sample.draw(row_ids, strata, keys, counts)
+    parts = np.array_split(chosen, 1 + int(len(chosen) * _mean_size(folder) / GROUP_BYTES))
+    ends = pa.concat_tables([st.ends(take_rows(folder, "rows", part, engine)) for part in parts])
     with whole_file(folder / TEMPLATES) as file:
-        st.TemplateText.discover(chosen).save(file)
+        st.TemplateText.discover(ends).save(file)
+
+
+def _mean_size(folder: Path) -> float:
+    """Bytes of a row."""
+    groups = [group for path in part_files(folder, "rows") for group in _row_groups(pq.read_metadata(path))]
+    return sum(group.total_byte_size for group in groups) / max(1, sum(group.num_rows for group in groups))
 
 
 def _wanted_of_each(files: Sequence[Path], wanted: np.ndarray) -> Iterator[tuple[Path, np.ndarray]]:

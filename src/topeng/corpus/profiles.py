@@ -1,5 +1,6 @@
 """The two ways to draw: `clean`, which holds out first and filters, and `paper`, the experiment as it was done."""
 
+import json
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from topeng.corpus.draw import Corpus
 from topeng.corpus.funnel import Funnel
 from topeng.corpus.groups import join_equal, near_groups
 from topeng.corpus.ingest import Progress
-from topeng.corpus.schema import ROW_ID
+from topeng.corpus.schema import MESSAGES, ROW_ID
 from topeng.corpus.settings import CorpusOptions
 from topeng.corpus.source_text import FIELDS, content_hashes
 from topeng.errors import CorpusError
@@ -207,7 +208,18 @@ def _masked(table: pa.Table) -> pa.Table:
     for field in FIELDS:
         texts, _ = pii.mask(table[field].to_pylist())
         table = _with(table, field, pa.array(texts, pa.string()))
+    messages = [_masked_messages(text) for text in table[MESSAGES].to_pylist()]
+    table = _with(table, MESSAGES, pa.array(messages, pa.string()))
     return _with(table, "content_hash", content_hashes(*(words.normalise(table[field]) for field in FIELDS)))
+
+
+def _masked_messages(text: str | None) -> str | None:
+    if not text:
+        return text
+    messages = json.loads(text)
+    contents, _ = pii.mask(message["content"] for message in messages)
+    masked = [{**message, "content": content} for message, content in zip(messages, contents, strict=True)]
+    return json.dumps(masked, ensure_ascii=False)
 
 
 def _near_groups(corpus: Corpus, options: CorpusOptions, table: pa.Table) -> np.ndarray:

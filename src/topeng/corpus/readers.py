@@ -1,95 +1,92 @@
-"""A source's files, as Daft reads them: Parquet, JSON Lines or CSV, from paths, globs and addresses."""
+"""A source's files as tables of the corpus's columns, whatever their format and their convention."""
 
-import glob
 import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import daft
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from daft import DataType, col
 
-from topeng.corpus.schema import COLUMNS, TEXT_COLUMNS
+from topeng.corpus import conventions, files, formats
+from topeng.corpus.conventions import ABOUT, Convention, Reading
+from topeng.corpus.files import resolve
+from topeng.corpus.formats import Batch, kind_of
+from topeng.corpus.schema import COLUMNS, MESSAGES, RIGHT
+from topeng.corpus.settings import CorpusOptions, SourceOptions
 from topeng.errors import CorpusError
 
-READERS = {
-    ".parquet": daft.read_parquet,
-    ".jsonl": daft.read_json,
-    ".json": daft.read_json,
-    ".csv": daft.read_csv,
-}
-TEXTS = (DataType.string(), DataType.null(), DataType.bool())
+PROBLEM, PLACE = "problem", "place"
+"""Why a row cannot be used (null where it can), and its line or row in the file, from 1."""
+SCHEMA = pa.schema(
+    [*((name, pa.string()) for name in (*COLUMNS, MESSAGES)), (RIGHT, pa.bool_()), (PROBLEM, pa.string())]
+    + [(PLACE, pa.int64())]
+)
+TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
+
+__all__ = ["Source", "count", "open_source", "read_ordinals", "read_texts", "reading", "resolve", "rows_in", "tables"]
 
 
-def resolve(files: Sequence[str], option: str = "corpus.files") -> list[str]:
-    """The files behind paths, globs and addresses, each glob's sorted by name.
+class Source(NamedTuple):
+    """A file that is read.
 
-    Args:
-        option: that names them.
+    Attributes:
+        format, unit: as `formats.Rows` has them.
+        convention: of its columns; columns that later rows alone have are added to `unread` as they are met.
+        tables: of `SCHEMA`, all rows in order.
+    """
+
+    format: str
+    unit: str
+    convention: Convention
+    tables: Iterator[pa.Table]
+
+
+def reading(options: CorpusOptions | SourceOptions, section: str) -> Reading:
+    """How a section of a recipe wants its files read."""
+    return Reading(options.columns, options.separator, options.right_answers, section)
+
+
+def open_source(name: str, reading: Reading | None = None) -> Source:
+    """A source file, of which the head alone is read at once.
 
     Raises:
-        CorpusError: one of them matches nothing.
+        CorpusError: at once or from the tables: it cannot be read, or its columns are of no convention.
     """
-    found: list[str] = []
-    for name in files:
-        plain = [name] if Path(name).is_file() else sorted(glob.glob(name, recursive=True))
-        matches = _remote(name) if "://" in name else plain
-        if not matches:
-            raise CorpusError(f"{option}: nothing matches {name}; give a path, a glob, or an hf:// address")
-        found += matches
-    return found
-
-
-def tables(name: str) -> Iterator[pa.Table]:
-    """A source file's rows as text columns; a null is an empty text.
-
-    A file with `input` and `output` alone is one subset under one template, both named as the file is.
-    """
+    reading = reading or Reading()
+    rows = formats.open_rows(name, reading.separator)
+    if not rows.columns:  # JSON without a row
+        return Source(rows.format, rows.unit, Convention("no row", {}, {}, None, []), iter(()))
     try:
-        _check_encoding(name)
-        frame = _frame(name)
-        absent = [column for column in COLUMNS if column not in frame.column_names]
-        if absent and absent != [column for column in COLUMNS if column not in TEXT_COLUMNS]:
-            lacking = [column for column in TEXT_COLUMNS if column in absent] or absent
-            raise CorpusError(
-                f"{name} has no column {' and no column '.join(lacking)}: a corpus has {' and '.join(TEXT_COLUMNS)} "
-                f"alone, or Cendol's seven, {', '.join(COLUMNS)}"
-            )
-        for field in frame.schema():
-            if field.name in COLUMNS and not (field.dtype in TEXTS or field.dtype.is_numeric()):
-                raise CorpusError(f"{name}: the column {field.name} holds {field.dtype}, and must hold text")
-        texts = [col(column).cast(DataType.string()) for column in COLUMNS if column not in absent]
-        rows = 0
-        for batch in frame.select(*texts).to_arrow_iter(1):
-            rows += batch.num_rows
-            # not by Daft's `lit`, beside which it loses some errors of the scan, and the rows with them
-            named = dict.fromkeys(absent, pa.repeat(Path(name).stem, batch.num_rows))
-            read = {column: pc.fill_null(batch[column].cast(pa.string()), "") for column in batch.schema.names}
-            yield pa.table(named | read).select(COLUMNS)
-        told = rows_in(name)
-        if told is not None and told != rows:
-            raise CorpusError(f"cannot read {name}: it says that it holds {told:,} rows, and {rows:,} came")
+        found = conventions.find(name, rows.columns, reading)
     except CorpusError:
+        rows.stack.close()
         raise
-    except Exception as error:
-        raise CorpusError(_unreadable(name, error)) from error
+    return Source(rows.format, rows.unit, found, _tables(name, rows, found, reading))
 
 
-def read_table(name: str) -> pa.Table:
-    """All of a small file of any of the formats, with the columns that it has.
+def tables(name: str, reading: Reading | None = None) -> Iterator[pa.Table]:
+    """The rows of a source file, in order, as tables of `SCHEMA`."""
+    return open_source(name, reading).tables
+
+
+def read_texts(name: str) -> list[str]:
+    """Texts of a file of plain text: its lines, or its column `text`; blank ones are none.
 
     Raises:
-        CorpusError: it cannot be read.
+        CorpusError: it cannot be read, or has no such column.
     """
-    try:
-        return _frame(name).to_arrow()
-    except CorpusError:
-        raise
-    except Exception as error:
-        raise CorpusError(_unreadable(name, error)) from error
+    rows = formats.open_rows(name)
+    with rows.stack:
+        if rows.columns and conventions.PLAIN not in rows.columns:
+            raise CorpusError(f"{name} has no column {conventions.PLAIN}, and must have one; it has {', '.join(rows.columns)}")
+        records = [(place, record) for batch in rows.batches for place, record in zip(batch.places, batch.records())]
+    for place, record in records:
+        text = record.get(conventions.PLAIN)
+        if not isinstance(text, str | None):
+            raise CorpusError(f"{name}, {rows.unit} {place}: `{conventions.PLAIN}` is {kind_of(text)}, not text")
+    return [text for _, record in records if (text := record.get(conventions.PLAIN)) and text.strip()]
 
 
 def read_ordinals(path: str) -> list[int]:
@@ -99,7 +96,7 @@ def read_ordinals(path: str) -> list[int]:
         CorpusError: it cannot be read, or holds something else.
     """
     try:
-        rows = json.loads(Path(path).read_text(encoding="utf-8"))["rows"]
+        rows = json.loads(Path(path).read_text(encoding="utf-8-sig"))["rows"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorpusError(f"source.held_out = {path} must be a JSON file with a list `rows`: {error!r}") from error
     if not isinstance(rows, list) or not all(type(row) is int for row in rows):
@@ -109,66 +106,121 @@ def read_ordinals(path: str) -> list[int]:
 
 def rows_in(name: str) -> int | None:
     """What a local Parquet file says of itself."""
-    if "://" in name or not name.endswith(".parquet"):
+    if files.is_address(name) or files.ending(name) != ".parquet":
         return None
     return pq.read_metadata(name).num_rows
 
 
-def count(name: str) -> int:
+def count(name: str, separator: str | None = None) -> int:
     """Rows of a source file; a Parquet file says so itself, others are read through.
 
     Raises:
         CorpusError: it cannot be read.
     """
-    try:
-        return rows_in(name) or _frame(name).count_rows()
-    except CorpusError:
-        raise
-    except Exception as error:
-        raise CorpusError(_unreadable(name, error)) from error
+    rows = formats.open_rows(name, separator)  # first: it says what is wrong with a broken file
+    told = rows_in(name)
+    with rows.stack:
+        return sum(len(batch.places) for batch in rows.batches) if told is None else told
 
 
-def one_file(path: str | Path) -> str:
-    """A local path as Daft takes it, which globs whatever it is given."""
-    return re.sub(r"([*?\[\]{}])", r"\\\1", str(Path(path).resolve()))
+def _tables(name: str, rows: formats.Rows, found: Convention, reading: Reading) -> Iterator[pa.Table]:
+    done = 0
+    for batch in rows.batches:
+        if isinstance(batch.rows, pa.Table) and _is_plain(name, batch.rows, found):
+            yield _from_table(name, batch, found, reading)
+        else:
+            yield _from_records(name, batch, rows.unit, found, reading)
+        done += len(batch.places)
+    told = rows_in(name)
+    if told is not None and told != done:
+        raise CorpusError(f"cannot read {name}: it says that it holds {told:,} rows, and {done:,} came")
 
 
-def _frame(name: str) -> daft.DataFrame:
-    """A file as Daft reads it; all of a CSV file's columns are texts, as `007` is no number."""
-    reader = READERS.get(Path(name).suffix.lower(), daft.read_parquet if "://" in name else None)
-    if reader is None:
-        raise CorpusError(f"{name} is none of {', '.join(READERS)}")
-    path = name if "://" in name else one_file(name)
-    frame = reader(path)
-    if reader is not daft.read_csv:
-        return frame
-    texts = dict.fromkeys(frame.column_names, DataType.string())
-    return daft.read_csv(path, infer_schema=False, schema=texts)
+def _is_plain(name: str, table: pa.Table, found: Convention) -> bool:
+    """Whether its columns are taken as they are, after a look at their types.
+
+    Raises:
+        CorpusError: a column of texts holds something else.
+    """
+    for role, column in (*found.roles.items(), *found.about.items()):
+        kind = table.schema.field(column).type
+        fits = _is_text(kind) or (role in ABOUT and (pa.types.is_primitive(kind) and not pa.types.is_temporal(kind)))
+        if not fits and (found.plain or role in ("instruction", "system")):
+            raise CorpusError(f"{name}: the column {column} holds {kind}, and must hold text")
+    right = found.right is None or pa.types.is_boolean(table.schema.field(found.right).type)
+    return found.plain and right
 
 
-def _check_encoding(name: str) -> None:
-    """Daft reads a CSV file's text that is not UTF-8 as null, and would drop such rows as empty."""
-    if "://" in name or not name.lower().endswith(".csv"):
-        return
-    with Path(name).open(encoding="utf-8") as stream:
-        try:
-            while stream.read(2**20):
-                pass
-        except UnicodeDecodeError as error:
-            raise CorpusError(f"{name} is not UTF-8 ({error.reason}): convert it, such as by iconv") from error
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    known = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+    return any(test(kind) for test in known)
 
 
-def _remote(name: str) -> list[str]:
-    if "*" not in name:
-        return [name]
-    try:
-        return sorted(daft.from_glob_path(name).to_pydict()["path"])
-    except Exception as error:  # Daft's own errors have no common class below Exception
-        raise CorpusError(_unreadable(name, error)) from error
+def _from_table(name: str, batch: Batch, found: Convention, reading: Reading) -> pa.Table:
+    count, stem = len(batch.places), _stem(name)
+    columns: dict[str, Any] = {about: pa.repeat(stem, count) for about in ABOUT}
+    for role, column in (*found.about.items(), *found.roles.items()):
+        columns[role] = pc.fill_null(batch.rows[column].cast(pa.string()), "")
+    columns[MESSAGES] = columns[PROBLEM] = pa.nulls(count, pa.string())
+    columns[RIGHT] = pc.fill_null(batch.rows[found.right], False) if found.right else pa.repeat(False, count)
+    if reading.right_answers == "all":
+        columns[RIGHT] = pa.repeat(True, count)
+    columns[PLACE] = pa.array(batch.places, pa.int64())
+    return pa.table([columns[field.name] for field in SCHEMA], schema=SCHEMA)
 
 
-def _unreadable(name: str, error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    if "://" in name:
-        return f"cannot reach {name} ({lines[-1][:120]}): download it, and point --corpus.files to the local copy"
-    return f"cannot read {name}: {lines[0][:200]}"
+def _from_records(name: str, batch: Batch, unit: str, found: Convention, reading: Reading) -> pa.Table:
+    columns: dict[str, list[Any]] = {field.name: [] for field in SCHEMA}
+    stem, known = _stem(name), found.used() | set(found.unread)
+    about = [(column, found.about.get(column)) for column in ABOUT]
+    for place, record in zip(batch.places, batch.records(), strict=True):
+        if not record.keys() <= known:
+            found.unread.extend(conventions.new_columns(name, f"{unit} {place}", record, found, reading))
+            known = found.used() | set(found.unread)
+        turn = conventions.turn(record, found.roles)
+        problem = turn.problem
+        for target, column in about:
+            value, odd = (stem, None) if column is None else _about(record.get(column), column)
+            columns[target].append(value)
+            problem = problem or odd
+        right, odd = _right(record, found, reading)
+        columns["input"].append(turn.input)
+        columns["output"].append(turn.output)
+        columns[MESSAGES].append(None if turn.messages is None else json.dumps(turn.messages, ensure_ascii=False))
+        columns[RIGHT].append(right)
+        columns[PROBLEM].append(problem or odd)
+    columns[PLACE] = list(batch.places)
+    return pa.table(columns, schema=SCHEMA)
+
+
+def _about(value: Any, column: str) -> tuple[str, str | None]:
+    """A value that says where a row is from, as text, and what is wrong with it."""
+    if value is None or isinstance(value, str):
+        return value or "", None
+    if isinstance(value, bool | int | float):
+        return json.dumps(value), None
+    return "", f"`{column}` is {kind_of(value)}, not text"
+
+
+def _right(record: formats.Record, found: Convention, reading: Reading) -> tuple[bool, str | None]:
+    if reading.right_answers == "all" or found.right is None:
+        return reading.right_answers == "all", None
+    value = record.get(found.right)
+    truth = TRUTHS.get(value.strip().lower()) if isinstance(value, str) else False if value is None else value
+    if isinstance(truth, bool):
+        return truth, None
+    return False, f"`{found.right}` is not true or false"
+
+
+def _stem(name: str) -> str:
+    """What rows without a subset are called by: the file, or the folder that `datasets` saved."""
+    path = Path(name)
+    if (path.parent / files.SAVED).exists():
+        return path.parent.resolve().name
+    whole = path.name
+    for suffix in (*files.COMPRESSED, files.ending(name)):
+        if suffix and whole.lower().endswith(suffix):
+            whole = whole[: -len(suffix)]
+    return whole or path.name

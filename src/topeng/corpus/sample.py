@@ -4,6 +4,7 @@ The rows drawn depend on the rows and the seed alone: not on files, partitions, 
 the row, never from its text: a hash of the text would draw all copies of an upsampled row or none.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 from daft import col
 
-from topeng.corpus import readers
 from topeng.corpus.engine import NATIVE, Engine
 from topeng.corpus.schema import ROW_ID
 from topeng.errors import CorpusError
@@ -105,7 +105,7 @@ def read_strata(
 
 def _read_file(path: Path, columns: Sequence[str], seed: int, subsets: Sequence[str]) -> pa.Table:
     """`read_strata` of one file, with its strata as dictionaries."""
-    frame = daft.read_parquet(readers.one_file(path))
+    frame = daft.read_parquet(_one_file(path))
     if subsets:
         frame = frame.where(col("subset_name").is_in(list(subsets)))
     frame = frame.select(ROW_ID, col(ROW_ID).hash(seed=seed).alias("key"), *columns)
@@ -114,6 +114,11 @@ def _read_file(path: Path, columns: Sequence[str], seed: int, subsets: Sequence[
     for place, name in enumerate(columns, start=2):
         table = table.set_column(place, name, table[name].cast(pa.string()).dictionary_encode())
     return table
+
+
+def _one_file(path: Path) -> str:
+    """A local path as Daft takes it, which globs whatever it is given."""
+    return re.sub(r"([*?\[\]{}])", r"\\\1", str(path.resolve()))
 
 
 def rank_keys(row_ids: np.ndarray, seed: int) -> np.ndarray:

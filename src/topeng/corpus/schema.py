@@ -8,6 +8,12 @@ COLUMNS = ("dataset_name", "subset_name", "prompt_id", "template_name", "dataset
 TEXT_COLUMNS = ("input", "output")
 """All that a file of one's own must have."""
 
+MESSAGES = "messages"
+"""A conversation as a JSON list of {"role", "content"}, its answer the last; null where a row is the plain pair."""
+
+RIGHT = "one_right_answer"
+"""Whether a row has a single right answer, to be judged by; null is false."""
+
 ROW_ID = "row_id"
 """Ordinal of a row in its source: files in the order of their names, rows in the order of their file."""
 

@@ -8,6 +8,20 @@ from topeng.options import OptionError, Options, option
 CENDOL_INDONESIAN = ["indo_puisi", "wikihow", "wikipedia_id", "safety_prompt", "identity_prompt", "dolly"]
 PAPER = "the experiment in DESIGN, profile `paper`"
 
+COLUMNS_HELP = (
+    "columns by what they hold, such as {input: question, output: answer}: instruction, input, output, system, history, "
+    "messages, or Cendol's other names; empty: the file's own columns tell"
+)
+SEPARATOR_HELP = (
+    "one character, or tab: the separator of CSV files; null: the header tells commas, semicolons and tabs apart"
+)
+RIGHT_ANSWERS_HELP = (
+    "rows with one right answer: `column`: those that the column one_right_answer says, `all`, or a column of your own"
+)
+
+READING_OPTIONS = ("files", "columns", "separator", "right_answers")
+"""Of either section, how its files are read."""
+
 ENGINE_OPTIONS = ("engine", "ray_address")
 """Of the corpus, where the work is done; what comes of it does not depend on them."""
 
@@ -17,8 +31,13 @@ class CorpusOptions(Options):
     """The rows of the language to adapt to."""
 
     files: list[str] = option(
-        list, "Parquet, JSON Lines or CSV: paths, globs, hf://datasets/USER/NAME@COMMIT/**; none: synthetic rows"
+        list,
+        "Parquet, Arrow, JSON, JSON Lines, CSV or TSV, plain or .gz or .zst: paths, globs, folders, "
+        "hf://datasets/USER/NAME@COMMIT/**; none: synthetic rows",
     )
+    columns: dict[str, str] = option(dict, COLUMNS_HELP)
+    separator: str | None = option(None, SEPARATOR_HELP)
+    right_answers: str = option("column", RIGHT_ANSWERS_HELP)
     synthetic_rows: int = option(40_000, "size of the synthetic corpus", unit="rows", ge=1_000)
     digest: str | None = option(None, "of the source's content, as ingested/source.json has it; another is an error")
     expected_rows: dict[str, int] = option(dict, "rows of each subset in the pinned source; others are an error")
@@ -68,6 +87,7 @@ class CorpusOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_separator(self)
         if self.train_rows < self.clusters:
             raise OptionError(
                 "train_rows", f"= {self.train_rows} must be at least clusters = {self.clusters}, a row each"
@@ -88,6 +108,25 @@ class SourceOptions(Options):
     """Rows of the language that the base already speaks: what a model may forget."""
 
     files: list[str] = option(list, "as corpus.files; none: synthetic rows")
+    columns: dict[str, str] = option(dict, "as corpus.columns")
+    separator: str | None = option(None, "as corpus.separator")
+    right_answers: str = option("column", "as corpus.right_answers")
     synthetic_rows: int = option(12_000, "size of the synthetic source-language corpus", unit="rows", ge=500)
     held_out: str | None = option(None, "JSON whose `rows` are the ordinals that the base was not trained on")
     test_rows: int = option(200, "rows on which forgetting is measured", unit="rows", ge=1)
+    plain_files: list[str] = option(
+        list, "files of plain text in the target language (column `text`) to pretrain a tiny base on; none: made up"
+    )
+    plain_rows: int = option(0, "plain texts that a tiny base is pretrained on beside the source rows", ge=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_separator(self)
+
+
+def _check_separator(options: CorpusOptions | SourceOptions) -> None:
+    """A tab may be written as YAML and shells let one."""
+    if options.separator in ("\\t", "tab"):
+        object.__setattr__(options, "separator", "\t")
+    if options.separator is not None and (len(options.separator) != 1 or options.separator in '"\r\n'):
+        raise OptionError("separator", f"= {options.separator!r} must be one character, such as ';' or tab")

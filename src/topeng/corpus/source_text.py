@@ -25,6 +25,8 @@ TEMPLATE_ROWS = 300
 """Rows of a template that are looked at, drawn at random."""
 FEWEST_ROWS = 5
 """Below this many distinct rows, a template's text cannot be told from its rows'."""
+END = 2**15
+"""Characters of either end of a long text in which a template's text is looked for."""
 SHORTEST = 40
 """Characters below which a piece does not tell where a row comes from."""
 FIELDS = ("input", "output")
@@ -92,6 +94,17 @@ def hash_rows(table: pa.Table, template_text: TemplateText) -> pa.Table:
         _long_pieces(answer),
     ]
     return pa.table(columns, schema=SCHEMA)
+
+
+def ends(table: pa.Table) -> pa.Table:
+    """Rows with no more of their texts than `TemplateText.discover` looks at, so that long ones fit in memory."""
+    columns = {"template_name": table["template_name"]}
+    for field in FIELDS:
+        long = pc.greater(pc.utf8_length(table[field]), 2 * END)
+        head = pc.utf8_slice_codeunits(table[field], 0, END)
+        tail = pc.utf8_slice_codeunits(table[field], -END, None)
+        columns[field] = pc.if_else(long, pc.binary_join_element_wise(head, tail, " "), table[field])
+    return pa.table(columns)
 
 
 def list_arrays(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,8 @@
 """A made-up corpus in the schema of the Cendol collection, so that the demo needs no download.
 
 It has what makes the real one hard to sample and split: one text under many templates, few rows many times
-over, half of the rows in other languages. And it can be learnt by a tiny model: answers re-use what the prompt
-states. The words and templates are data, in `synthetic_words`.
+over, half of the rows in other languages. And a small model can learn it: answers re-use what the prompt states. The
+words and templates are data, in `world`.
 """
 
 import hashlib
@@ -17,15 +17,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from topeng.corpus.schema import COLUMNS
-from topeng.corpus.synthetic_words import SOURCE, TARGET, Grammar, Lexicon, Subset, Template
+from topeng.corpus.world import Grammar, Lexicon, Subset, Template, english, indonesian, regional
 from topeng.errors import CorpusError
 
-SCHEMA = pa.schema([(name, pa.string()) for name in COLUMNS])
+SCHEMA = pa.schema([*((name, pa.string()) for name in COLUMNS), ("one_right_answer", pa.bool_())])
+PLAIN_SCHEMA = pa.schema([("text", pa.string())])
+TARGET = [*indonesian.SUBSETS, *regional.SUBSETS]
+"""Cendol's proportions, tilted: half are distractors, and each of the six occurs in small corpora too."""
 CHUNK_ROWS = 20_000  # a row group; what is held in memory
-DERIVED = {"sum", "product"}  # of other slots, not drawn
+DERIVED = {"sum": ("small", "small2"), "more": ("small", "number")}
+"""Slots that are the sum of two others."""
 
 Draw = Callable[[Sequence[Any]], Any]
-Row = tuple[str, ...]
+Row = tuple[str | bool, ...]
 
 
 def write_target(path: Path, rows: int, seed: int) -> None:
@@ -44,12 +48,48 @@ def write_target(path: Path, rows: int, seed: int) -> None:
 
 def write_source(path: Path, rows: int, seed: int) -> None:
     """Writes English rows of the same world and schema; as `write_target`."""
-    _write(path, SOURCE, rows, seed)
+    _write(path, english.SUBSETS, rows, seed)
+
+
+def write_plain(path: Path, rows: int, seed: int) -> None:
+    """Writes Indonesian texts of the same world, without a prompt or a question: Parquet with the column `text`.
+
+    A text is an article, a guide, a poem or a story, and where something can be asked of it mostly ends with a
+    sentence that follows from it.
+
+    Args:
+        path: the file, which is overwritten.
+        rows: exactly so many texts.
+        seed: the same rows and seed give the same texts.
+
+    Raises:
+        CorpusError: rows < 1.
+    """
+    _check(rows)
+    told = [(grammar, subset.lexicon) for subset in indonesian.SUBSETS for grammar in subset.grammars]
+    told += [(grammar, indonesian.INDONESIAN | {"deed": indonesian.DEEDS}) for grammar in indonesian.MORALS]
+    rng = np.random.default_rng(seed)
+    with pq.ParquetWriter(path, PLAIN_SCHEMA) as writer:
+        streams = [_plain(grammar, _slots(grammar, lexicon), _drawer(rng)) for grammar, lexicon in told]
+        texts = chain.from_iterable(zip(*streams, strict=True))
+        for start in range(0, rows, CHUNK_ROWS):
+            chunk = list(islice(texts, min(CHUNK_ROWS, rows - start)))
+            writer.write_table(pa.table([chunk], schema=PLAIN_SCHEMA).take(rng.permutation(len(chunk))))
+
+
+def _plain(grammar: Grammar, slots: Lexicon, draw: Draw) -> Iterator[str]:
+    while True:
+        text = _text(grammar, slots, draw)
+        yield grammar.joiner.join(filter(None, (text["text"], draw(("", text["answer"], text["answer"])))))
+
+
+def _check(rows: int) -> None:
+    if rows < 1:
+        raise CorpusError(f"cannot make a synthetic corpus of {rows} rows: ask for 1 or more")
 
 
 def _write(path: Path, subsets: list[Subset], rows: int, seed: int) -> None:
-    if rows < 1:
-        raise CorpusError(f"cannot make a synthetic corpus of {rows} rows: ask for 1 or more")
+    _check(rows)
     rng = np.random.default_rng(seed)
     streams = [_rows(subset, _drawer(child)) for subset, child in zip(subsets, rng.spawn(len(subsets)), strict=True)]
     shares = [subset.share for subset in subsets]
@@ -71,20 +111,22 @@ def _drawer(rng: np.random.Generator) -> Draw:
 def _rows(subset: Subset, draw: Draw) -> Iterator[Row]:
     """Endless rows of a subset: one text after the other, each under its templates."""
     heads = [_head(subset, index, template) for index, template in enumerate(subset.templates)]
+    rights = [template.right for template in subset.templates]
     pairs = _pool(subset) if subset.records else _pairs(subset, draw)
-    return ((*heads[index], prompt, answer) for index, prompt, answer in pairs)
+    return ((*heads[index], prompt, answer, rights[index]) for index, prompt, answer in pairs)
 
 
-def _head(subset: Subset, index: int, template: Template) -> Row:
+def _head(subset: Subset, index: int, template: Template) -> tuple[str, ...]:
     name = f"{subset.name}_{index}"
-    prompt_id = hashlib.md5("\n".join((name, *template)).encode(), usedforsecurity=False).hexdigest()
+    words = (name, template.prompt, template.answer)
+    prompt_id = hashlib.md5("\n".join(words).encode(), usedforsecurity=False).hexdigest()
     return subset.dataset, subset.name, prompt_id, name, "train"
 
 
 def _pool(subset: Subset) -> Iterator[tuple[int, str, str]]:
     pool = [
         (index, prompt.format_map(record), answer.format_map(record))
-        for index, (prompt, answer) in enumerate(subset.templates)
+        for index, (prompt, answer, _) in enumerate(subset.templates)
         for record in subset.records
     ]
     return cycle(pool[: subset.pool_rows])
@@ -97,7 +139,7 @@ def _pairs(subset: Subset, draw: Draw) -> Iterator[tuple[int, str, str]]:
     for grammar, words in cycle(list(zip(subset.grammars, slots, strict=True))):
         text = _text(grammar, words, draw)
         chosen = [draw(templates)] * subset.copies if subset.copies > 1 else templates
-        for index, (prompt, answer) in chosen:
+        for index, (prompt, answer, _) in chosen:
             yield index, prompt.format_map(text), answer.format_map(text)
 
 
@@ -105,7 +147,8 @@ def _slots(grammar: Grammar, lexicon: Lexicon) -> Lexicon:
     """Each slot that a grammar names, with the words it is drawn from."""
     frames = [grammar.theme, *grammar.titles, *chain(*grammar.lines), *chain(*grammar.questions)]
     names = [name.partition("[")[0] for frame in frames for _, name, _, _ in Formatter().parse(frame) if name]
-    return {name: lexicon[name.rstrip(digits)] for name in dict.fromkeys(names) if name not in DERIVED}
+    drawn = chain.from_iterable(DERIVED.get(name, (name,)) for name in names)
+    return {name: lexicon[name.rstrip(digits)] for name in dict.fromkeys(drawn)}
 
 
 def _text(grammar: Grammar, slots: Lexicon, draw: Draw) -> dict[str, str]:
@@ -137,9 +180,7 @@ def _facts(slots: Lexicon, draw: Draw) -> dict[str, Any]:
         facts[name] = draw(words)
         while name[-1] in digits and _repeats(name, facts):
             facts[name] = draw(words)
-    facts["sum"] = facts.get("number", 0) + facts.get("number2", 0)
-    facts["product"] = facts.get("small", 0) * facts.get("number", 0)
-    return facts
+    return facts | {name: facts.get(a, 0) + facts.get(b, 0) for name, (a, b) in DERIVED.items()}
 
 
 def _repeats(name: str, facts: dict[str, Any]) -> bool:

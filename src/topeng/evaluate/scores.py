@@ -5,6 +5,7 @@ Both are gathered in files that a kill leaves as they are; what is made of them 
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ from topeng.generate.answer import Answer, answers
 from topeng.lines import Line, LineFile
 from topeng.recipe import Recipe, as_dict
 from topeng.run import digest, progress_bar, write_atomically
+from topeng.text.chat import encode_answer
 from topeng.text.rows import read_rows
-from topeng.text.tokens import Example, tokenize_rows
+from topeng.text.tokens import Example, count_cuts, fit_row, history, tokenize_rows
 
 LANGUAGES = {"target": "corpus/test.parquet", "source": "source/test.parquet"}
 NO_CONDITIONS = ("batch_tokens", "bertscore_model")
@@ -59,7 +61,7 @@ def evaluate_model(
     out = work / "evaluate" / name
     rows = {language: read_rows(run / path) for language, path in LANGUAGES.items()}
     with progress_bar(console) as bar:
-        score_rows(recipe, rows, model, tokenizer, out / "likelihood.jsonl", bar)
+        dropped, cut = score_rows(recipe, rows, model, tokenizer, out / "likelihood.jsonl", bar)
         answer_rows(recipe, rows, model, tokenizer, out / "answers.jsonl", bar)
     scored = {
         "name": name,
@@ -67,6 +69,8 @@ def evaluate_model(
         "seed": training.seed if training else None,
         "training": _but_seed(trained) | {"rows": digest(run / "corpus/train.parquet")} if training else {},
         "conditions": conditions(recipe, tokenizer, run),
+        "dropped": dropped,
+        "cut": cut,
     }
     write_atomically(out / "scored.json", json.dumps(scored, indent=1))
 
@@ -83,6 +87,7 @@ def conditions(recipe: Recipe, tokenizer: Any, run: Path) -> dict[str, Any]:
         "tokenizer": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
         "languages": recipe.corpus.languages,
         "max_length": recipe.text.max_length,
+        "min_share": recipe.text.min_share,
         "dtype": recipe.base.dtype,
         "seed": recipe.seed,
         "masks": hashlib.sha256(masks.tobytes()).hexdigest(),
@@ -97,20 +102,26 @@ def _but_seed(options: dict[str, Any]) -> dict[str, Any]:
 
 def score_rows(
     recipe: Recipe, rows: dict[str, list[dict]], model: Any, tokenizer: Any, path: Path, bar: Progress
-) -> None:
+) -> tuple[dict[str, int], dict[str, int]]:
     """Writes a line a row: `language`, `row_id`, `tokens` (of answer and end of turn), `bytes` of the answer, and
     `nats`, the bound as each replicate estimates it.
+
+    Returns:
+        How many rows were dropped for which reason, and how many prompts and answers were cut.
 
     Raises:
         CorpusError: none of a language's rows can be scored.
     """
     file = LineFile(path, {"scores": list(rows)})
     done = {(line["language"], line["row_id"]): line for line in file.lines}
+    all_dropped, all_cut = Counter[str](), Counter[str]()
     for language, scorable in rows.items():
-        examples, dropped = tokenize_rows(tokenizer, scorable, recipe.text.max_length)
+        examples, dropped = tokenize_rows(tokenizer, scorable, recipe.text.max_length, min_share=recipe.text.min_share)
         if not examples:
             raise CorpusError(f"none of {len(scorable)} {language} test rows can be scored: {dict(dropped)}")
-        sizes = {row["row_id"]: len(row["output"].strip().encode()) for row in scorable}
+        all_dropped.update(dropped)
+        all_cut.update(count_cuts(examples))
+        sizes = _answer_bytes(tokenizer, scorable, examples)
         examples.sort(key=lambda example: -len(example.input_ids))  # rows of like length share a forward pass
         task = bar.add_task(f"likelihood, {language} rows", total=len(examples))
         for start in range(0, len(examples), CHUNK_ROWS):
@@ -121,6 +132,16 @@ def score_rows(
                 done |= {(language, line["row_id"]): line for line in lines}
             bar.advance(task, len(chunk))
     file.finish([done[key] for key in sorted(done)])
+    return dict(all_dropped), dict(all_cut)
+
+
+def _answer_bytes(tokenizer: Any, rows: Sequence[dict], examples: Sequence[Example]) -> dict[int, int]:
+    """By row, the bytes of what is scored of its answer."""
+    sizes = {row["row_id"]: len(row["output"].strip().encode()) for row in rows}
+    for example in examples:
+        if example.cut_answer:
+            sizes[example.row_id] = len(tokenizer.decode(example.input_ids[example.prompt_length :]).encode())
+    return sizes
 
 
 def answer_rows(
@@ -139,16 +160,22 @@ def answer_rows(
     for answer in answers(
         model,
         tokenizer,
-        [row["input"] for _, row in asked],
+        [history(row) for _, row in asked],
         recipe.generate,
-        recipe.text.max_length,
         recipe.evaluate.batch_tokens,
+        prompts=[_prompt(recipe, tokenizer, row) for _, row in asked],
         skip=[index for index, key in enumerate(keys) if key in done],
     ):
         done[keys[answer.index]] = _answer_line(*asked[answer.index], answer, tokenizer)
         file.add([done[keys[answer.index]]])
         bar.advance(task)
     file.finish([done[key] for key in keys])
+
+
+def _prompt(recipe: Recipe, tokenizer: Any, row: dict) -> list[int]:
+    """What is asked, as it was in training and scoring: cut, if at all, in view of the reference's length."""
+    answer = encode_answer(tokenizer, row["output"])
+    return fit_row(tokenizer, history(row), answer, recipe.text.max_length, recipe.text.min_share)[0]
 
 
 def draw_questions(rows: Sequence[dict], count: int, seed: int) -> list[dict]:

@@ -12,9 +12,17 @@ from topeng.errors import GenerationError
 from topeng.generate.canvas import Canvas, blank_canvas, infilling_canvas, pad_left
 from topeng.generate.decode import denoise, end_tokens
 from topeng.generate.settings import Settings
-from topeng.text.chat import decode_answer, encode_prompt, encode_text, special_tokens
+from topeng.text.chat import (
+    Message,
+    check_messages,
+    decode_answer,
+    encode_prompt,
+    encode_text,
+    special_tokens,
+)
 
 GAP = re.compile(r"\{(\d+)\}")
+Question = str | Sequence[Message]
 
 
 @dataclass(frozen=True)
@@ -49,34 +57,36 @@ class Answer:
 def answers(
     model: Any,
     tokenizer: Any,
-    questions: Sequence[str],
+    questions: Sequence[Question],
     settings: Settings,
-    max_length: int | None = None,
     batch_tokens: int = 8192,
     template: str | None = None,
     skip: Sequence[int] = (),
+    system: str | None = None,
+    prompts: Sequence[list[int]] | None = None,
 ) -> Iterator[Answer]:
     """The answer to each question, batch by batch, the longest questions first.
 
     An answer depends on its question's place, not on its batch: the place seeds its noise.
 
     Args:
-        max_length: of a prompt; longer questions are cut at their end. None: too long a prompt is an error.
+        questions: texts, or conversations, whose last answer is not shown to the model where it is there already.
         batch_tokens: of one forward pass; questions of like length share it.
         template: of every answer, with gaps such as `{5}` for five tokens; without it an answer is all gap.
         skip: places of questions that are not asked.
+        system: a system message before each question that has none.
+        prompts: the questions as tokens, where they are cut; without them they are whole.
 
     Raises:
         GenerationError: a prompt and its answer exceed the model's context, or the template has no gap.
+        TextError: a question is no text and no conversation.
     """
     given = None if template is None else encode_template(tokenizer, template, model.config.mask_token_id)
     if given is not None:
         ends = [*settings.suppressed_tokens, *end_tokens(model).tolist()]
         settings = replace(settings, suppressed_tokens=ends, stop_at_end=False)
-    prompts = [
-        encode_prompt(tokenizer, [{"role": "user", "content": question}], max_tokens=max_length)
-        for question in questions
-    ]
+    if prompts is None:
+        prompts = [encode_prompt(tokenizer, to_messages(question, system)) for question in questions]
     order = sorted(set(range(len(prompts))) - set(skip), key=lambda index: -len(prompts[index]))
     new_tokens = settings.max_new_tokens if given is None else len(given)
     while order:
@@ -85,7 +95,30 @@ def answers(
         canvas = prompt_canvas(model, [prompts[index] for index in now], settings, given)
         seconds = _decode(model, canvas, settings, now)
         for row, index in enumerate(now):
-            yield _answer(model, tokenizer, canvas, row, index, questions[index], seconds[row])
+            yield _answer(model, tokenizer, canvas, row, index, question_text(questions[index]), seconds[row])
+
+
+def to_messages(question: Question, system: str | None = None) -> list[Message]:
+    """A question as the conversation that asks it.
+
+    Args:
+        system: a system message to begin with, where the conversation has none.
+
+    Raises:
+        TextError: it is neither text nor messages.
+    """
+    messages: list[Message] = [{"role": "user", "content": question}] if isinstance(question, str) else list(question)
+    check_messages(messages)
+    if messages[-1]["role"] == "assistant":
+        check_messages(messages := messages[:-1])
+    if system is not None and messages[0]["role"] != "system":
+        messages.insert(0, {"role": "system", "content": system})
+    return messages
+
+
+def question_text(question: Question) -> str:
+    """A question as a text to show; of a conversation, its messages after one another."""
+    return question if isinstance(question, str) else "\n\n".join(message["content"] for message in question)
 
 
 def encode_template(tokenizer: Any, template: str, mask_token_id: int) -> list[int]:

@@ -10,14 +10,14 @@ from typing import Any
 from rich.console import Console
 
 from topeng import load
-from topeng.generate.answer import Answer, answers
+from topeng.generate.answer import Answer, Question, answers
 from topeng.generate.settings import Settings
 from topeng.lines import Line, LineFile
 from topeng.run import progress_bar
 
 
 def answer_prompts(
-    prompts: Sequence[str],
+    prompts: Sequence[Question],
     settings: Settings,
     source: dict[str, str | None],
     out: Path | None,
@@ -26,12 +26,13 @@ def answer_prompts(
     """The record of each prompt's answer, in order, and the tokenizer.
 
     Args:
-        source: `model`, `adapter` and `template`.
+        source: `model`, `adapter`, `template` and `system`.
         out: JSON Lines of the records; answers that an earlier call of the same kind has left there are taken over.
 
     Raises:
         ModelError, AdapterError: the model or the adapter cannot be loaded.
         GenerationError: a prompt and its answer exceed the context, or the template has no gap.
+        TextError: a prompt is no text and no conversation.
     """
     model, tokenizer = load(source["model"] or "", source["adapter"])
     digest = hashlib.sha256(json.dumps(list(prompts)).encode()).hexdigest()
@@ -40,8 +41,9 @@ def answer_prompts(
     records = {line["index"]: line for line in file.lines} if file else {}
     with progress_bar(console) as bar:
         task = bar.add_task("answers", total=len(prompts), completed=len(records))
-        for answer in answers(model, tokenizer, prompts, settings, template=source["template"], skip=list(records)):
-            records[answer.index] = to_record(answer)
+        given = {name: source[name] for name in ("template", "system")}
+        for answer in answers(model, tokenizer, prompts, settings, skip=list(records), **given):
+            records[answer.index] = to_record(answer, prompts[answer.index])
             if file:
                 file.add([records[answer.index]])
             bar.advance(task)
@@ -51,5 +53,6 @@ def answer_prompts(
     return ordered, tokenizer
 
 
-def to_record(answer: Answer) -> Line:
-    return asdict(answer) | {"tokens_per_forward_pass": round(answer.tokens_per_forward_pass, 3)}
+def to_record(answer: Answer, prompt: Question) -> Line:
+    record = asdict(answer) | {"tokens_per_forward_pass": round(answer.tokens_per_forward_pass, 3)}
+    return record if isinstance(prompt, str) else record | {"messages": list(prompt)}

@@ -11,6 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from topeng.errors import ModelError
+from topeng.kecil import locate
 from topeng.models.llada import LLaDAConfig, LLaDAModelLM
 
 FAMILIES: dict[str, Any] = {"llada": LLaDAModelLM}
@@ -39,6 +40,7 @@ def load_config(path: str | Path, revision: str | None = None) -> Any:
     Raises:
         ModelError: it cannot be reached, or is of no family that is known here.
     """
+    path = locate(path)
     file = _fetch(path, "config.json", revision)
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
@@ -69,7 +71,7 @@ def load_model(
     """A checkpoint in its family's official layout, in evaluation mode, without remote code.
 
     Args:
-        path: a folder, or a model id of the hub.
+        path: a folder, a model id of the hub, or `kecil`, the base that comes with Topeng.
         dtype: of the weights; that of the checkpoint without it.
         device: a GPU where there is one, without it.
         revision: commit of a model id.
@@ -81,6 +83,7 @@ def load_model(
     Raises:
         ModelError: it cannot be reached, or weights are missing, left over, or of another shape.
     """
+    path = locate(path)
     config = load_config(path, revision)
     family = FAMILIES[config.model_type]
     device = find_device(device)
@@ -142,6 +145,7 @@ def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedT
     Raises:
         ModelError: it cannot be reached, or is none.
     """
+    path = locate(path)
     _fetch(path, "tokenizer_config.json", revision)
     try:
         return AutoTokenizer.from_pretrained(path, revision=revision or "main")

@@ -76,7 +76,7 @@ def collate(examples: Sequence[Example], eos_token_id: int, fill: bool = False) 
             longest row of this batch, so that what a row means depends on the rows beside it.
 
     Returns:
-        `input_ids`, `attention_mask`, bool `response_mask` [B, T]; `response_length`, `row_ids` [B].
+        `input_ids`, `attention_mask`, bool `response_mask` [B, T]; `response_length`, `row_ids` (of the noise) [B].
     """
     longest = max(len(example.input_ids) for example in examples)
     input_ids = torch.full((len(examples), longest), eos_token_id)
@@ -90,5 +90,5 @@ def collate(examples: Sequence[Example], eos_token_id: int, fill: bool = False) 
         "attention_mask": (positions < lengths).long(),
         "response_mask": (positions >= prompts) & (positions < lengths),
         "response_length": (lengths - prompts).squeeze(1),
-        "row_ids": torch.tensor([example.row_id for example in examples]),
+        "row_ids": torch.tensor([example.noise_id for example in examples]),
     }

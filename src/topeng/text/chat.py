@@ -4,13 +4,20 @@ Tokens are put together piece by piece, not by parsing a rendered string: text t
 special token stays text, and an answer has the same tokens in training as after a prompt in decoding.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from topeng.errors import ModelError
+from topeng.errors import ModelError, TextError
+
+Message = Mapping[str, str]
+"""A message of a conversation: its `role` (system, user, assistant) and its `content`."""
+
+HALF = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair: JSON and arguments in another encoding may hold one."""
 
 NAMES = {
     "bos": "<|startoftext|>",
@@ -83,34 +90,97 @@ def check_tokens(name: str, config: Any, tokenizer: PreTrainedTokenizerBase) -> 
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Plain text as tokens: nothing is added, and no special token is read out of it."""
+    """Plain text as tokens: nothing is added, and no special token is read out of it.
+
+    Raises:
+        TextError: it holds half of a surrogate pair, which is no character.
+    """
+    if half := HALF.search(text):
+        around = text[max(0, half.start() - 20) : half.start() + 20].strip()
+        raise TextError(
+            f"the text {around!a} holds half of a surrogate pair, U+{ord(half[0]):04X}, which is no character: "
+            "write the whole character, or remove it"
+        )
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 
 def encode_prompt(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[dict[str, str]], max_tokens: int | None = None
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], max_tokens: int | None = None
 ) -> list[int]:
     """Messages (`role`, `content`) and the assistant's header, as tokens.
 
     Args:
-        max_tokens: where the prompt would be longer, the end of the last message's content is cut; the headers stay.
+        max_tokens: where the prompt would be longer, its oldest turns are dropped, as `recent_messages` does; then the
+            ends of contents are cut, the question's down to half of the room if a system message wants the rest.
+            Headers stay.
+
+    Raises:
+        TextError: a text that is no Unicode.
     """
+    if max_tokens is None:
+        return _join(tokenizer, messages, _contents(tokenizer, messages))
+    messages = recent_messages(tokenizer, messages, max_tokens)
+    contents = _contents(tokenizer, messages)
+    room = max(0, max_tokens - len(_join(tokenizer, messages, [[] for _ in messages])))
+    if sum(map(len, contents)) <= room or not contents:
+        return _join(tokenizer, messages, contents)
+    *before, question = contents
+    question = question[: max(room - sum(map(len, before)), room // 2)]
+    left = room - len(question)
+    for place, content in enumerate(before):
+        before[place] = content[:left]
+        left -= len(before[place])
+    return _join(tokenizer, messages, [*before, question])
+
+
+def recent_messages(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], max_tokens: int) -> list[Message]:
+    """The messages without their oldest turns, so that the prompt they make has at most `max_tokens`.
+
+    A turn begins with a message of the user. System messages at the start stay, and the last message: alone they may be
+    too long.
+    """
+    start = 0
+    while start < len(messages) - 1 and messages[start]["role"] == "system":
+        start += 1
+    system, rest = list(messages[:start]), list(messages[start:])
+    begins = [0, *(place for place, message in enumerate(rest) if place and message["role"] == "user")]
+    for begin in begins:
+        kept = system + rest[begin:]
+        if len(encode_prompt(tokenizer, kept)) <= max_tokens:
+            return kept
+    return system + rest[-1:]
+
+
+def check_messages(messages: Sequence[Any]) -> None:
+    """Fails where something is no conversation that can be answered.
+
+    Raises:
+        TextError: a message lacks its role or its content, or there is none.
+    """
+    if not messages:
+        raise TextError("a conversation has no message: give at least a question")
+    for message in messages:
+        if not isinstance(message, Mapping) or not all(isinstance(message.get(n), str) for n in ("role", "content")):
+            raise TextError(f"{ascii(message)[:80]} is no message: it must have `role` and `content`, both text")
+
+
+def _contents(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[list[int]]:
+    """The content of each message as tokens, with the blank line that follows its header."""
+    return [encode_text(tokenizer, "\n\n" + message["content"].strip()) for message in messages]
+
+
+def _join(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], contents: Sequence[Sequence[int]]
+) -> list[int]:
     special = special_tokens(tokenizer)
 
     def header(role: str) -> list[int]:
         return [special.start_header, *encode_text(tokenizer, role), special.end_header]
 
     ids = [special.bos]
-    for message in messages[:-1]:
-        content = encode_text(tokenizer, "\n\n" + message["content"].strip())
+    for message, content in zip(messages, contents, strict=True):
         ids += [*header(message["role"]), *content, special.eot]
-    last = messages[-1]
-    ids += header(last["role"])
-    content = encode_text(tokenizer, "\n\n" + last["content"].strip())
-    ending = [special.eot, *header("assistant"), *encode_text(tokenizer, "\n\n")]
-    if max_tokens is not None:
-        content = content[: max(0, max_tokens - len(ids) - len(ending))]
-    return ids + content + ending
+    return [*ids, *header("assistant"), *encode_text(tokenizer, "\n\n")]
 
 
 def encode_answer(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:

@@ -1,38 +1,70 @@
 """The rows that the corpus stage leaves, as the later packages know them."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from topeng.errors import GenerationError
+from topeng.corpus import conventions, files, formats
+from topeng.corpus.schema import MESSAGES, RIGHT, ROW_ID, TEXT_COLUMNS
+from topeng.errors import CorpusError, GenerationError
+
+ROW = (ROW_ID, *TEXT_COLUMNS, MESSAGES, RIGHT)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """`row_id`, `input` and `output` of the rows in a Parquet file, in order."""
+    """The rows of a Parquet file of the corpus, in order.
+
+    Of each row `row_id`, `input`, `output`, `messages` (a list of {"role", "content"}, the answer last; None where the
+    row is the plain pair) and `one_right_answer` (bool). Files of older runs know neither of the last two.
+    """
     import pyarrow.parquet as pq  # here alone: models train and answer without it
 
-    return pq.read_table(path, columns=["row_id", "input", "output"]).to_pylist()
+    there = set(pq.read_schema(path).names)
+    rows = pq.read_table(path, columns=[name for name in ROW if name in there]).to_pylist()
+    for row in rows:
+        row["messages"] = json.loads(row["messages"]) if row.get("messages") else None
+        row["one_right_answer"] = bool(row.get("one_right_answer"))
+    return rows
 
 
-def read_prompts(path: Path) -> list[str]:
-    """Prompts of a file: the column `input` of Parquet (.parquet) or JSON Lines (.jsonl), else a prompt a line.
+def read_texts(path: Path) -> list[str]:
+    """The column `text` of a Parquet file, in order."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path, columns=["text"])["text"].to_pylist()
+
+
+def read_prompts(path: Path) -> list[str | list[dict[str, str]]]:
+    """Prompts of a file of any format that a corpus may have, or a prompt per line of text.
+
+    A prompt is a text, or the messages up to the last answer where there is more than one message to answer. Answers
+    that stand beside prompts are not read.
 
     Raises:
-        GenerationError: it cannot be read, or has no `input`, or no prompt.
+        GenerationError: it cannot be read, or a row holds no prompt: which answer is whose must stay plain.
     """
     try:
-        if path.suffix == ".parquet":
-            import pyarrow.parquet as pq
-
-            prompts = pq.read_table(path, columns=["input"])["input"].to_pylist()
-        else:
-            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-            prompts = [json.loads(line)["input"] for line in lines] if path.suffix == ".jsonl" else lines
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = "a line has no `input`" if isinstance(error, KeyError) else " ".join(str(error).split())
+        names = files.local_files(str(path)) or [str(path)]
+        prompts = [prompt for name in names for prompt in _prompts(name)]
+    except CorpusError as error:
+        reason = str(error).removeprefix(f"{path}, ").removeprefix(f"cannot read {path}: ")
         raise GenerationError(f"cannot read prompts from {path}: {reason}") from error
-    if odd := [prompt for prompt in prompts if not isinstance(prompt, str)]:
-        raise GenerationError(f"cannot read prompts from {path}: an `input` is {odd[0]!r}, and must be text")
     if not prompts:
         raise GenerationError(f"{path} holds no prompt")
     return prompts
+
+
+def _prompts(name: str) -> Iterator[str | list[dict[str, str]]]:
+    rows, reading = formats.open_rows(name), conventions.Reading(section="")
+    with rows.stack:
+        found = conventions.find(name, rows.columns, reading, answers=False) if rows.columns else None
+        for batch in rows.batches:
+            for place, record in zip(batch.places, batch.records(), strict=True):
+                assert found
+                where = f"{rows.unit} {place}"
+                found.unread.extend(conventions.new_columns(name, where, record, found, reading, answers=False))
+                turn = conventions.turn(record, found.roles, answers=False)
+                if turn.problem or not turn.input.strip():
+                    raise CorpusError(f"{name}, {where}: {turn.problem or 'the prompt is empty'}")
+                yield turn.messages or turn.input

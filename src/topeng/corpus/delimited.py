@@ -1,0 +1,132 @@
+"""Tables of text: cells between separators, with a header, quoted as RFC 4180 has it."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from topeng.errors import CorpusError
+
+SEPARATORS = (",", ";", "\t")
+NAMES = {",": "commas", ";": "semicolons", "\t": "tabs"}
+LARGEST = 2**25
+"""Most characters of a cell: beyond it a quote was never closed."""
+HEADER_LINES = 100
+
+
+def read(
+    name: str, text: io.TextIOWrapper, separator: str | None, preferred: str = ","
+) -> tuple[str, list[str], Iterator[tuple[int, dict[str, str], int]]]:
+    """The separator, the columns, and each row: the line that it begins at, its cells by column, and its size in characters.
+
+    Args:
+        text: with line ends as they are.
+        separator: without it, the one that cuts the header into most columns.
+        preferred: where several cut it alike.
+
+    Raises:
+        CorpusError: at once for a header, then for a row that breaks the rules.
+    """
+    csv.field_size_limit(LARGEST)
+    header, lines = _head(name, text)
+    if header.lower().startswith("sep=") and separator is None:  # Excel's own way to say so
+        separator = header[4:5]
+        header, more = _head(name, text)
+        lines += more
+    if not header:
+        raise CorpusError(f"{name} is empty: a table has a header, such as `input,output`")
+    order = sorted(SEPARATORS, key=lambda sign: sign != preferred)
+    used = separator or max(order, key=lambda sign: len(_cells(header, sign)))
+    columns = _cells(header, used)
+    _check_header(name, columns, lines)
+    return used, columns, _rows(name, text, columns, used, lines, header.endswith("\r"))
+
+
+def _head(name: str, text: io.TextIOWrapper) -> tuple[str, int]:
+    """The first record as it is written, blank lines before it left out, and how many lines were read."""
+    header, lines = "", 0
+    while (not header.strip() or header.count('"') % 2) and (line := text.readline(LARGEST)):
+        header, lines = (header + line if header.strip() else line), lines + 1
+        if lines >= HEADER_LINES and header.strip():
+            break
+    if header.count('"') % 2:
+        raise CorpusError(f"{name}, line 1: a quote in the header is never closed")
+    return header if header.strip() else "", lines
+
+
+def _cells(header: str, separator: str) -> list[str]:
+    try:
+        return next(csv.reader(io.StringIO(header, newline=""), delimiter=separator, strict=True))
+    except csv.Error:
+        return []
+
+
+def _check_header(name: str, columns: list[str], line: int) -> None:
+    if not columns:
+        raise CorpusError(f"{name}, line {line}: the header is no row of cells: {_QUOTES}")
+    if not all(column.strip() for column in columns):
+        place = [bool(column.strip()) for column in columns].index(False) + 1
+        raise CorpusError(
+            f"{name}, line {line}: column {place} of {len(columns)} has no name: name it or remove it (an index that "
+            "pandas wrote is left out by index=False)"
+        )
+    (column, count), *_ = Counter(columns).most_common(1)
+    if count > 1:
+        raise CorpusError(f"{name}, line {line}: the name {column!r} stands {count} times in the header: rename one")
+
+
+def _rows(
+    name: str, text: io.TextIOWrapper, columns: list[str], separator: str, before: int, carriage: bool
+) -> Iterator[tuple[int, dict[str, str], int]]:
+    """The rows after the header.
+
+    Args:
+        before: lines that were read.
+        carriage: whether a line ends with a carriage return alone; elsewhere one outside quotes is an error, as the
+            writers that let it stand there meant one cell.
+    """
+    last = ""
+
+    def lines() -> Iterator[str]:
+        nonlocal last
+        for last in text:
+            yield last
+
+    reader: Any = csv.reader(lines(), delimiter=separator, strict=True)
+    line = before + 1
+    try:
+        for cells in reader:
+            if last.endswith("\r") != carriage and last.endswith(("\r", "\n")):
+                raise CorpusError(
+                    f"{name}, line {line}: a line end stands outside quotes that is not the file's: put the cell in "
+                    "quotes, or write all line ends alike"
+                )
+            if cells:
+                if len(cells) != len(columns):
+                    raise CorpusError(_other_count(name, line, len(cells), columns, separator))
+                yield line, dict(zip(columns, cells, strict=True)), sum(map(len, cells))
+            line = before + reader.line_num + 1
+    except csv.Error as error:
+        raise CorpusError(_broken(name, line, error)) from error
+
+
+def _other_count(name: str, line: int, cells: int, columns: list[str], separator: str) -> str:
+    return (
+        f"{name}, line {line} has {cells} cells, and the header {len(columns)} columns, separated by "
+        f"{NAMES.get(separator, separator)}: put a cell that holds separators in quotes, or name another separator "
+        "(corpus.separator)"
+    )
+
+
+_QUOTES = 'a quote within a quoted cell is written twice, ""'
+
+
+def _broken(name: str, line: int, error: csv.Error) -> str:
+    if "end of data" in str(error):
+        return f"{name}, line {line}: a quote that opens there is never closed: close it, or double it where it is text"
+    if "limit" in str(error):
+        return (
+            f"{name}, line {line}: a cell that begins there exceeds {LARGEST:,} characters: is its quote never closed?"
+        )
+    return f"{name}, line {line}: text follows a closing quote, or a quote before it was never closed: {_QUOTES}"
