@@ -144,6 +144,7 @@ def test_what_breaks_is_counted():
     ]
     found = breakage(lines, ["id"])
     assert found["empty"] == 0.5 and found["at_limit"] == 0.25
+    assert found["too_short"] == 0.5  # two short ones of a reference of 64 letters; what is empty is counted there
     assert found["distinct_2"] == pytest.approx((1 / 3 + 1) / 2)
     assert found["longest_repeat"] == 1
     assert found["other_language"] is None

@@ -264,8 +264,8 @@ def test_training_spikes_do_not_set_the_scale():
 
 
 def test_scores_of_another_format_say_what_to_do(run):
-    write_json(run / "scores.json", fake_scores() | {"format": 1})
-    with pytest.raises(RunError, match=r"format 1, and the report reads 2.*topeng compare"):
+    write_json(run / "scores.json", fake_scores() | {"format": 2})
+    with pytest.raises(RunError, match=r"format 2, and the report reads 3.*topeng compare"):
         report(run)
 
 

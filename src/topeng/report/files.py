@@ -125,6 +125,12 @@ def without_homes(text: str) -> str:
     return HOME.sub("~", text)
 
 
+def cut_rows(summary: Mapping[str, Any]) -> Record:
+    """How many prompts and answers were cut to fit, of a training that says so; nothing of one that cut none."""
+    known = summary.get("cut")
+    return {part: rows for part, rows in known.items() if rows} if isinstance(known, Mapping) else {}
+
+
 def share(part: Any, whole: Any) -> float | None:
     """A part of a whole; None where either is unknown."""
     numbers = isinstance(part, int | float) and isinstance(whole, int | float)
