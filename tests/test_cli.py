@@ -93,7 +93,7 @@ def test_threads_that_wait_do_not_spin():
     """OpenMP reads its policy when torch is loaded: by then the command must have set it."""
     code = (
         "import os, sys; from topeng import cli, commands; assert 'torch' not in sys.modules; "
-        "commands._prepare_libraries(); print(os.environ['OMP_WAIT_POLICY'])"
+        "commands.prepare_libraries(); print(os.environ['OMP_WAIT_POLICY'])"
     )
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)

@@ -6,7 +6,9 @@ import argparse
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,8 @@ from topeng.errors import GenerationError, RecipeError
 
 if TYPE_CHECKING:
     from topeng.generate import Settings
+    from topeng.recipe import Recipe
+    from topeng.workers import Workers
 
 
 def run(known: argparse.Namespace, rest: list[str]) -> int:
@@ -24,7 +28,7 @@ def run(known: argparse.Namespace, rest: list[str]) -> int:
     path = known.recipe or str(resources.files("topeng") / "recipes" / "tiny.yaml")
     recipe = recipes.load(path, overrides)
     folder = Path(known.run_dir or Path("runs") / ("demo" if known.recipe is None else Path(path).stem))
-    _prepare_libraries()
+    prepare_libraries()
     from rich.console import Console
 
     from topeng import ranks
@@ -47,10 +51,34 @@ def run(known: argparse.Namespace, rest: list[str]) -> int:
     if ranks.RANK > 0:
         RunFolder(folder).follow(planned)
         return 0
-    with RunFolder(folder).locked() as locked:
-        locked.run(planned, recipes.dump(recipe), recipe.seed, console)
+    last, text = "sweep" if sweep else known.last, recipes.dump(recipe)
+    with RunFolder(folder).locked() as locked, _workers(recipe, text, folder, last) as side_by_side:
+        locked.run(planned, text, recipe.seed, console, side_by_side)
     _print_results(folder, "sweep" if sweep else known.last, console)
     return 0
+
+
+@contextmanager
+def _workers(recipe: "Recipe", text: str, folder: Path, last: str) -> Iterator["Workers | None"]:
+    """Processes for stages that are done side by side; none where `threads` asks for none, or a GPU or ranks work."""
+    from topeng import ranks
+
+    if recipe.threads is None or ranks.RANKS > 1 or not _on_cpu(recipe):
+        yield None
+        return
+    from topeng.pipeline import do_apart
+    from topeng.workers import workers
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    work, count = partial(do_apart, text, folder, last), max(1, cores // recipe.threads)
+    with workers(work, count, recipe.threads, prepare_libraries) as started:
+        yield started
+
+
+def _on_cpu(recipe: "Recipe") -> bool:
+    from topeng.models import find_device
+
+    return find_device(recipe.base.device).type == "cpu"
 
 
 def _print_results(folder: Path, last: str, console: Any) -> None:
@@ -104,7 +132,7 @@ def _check_corpus(names: list[str], overrides: dict[str, str]) -> int:
     base = recipe.base.model or (kecil.NAME if kecil.FOLDER.exists() else None)
     if base is None:
         return check_files(names, how, languages, lambda text: len(text.split()), "words", None)
-    _prepare_libraries()
+    prepare_libraries()
     from topeng.models import load_tokenizer
     from topeng.text.chat import encode_text
 
@@ -123,7 +151,7 @@ def compare(known: argparse.Namespace, rest: list[str]) -> int:
     encoder = overrides.pop("evaluate.bertscore_model", None)
     if overrides or known.run_dir or known.dry_run:
         raise RecipeError("of runs and adapters, `topeng compare` takes --out and --evaluate.bertscore_model alone")
-    _prepare_libraries()
+    prepare_libraries()
     import json
 
     from rich.console import Console
@@ -146,7 +174,7 @@ def generate(known: argparse.Namespace, rest: list[str]) -> int:
     prompts = [*known.prompt, *(read_prompts(known.file) if known.file else [])]
     if not prompts:
         raise GenerationError("there is no prompt: give one, or a file of them (--file F)")
-    _prepare_libraries()
+    prepare_libraries()
     from rich.console import Console
 
     from topeng.generate.job import answer_prompts
@@ -167,7 +195,7 @@ def generate(known: argparse.Namespace, rest: list[str]) -> int:
 
 def chat(known: argparse.Namespace, rest: list[str]) -> int:
     settings = decoding_settings(known.preset, parse_overrides(rest))
-    _prepare_libraries()
+    prepare_libraries()
     from rich.console import Console
 
     with Console(stderr=True).status(f"loading {known.model}"):
@@ -179,7 +207,7 @@ def chat(known: argparse.Namespace, rest: list[str]) -> int:
 
 
 def lm_eval(known: argparse.Namespace, rest: list[str]) -> int:
-    _prepare_libraries()
+    prepare_libraries()
     from topeng.evaluate.harness import run_harness
 
     run_harness(rest, known.preset)
@@ -205,7 +233,7 @@ def decoding_settings(preset: str, overrides: dict[str, str]) -> "Settings":
 
 def export(known: argparse.Namespace, rest: list[str]) -> int:
     _refuse(rest)
-    _prepare_libraries()
+    prepare_libraries()
     from topeng.adapt.export import export_merged
 
     export_merged(known.model, known.adapter, Path(known.out))
@@ -246,7 +274,7 @@ def _refuse(rest: Sequence[str]) -> None:
         raise RecipeError(f"unexpected argument {rest[0]!r}")
 
 
-def _prepare_libraries() -> None:
+def prepare_libraries() -> None:
     """Called before they are imported: what they say of themselves is not what a user asked for.
 
     Nor do torch's threads spin while they wait for one another, some of them without a core: beside one busy process a

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 
 from topeng import kecil
@@ -19,7 +20,7 @@ from topeng.adapt.settings import METHODS, Training
 from topeng.corpus.files import local_files
 from topeng.corpus.settings import ENGINE_OPTIONS, READING_OPTIONS
 from topeng.errors import RecipeError
-from topeng.recipe import Recipe, as_dict
+from topeng.recipe import Recipe, as_dict, parse
 from topeng.run import Stage, write_atomically
 
 SOURCE_ROWS = ["source/train.parquet", "source/test.parquet", "source/plain.parquet"]
@@ -71,6 +72,20 @@ def stages_until(recipe: Recipe, last: str, run: Path, console: Console) -> list
     if not wanted:
         raise RecipeError(f"the recipe has no stage `{last}`: it names base.model = {recipe.base.model}")
     return planned[: wanted[-1] + 1]
+
+
+def do_apart(recipe: str, run: Path, last: str, name: str, folder: Path) -> None:
+    """What a worker does: the work of one stage, told in plain lines.
+
+    Args:
+        recipe: as YAML, every option resolved.
+        last: as of `stages_until`.
+        name: of the stage.
+        folder: to write into.
+    """
+    console = Console(force_terminal=False, soft_wrap=True)
+    planned = stages_until(parse(yaml.safe_load(recipe)), last, run, console)
+    next(stage for stage in planned if stage.name == name).work(folder)
 
 
 def sweep_stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
@@ -195,7 +210,7 @@ def _train(recipe: Recipe, options: dict[str, Any], training: Training, run: Pat
     depends = _training_options(seeded, options, method)
     base, inputs = _model_sources(recipe)
     reads = [*TRAINING_ROWS, *base]
-    return Stage(f"train/{name}", [f"adapters/{name}"], depends, work, reads, inputs, together=True)
+    return Stage(f"train/{name}", [f"adapters/{name}"], depends, work, reads, inputs, together=True, apart=True)
 
 
 def _trial(recipe: Recipe, name: str, run: Path, console: Console) -> Stage:
@@ -211,7 +226,7 @@ def _trial(recipe: Recipe, name: str, run: Path, console: Console) -> Stage:
     depends = _training_options(recipe, as_dict(recipe), method)
     base, inputs = _model_sources(recipe)
     reads = [*TRAINING_ROWS, *base]
-    return Stage(f"sweep/{name}", [f"sweep/{name}.json"], depends, work, reads, inputs, together=True)
+    return Stage(f"sweep/{name}", [f"sweep/{name}.json"], depends, work, reads, inputs, together=True, apart=True)
 
 
 def _sweep(names: list[str], run: Path) -> Stage:
@@ -246,7 +261,7 @@ def _evaluate(recipe: Recipe, options: dict[str, Any], training: Training | None
     base, inputs = _model_sources(recipe)
     trained = [f"adapters/{name}"] if training else []
     reads = ["corpus/test.parquet", "source/test.parquet", *base, *trained]
-    return Stage(f"evaluate/{name}", [f"evaluate/{name}"], depends, work, reads, inputs)
+    return Stage(f"evaluate/{name}", [f"evaluate/{name}"], depends, work, reads, inputs, apart=True)
 
 
 def _compare(recipe: Recipe, models: list[str], run: Path) -> Stage:

@@ -169,6 +169,12 @@ class Recipe(Options):
     """A complete run."""
 
     seed: int = option(42, "of everything that is drawn", source=PAPER, ge=0, lt=2**32)
+    threads: int | None = option(
+        None,
+        "CPU threads of a training or an evaluation; as many as the cores allow run side by side. Null: all cores, one "
+        "after another",
+        ge=1,
+    )
     corpus: CorpusOptions = option(CorpusOptions, "")
     source: SourceOptions = option(SourceOptions, "")
     text: TextOptions = option(TextOptions, "")

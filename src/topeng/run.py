@@ -25,6 +25,7 @@ from topeng import ranks
 from topeng.errors import RunError
 from topeng.kecil import locate
 from topeng.memory import peak_memory, reset_peak_memory
+from topeng.workers import Workers
 
 MANIFEST = "manifest.json"
 WORK, SKIP = "work", "skip"
@@ -45,6 +46,7 @@ class Stage:
         reads: what it reads of earlier stages' outputs.
         inputs: files or folders from outside the run that it reads; a name that is no path stands for itself.
         together: all ranks of the run take part; rank 0 alone writes the outputs.
+        apart: a worker may do it, beside others that it doesn't read from.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Stage:
     reads: Sequence[str] = ()
     inputs: Sequence[str] = field(default=())
     together: bool = False
+    apart: bool = False
 
 
 class RunFolder:
@@ -125,28 +128,38 @@ class RunFolder:
         }
         return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
 
-    def run(self, stages: Sequence[Stage], recipe: str, seed: int, console: Console) -> None:
+    def run(
+        self,
+        stages: Sequence[Stage],
+        recipe: str,
+        seed: int,
+        console: Console,
+        workers: Workers | None = None,
+    ) -> None:
         """Does the stages that are not finished, in order; leaves those that are.
 
         Args:
             recipe: the resolved recipe, kept as `recipe.yaml`.
+            workers: that do stages which may be done apart, side by side; without them all is done here.
         """
         with _storage("the run"):
             write_atomically(self.path / "recipe.yaml", recipe)
         self.manifest |= {"versions": _versions(), "seed": seed}
-        for number, stage in enumerate(stages, start=1):
-            label = f"[{number}/{len(stages)}] {stage.name}"
-            if self.finished(stage):
-                console.print(f"{label}: finished before", style="dim", highlight=False)
-                _tell_ranks(stage, SKIP)
-                _discard(self._work_folder(stage))
-                continue
-            console.print(label, style="bold", highlight=False)
-            with _storage(stage.name):
-                self._do(stage)
-            entry = self.manifest["stages"][stage.name]
-            size = f"{entry['peak_memory_bytes'] / 2**30:.1f} GiB"
-            console.print(f"  done in {entry['seconds']:.1f} s, peak memory {size}", style="dim", highlight=False)
+        labels = {stage.name: f"[{number}/{len(stages)}] {stage.name}" for number, stage in enumerate(stages, start=1)}
+        for group in _side_by_side(stages) if workers else ([stage] for stage in stages):
+            to_do = []
+            for stage in group:
+                if self.finished(stage):
+                    console.print(f"{labels[stage.name]}: finished before", style="dim", highlight=False)
+                    _tell_ranks(stage, SKIP)
+                    _discard(self._work_folder(stage))
+                else:
+                    console.print(labels[stage.name], style="bold", highlight=False)
+                    to_do.append(stage)
+            for stage, seconds, peak in self._do(to_do, workers):
+                size = f"{peak / 2**30:.1f} GiB"
+                name = f"{stage.name} " if len(to_do) > 1 else ""
+                console.print(f"  {name}done in {seconds:.1f} s, peak memory {size}", style="dim", highlight=False)
 
     def follow(self, stages: Sequence[Stage]) -> None:
         """What ranks other than 0 do: their part of the stages that all ranks share, when rank 0 comes to them."""
@@ -157,22 +170,45 @@ class RunFolder:
     def _work_folder(self, stage: Stage) -> Path:
         return self.path / ".work" / stage.name.replace("/", "-")
 
-    def _do(self, stage: Stage) -> None:
-        fingerprint = self.fingerprint(stage)
+    def _do(self, stages: Sequence[Stage], workers: Workers | None) -> Iterator[tuple[Stage, float, int]]:
+        """Does stages that don't depend on each other; each as it ends, with seconds and its peak memory in bytes."""
+        fingerprints = {stage.name: self._begin(stage) for stage in stages}
+        if workers and all(stage.apart for stage in stages):
+            by_name = {stage.name: stage for stage in stages}
+            with _storage(" and ".join(by_name)):
+                for name, seconds, peak in workers.do({stage.name: self._work_folder(stage) for stage in stages}):
+                    self._end(by_name[name], fingerprints[name], seconds, peak)
+                    yield by_name[name], seconds, peak
+            return
+        for stage in stages:
+            with _storage(stage.name):
+                _tell_ranks(stage, WORK)
+                started = time.monotonic()
+                reset_peak_memory()
+                stage.work(self._work_folder(stage))
+                seconds, peak = time.monotonic() - started, peak_memory()
+                self._end(stage, fingerprints[stage.name], seconds, peak)
+            yield stage, seconds, peak
+
+    def _begin(self, stage: Stage) -> str:
+        """Makes its work folder, unless an earlier start of the same left one; returns its fingerprint."""
+        fingerprint, work = self.fingerprint(stage), self._work_folder(stage)
+        with _storage(stage.name):
+            known = work / ".fingerprint"
+            if not known.exists() or known.read_text(encoding="utf-8") != fingerprint:
+                _discard(work)
+                work.mkdir(parents=True, exist_ok=True)
+                write_atomically(known, fingerprint)
+        return fingerprint
+
+    def _end(self, stage: Stage, fingerprint: str, seconds: float, peak: int) -> None:
+        """Moves its outputs to their places, and records it as done."""
         work = self._work_folder(stage)
-        if not (work / ".fingerprint").exists() or (work / ".fingerprint").read_text() != fingerprint:
-            _discard(work)
-            work.mkdir(parents=True, exist_ok=True)
-            write_atomically(work / ".fingerprint", fingerprint)
-        _tell_ranks(stage, WORK)
-        started = time.monotonic()
-        reset_peak_memory()
-        stage.work(work)
         entry = {
             "status": "done",
             "fingerprint": fingerprint,
-            "seconds": round(time.monotonic() - started, 2),
-            "peak_memory_bytes": peak_memory(),
+            "seconds": round(seconds, 2),
+            "peak_memory_bytes": peak,
             "versions": self.manifest["versions"],
             "outputs": {output: digest(work / output) for output in stage.outputs},
             "state": {output: _state(work / output) for output in stage.outputs},
@@ -251,6 +287,19 @@ def _discard(work: Path) -> None:
     """Removes a work folder; one that a kill leaves half is not taken up again."""
     (work / ".fingerprint").unlink(missing_ok=True)
     shutil.rmtree(work, ignore_errors=True)
+
+
+def _side_by_side(stages: Sequence[Stage]) -> Iterator[list[Stage]]:
+    """Neighbours that may be done apart and don't read from each other together, all others one by one."""
+    group: list[Stage] = []
+    for stage in stages:
+        reads_one = any(output in stage.reads for other in group for output in other.outputs)
+        if group and (not (stage.apart and group[-1].apart) or reads_one):
+            yield group
+            group = []
+        group.append(stage)
+    if group:
+        yield group
 
 
 def _tell_ranks(stage: Stage, word: str) -> None:

@@ -69,7 +69,6 @@ def test_it_has_one_language(tmp_path):
     assert visible(english) & visible(indonesian) <= theirs | {"reference", "model", "token", "step", "last"}
 
 
-
 def test_it_runs_its_own_script_alone_and_loads_nothing(tmp_path):
     page = write(tmp_path, SOURCE | {"model": HOSTILE, "system": HOSTILE})
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]

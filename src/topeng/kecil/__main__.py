@@ -28,7 +28,8 @@ read some Indonesian, and cannot follow Indonesian instructions. It knows a smal
 (`topeng.corpus.world`), and is of no use for anything but demos and tests.
 
 - It was trained on {rows:,} made-up English instruction rows and {plain:,} made-up Indonesian texts without
-  instructions, by `recipes/kecil.yaml` (seed {seed}, {steps:,} steps, {hours:.1f} hours). The text is Topeng's own, Apache-2.0.
+  instructions, by `recipes/kecil.yaml` (seed {seed}, {steps:,} steps, {hours:.1f} hours). The text is Topeng's own,
+  Apache-2.0.
 - Held-out loss on English rows: {before:.2f} nats per token before the first step, {after:.2f} after the last.
 - `held_out.parquet`, beside the checkpoint's folder, holds {held_out:,} English rows. They share no source text with
   the rows that it was trained on.
