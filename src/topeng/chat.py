@@ -8,6 +8,7 @@ from rich.live import Live
 from rich.text import Text
 
 from topeng import load
+from topeng.adapt.foreign import remove_adapter
 from topeng.adapt.methods import load_adapter
 from topeng.errors import AdapterError, TopengError
 from topeng.generate.answer import prompt_canvas
@@ -105,7 +106,7 @@ class Chat:
             ModelError, AdapterError: there is no such adapter, or it does not fit; the model is then the plain base.
         """
         if isinstance(self.model, PeftModel):
-            self.base = self.model.unload()
+            self.base = remove_adapter(self.model)
         self.model = self.base
         if name == "base":
             return

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from topeng.errors import ModelError
-from topeng.models import LLaDAConfig, LLaDAModelLM, load_model, masked_lm
+from topeng.models import LLaDAConfig, LLaDAModelLM, fingerprint, is_base, load_model, masked_lm
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +146,38 @@ def test_a_model_id_is_not_found_without_the_hub(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match=r"cannot fetch config.json of nobody/nothing .*--base.model FOLDER"):
         load_model("nobody/nothing")
+
+
+@torch.no_grad()
+def test_a_padded_vocabulary_is_loaded_never_answered_with_and_written_back(copied, golden, answers, tmp_path):
+    def pad(weights):
+        for name in ("model.transformer.wte.weight", "model.transformer.ff_out.weight"):
+            rows = torch.full((64, weights[name].shape[1]), 9.0)
+            weights[name] = torch.cat([weights[name], rows])
+
+    rewrite_weights(copied, pad)
+    config = json.loads((copied / "config.json").read_text())
+    config["embedding_size"] = config["vocab_size"] + 64
+    (copied / "config.json").write_text(json.dumps(config))
+    padded, plain, ids = load_model(copied), load_model(golden), answers["input_ids"]
+    torch.testing.assert_close(padded(input_ids=ids).logits, plain(input_ids=ids).logits)
+    targets = {"head_positions": ids >= 0, "targets": ids.flatten()}
+    torch.testing.assert_close(padded(input_ids=ids, **targets).token_nll, plain(input_ids=ids, **targets).token_nll)
+    padded.save_pretrained(tmp_path / "saved")
+    given, saved = (load_file(folder / "model.safetensors") for folder in (copied, tmp_path / "saved"))
+    assert given.keys() == saved.keys() and all(torch.equal(given[name], saved[name]) for name in given)
+    assert json.loads((tmp_path / "saved" / "config.json").read_text())["embedding_size"] == config["embedding_size"]
+    (copied / "config.json").write_text(json.dumps(config | {"embedding_size": config["vocab_size"] - 1}))
+    with pytest.raises(ModelError, match="must be at least vocab_size"):
+        load_model(copied)
+
+
+@pytest.mark.parametrize("trained", ["float32", "bfloat16"])
+@pytest.mark.parametrize("used", ["float32", "bfloat16", "float16"])
+def test_a_base_is_recognised_in_every_precision(golden, trained, used):
+    known = fingerprint(load_model(golden, trained))
+    assert is_base(load_model(golden, used), known)
+    other = load_model(golden, used)
+    with torch.no_grad():
+        other.get_input_embeddings().weight.mul_(1.01)
+    assert not is_base(other, known)

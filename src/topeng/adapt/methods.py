@@ -5,25 +5,25 @@ The table of methods is `adapt.settings.METHODS`.
 
 import importlib.util
 import json
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import peft
 import torch
+from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 from peft.optimizers import create_loraplus_optimizer
-from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 from torch import nn
 from transformers import BitsAndBytesConfig
 
+from topeng.adapt.foreign import ITS_BASE, check_base, remove_adapter, to_plain
 from topeng.adapt.settings import METHODS, AdapterOptions
 from topeng.errors import AdapterError
-from topeng.models import fingerprint, load_model
+from topeng.models import fingerprint, hub_id, load_model
 from topeng.run import write_atomically
 
-WEIGHTS, ITS_BASE = "adapter_model.safetensors", "base.json"
+WEIGHTS = "adapter_model.safetensors"
 LARGE_SHARE, SMALL_BASE = 0.01, 100_000_000
 """A larger share of the base's parameters is worth a warning, as the point was to train few; of a base with fewer
 parameters than this any adapter is a large share."""
@@ -145,7 +145,7 @@ def save_adapter(adapted: Any, method: str, path: Path, initial: Path, base: str
     Of the method `full` it is a checkpoint in the family's official layout.
 
     Args:
-        base: the model id or path that is written down; the same weights give the same files.
+        base: its model id is written down; a local path is not, for it means nothing elsewhere.
     """
     if METHODS[method].full:
         adapted.save_pretrained(str(path))
@@ -156,61 +156,44 @@ def save_adapter(adapted: Any, method: str, path: Path, initial: Path, base: str
     file = path / "adapter_config.json"
     config = json.loads(file.read_text())
     config["target_modules"] = sorted(config["target_modules"])  # a set: its order differs from run to run
-    config["base_model_name_or_path"] = base
+    config["base_model_name_or_path"] = hub_id(base)
     write_atomically(file, json.dumps(config, indent=2, sort_keys=True))
     write_atomically(path / ITS_BASE, json.dumps({"fingerprint": fingerprint(adapted)}))
 
 
 def load_adapter(model: Any, path: str | Path) -> Any:
-    """A saved adapter on its base, for inference.
+    """A saved adapter on its base, for inference: one of ours, of plain peft, or of the official code under peft.
+
+    The base's weights stay as they are; `remove_adapter` gives it back.
 
     Raises:
-        AdapterError: the folder holds none, or one that was trained on another base; the base is as it was.
+        AdapterError: the folder holds none, or one that was trained on another base, or on one that cannot be rebuilt;
+            the base is as it was.
     """
     for name in ("adapter_config.json", WEIGHTS):
         if not (Path(path) / name).is_file():
             raise AdapterError(f"{path} holds no adapter: it has no {name}")
-    _check_base(model, Path(path))
+    check_base(model, Path(path))
     try:
-        weights = load_file(Path(path) / WEIGHTS)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message=".*missing adapter keys.*")
-            adapted = peft.PeftModel.from_pretrained(model, str(path)).eval()
-        if left := peft.set_peft_model_state_dict(adapted, weights).unexpected_keys:
+        config, weights = to_plain(model, peft.PeftConfig.from_pretrained(str(path)), load_file(Path(path) / WEIGHTS))
+        config.inference_mode = True
+        adapted = peft.PeftModel(model, config).eval()
+        found = peft.set_peft_model_state_dict(adapted, weights)
+        if left := found.unexpected_keys:
             raise ValueError(f"the base has no place for {len(left)} of its weights, the first {left[0]}")
+        own = PEFT_TYPE_TO_PREFIX_MAPPING[config.peft_type]
+        if missing := [name for name in found.missing_keys if own in name]:
+            raise ValueError(f"{len(missing)} of its weights are missing, the first {missing[0]}")
+    except AdapterError as error:
+        raise AdapterError(f"{path}: {error}") from error
     except Exception as error:  # what a folder holds may fail anywhere in peft
-        _take_off(model)
+        remove_adapter(model)
         reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
         raise AdapterError(
             f"the adapter in {path} does not fit this base ({reason}): take the base that it was trained on, or copy "
             "the adapter anew"
         ) from error
     return adapted
-
-
-def _check_base(model: Any, path: Path) -> None:
-    """Another base of the same shape takes an adapter without a word; peft's own folders do not say which it was."""
-    file = path / ITS_BASE
-    try:
-        known = json.loads(file.read_text())["fingerprint"] if file.exists() else None
-    except (ValueError, KeyError, TypeError) as error:
-        raise AdapterError(f"{file} is not what a training leaves: copy the adapter anew") from error
-    if known not in (None, fingerprint(model)):
-        base = json.loads((path / "adapter_config.json").read_text()).get("base_model_name_or_path")
-        raise AdapterError(
-            f"the adapter in {path} was trained on another base{f', {base}' if base else ''}: its weights are not this "
-            "one's; take the base that it was trained on"
-        )
-
-
-def _take_off(model: Any) -> None:
-    """Undoes what a failed load has put on a base."""
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, BaseTunerLayer):
-                setattr(module, name, child.get_base_layer())
-    if hasattr(model, "peft_config"):
-        del model.peft_config
 
 
 def create_optimizer(

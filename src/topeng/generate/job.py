@@ -41,7 +41,7 @@ def answer_prompts(
     records = {line["index"]: line for line in file.lines} if file else {}
     with progress_bar(console) as bar:
         task = bar.add_task("answers", total=len(prompts), completed=len(records))
-        given = {name: source[name] for name in ("template", "system")}
+        given: dict[str, Any] = {name: source[name] for name in ("template", "system")}
         for answer in answers(model, tokenizer, prompts, settings, skip=list(records), **given):
             records[answer.index] = to_record(answer, prompts[answer.index])
             if file:

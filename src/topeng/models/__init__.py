@@ -156,8 +156,8 @@ def is_base(model: Any, known: str) -> bool:
     """
     rows = _telling_rows(model)
     if len(known) == 64:  # the digest that earlier versions took of these rows in bf16
-        values = rows.to(torch.bfloat16).contiguous().view(torch.uint8).numpy()
-        return known == hashlib.sha256(values.tobytes()).hexdigest()
+        digested = rows.to(torch.bfloat16).contiguous().view(torch.uint8).numpy().tobytes()
+        return known == hashlib.sha256(digested).hexdigest()
     taken = torch.frombuffer(bytearray(b64decode(known, validate=True)), dtype=torch.bfloat16)
     values = rows[:, :TELLING_WIDTH].flatten()
     if len(taken) != len(values):

@@ -91,7 +91,7 @@ class LLaDAConfig(LlamaConfig):
         options.pop("architectures", None)
         if "vocab_size" in options:
             options["embedding_size"] = options.get("embedding_size") or options["vocab_size"]
-        options = LLADA_8B | FIXED | options
+        options = dict[str, Any](LLADA_8B | FIXED | options)
         if options["embedding_size"] < options["vocab_size"]:
             raise ModelError(
                 f"config.json has embedding_size = {options['embedding_size']}, which must be at least vocab_size = "
