@@ -122,6 +122,7 @@ def _add_generate(parsers: Any) -> None:
     )
     generate.add_argument("--out", type=Path, metavar="F", help="write JSON Lines; a stopped command goes on there")
     generate.add_argument("--html", type=Path, metavar="F", help="write a page that shows how the answers came to be")
+    generate.add_argument("--language", choices=("en", "id"), default="en", help="language of that page (%(default)s)")
     generate.add_argument("--template", help="of every answer, with gaps: 'Namanya {4}.' has one of four tokens")
     _add_decoding_options(generate)
 

@@ -159,7 +159,7 @@ def generate(known: argparse.Namespace, rest: list[str]) -> int:
     if known.html:
         from topeng.generate.animation import write_animation
 
-        write_animation(known.html, records, tokenizer, f"Answers of {Path(known.model).name}")
+        write_animation(known.html, records, tokenizer, source | {"preset": known.preset}, settings, known.language)
     for path in filter(None, (known.out, known.html)):
         print(f"written: {path}")
     return 0

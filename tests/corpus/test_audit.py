@@ -103,4 +103,4 @@ def test_a_folder_without_a_corpus_and_wrong_words_are_errors(tmp_path, capsys):
     assert main(["corpus", "verify", str(tmp_path)]) == 1
     assert "holds no finished corpus" in capsys.readouterr().err
     assert main(["corpus", "diff", str(tmp_path)]) == 1
-    assert "takes RECIPE, `verify DIR`, or `diff DIR DIR`" in capsys.readouterr().err
+    assert "takes RECIPE, `check FILE…`, `verify DIR`, or `diff DIR DIR`" in capsys.readouterr().err

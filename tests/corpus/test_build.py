@@ -19,7 +19,7 @@ from topeng.errors import CorpusError
 QUIET = Console(quiet=True)
 OPTIONS = CorpusOptions(
     synthetic_rows=8000,
-    sample_fraction=0.4,
+    sample_fraction=0.36,
     test_rows=60,
     validation_rows=30,
     clusters=5,
@@ -86,7 +86,8 @@ def test_every_row_that_was_looked_at_has_a_decision(clean):
     counts = {}
     for row in decisions:
         counts[row["reason"]] = counts.get(row["reason"], 0) + 1
-    assert (counts["train"], counts["test"], counts["validation"]) == (400, 60, 30)
+    train = sum(count for reason, count in counts.items() if reason.startswith("train"))  # some for a short cluster
+    assert (train, counts["test"], counts["validation"]) == (400, 60, 30)
     dropped = {reason: rows for step in funnel_of(clean)["steps"] for reason, rows in step["dropped"].items()}
     for reason in ("near duplicate", "like a held-out row", "in another language", "over its cluster's quota"):
         assert counts[reason] == dropped[reason] > 0
@@ -115,7 +116,7 @@ def test_the_clean_pool_has_no_content_twice_and_its_quotas_follow_the_corpus(cl
 def test_the_paper_s_pool_has_its_copies(tmp_path):
     corpus = make(replace(OPTIONS, profile="paper"), tmp_path / "paper")
     pool = pq.read_table(corpus / "corpus" / "drawn" / "pool.parquet")
-    assert pool.num_rows == round(0.4 * funnel_of(corpus)["steps"][2]["rows"])
+    assert pool.num_rows == round(0.36 * funnel_of(corpus)["steps"][2]["rows"])
     assert len(set(pool["content_hash"].to_pylist())) < 0.95 * pool.num_rows
 
 
@@ -238,7 +239,8 @@ def test_all_texts_of_a_benchmark_s_row_are_its_item(tmp_path):
 
 
 def test_rows_that_hold_a_benchmark_s_text_leave_with_their_matches(clean, tmp_path):
-    item = max(read(clean, "train").to_pylist(), key=lambda row: len(row["output"]))
+    articles = [row for row in read(clean, "train").to_pylist() if row["subset_name"] == "wikipedia_id"]
+    item = max(articles, key=lambda row: len(row["output"]))
     (tmp_path / "bench.jsonl").write_text(json.dumps({"question": item["output"], "choices": ["ya", "tidak"], "id": 1}))
     options = replace(OPTIONS, benchmarks=[str(tmp_path / "bench.jsonl")])
     build.draw_corpus(options, 42, clean, tmp_path, QUIET)

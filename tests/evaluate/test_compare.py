@@ -15,19 +15,35 @@ CONDITIONS = {"seed": 42, "draws": 4, "target_rows": "ab" * 32, "languages": ["i
 ANSWER = {"input": "?", "reference": "Kucing itu tidur.", "token_ids": [1, 2], "ended": True, "forward_passes": 2}
 
 
-def write(run, method, shift=0.0, seed=None, rows=50, conditions=None, answers=("Kucing itu tidur.",), **training):
+def write(
+    run,
+    method,
+    shift=0.0,
+    seed=None,
+    rows=50,
+    conditions=None,
+    answers=("Kucing itu tidur.",),
+    language="target",
+    **training,
+):
     """What `evaluate` leaves of one model; the same rows are hard for every model, and each seed has its own noise."""
     name = method if seed is None else f"{method}-seed-{seed}"
     out = run / "evaluate" / name
     out.mkdir(parents=True)
     hard, noise = np.random.default_rng(0), np.random.default_rng([len(name), seed or 0, int(100 * abs(shift))])
     lines = [
-        {"language": language, "row_id": row, "tokens": 10, "bytes": 20 + row}
+        {"language": one, "row_id": row, "tokens": 10, "bytes": 20 + row}
         | {"nats": (10 * (hard.gamma(4) + shift) + noise.normal(0, 0.01, 2)).tolist()}
-        for language in ("target", "source")
+        for one in ("target", "source")
         for row in range(rows)
     ]
-    texts = [ANSWER | {"language": "target", "row_id": row, "answer": text} for row, text in enumerate(answers)]
+    said = [(text, None) if isinstance(text, str) else text for text in answers]  # an answer, and whether it is right
+    texts = [
+        ANSWER
+        | {"language": one, "row_id": row, "answer": text, "right": right, "f1": None if right is None else +right}
+        for one in (("target", "source") if language == "both" else (language,))
+        for row, (text, right) in enumerate(said)
+    ]
     for file, records in (("likelihood", lines), ("answers", texts)):
         (out / f"{file}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     scored = {"name": name, "method": method, "seed": 1 if seed is None and method != "base" else seed}
@@ -40,8 +56,8 @@ def write_seeds(run, method, shift, seeds=(1, 2, 3, 4, 5), **training):
         write(run, method, shift + 0.001 * seed, seed, **training)
 
 
-def printed(scores):
-    console = Console(width=100, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
+def printed(scores, width=100):
+    console = Console(width=width, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
     print_comparison(scores, console)
     return console.export_text()
 
@@ -96,8 +112,51 @@ def test_answers_of_all_seeds_are_scored_together(tmp_path):
 def test_the_table_is_sorted_by_held_out_loss(tmp_path):
     for method, shift in (("base", 0.0), ("lora", -0.1), ("pissa", -0.3)):
         write(tmp_path, method, shift)
-    rows = [line.split()[0] for line in printed(compare_models([tmp_path])).splitlines()[2:5]]
-    assert rows == ["PiSSA", "LoRA", "base"]
+    lines = printed(compare_models([tmp_path])).splitlines()
+    assert "Right answers were not counted" in lines[0]
+    assert [line.split()[0] for line in lines if "±" in line and "half" not in line] == ["PiSSA", "LoRA", "base"]
+
+
+def test_right_answers_are_counted_against_the_base(tmp_path):
+    write(tmp_path, "base", answers=[("Bandung", False)] * 18 + [("Jakarta", True)] * 2)
+    write(tmp_path, "lora", -0.1, answers=[("Jakarta", True)] * 20)
+    write(tmp_path, "pissa", -0.2, answers=[("Bandung", False)] * 5 + [("Jakarta", True)] * 15)
+    scores = compare_models([tmp_path])
+    shares = {name: model["answers"]["target"]["exact_match"] for name, model in scores["models"].items()}
+    assert shares == {"base": 0.1, "lora": 1.0, "pissa": 0.75}
+    gain = scores["gain"]["lora"]["exact_match"]
+    assert gain["mean"] == pytest.approx(0.9) and 0.5 < gain["low"] < 0.9 < gain["high"] <= 1
+    assert scores["forgetting"]["lora"]["exact_match"] is None  # no row of the source language was answered
+    (pair,) = scores["right_pairs"]
+    assert (pair["a"], pair["b"], pair["difference"]["mean"]) == ("lora", "pissa", pytest.approx(0.25))
+    rows = [line for line in printed(scores, 80).splitlines() if line.startswith("LoRA ")]
+    assert "100 (84–100)" in rows[0] and "+90 (" in rows[0]
+
+
+def test_forgotten_answers_are_above_zero(tmp_path):
+    write(tmp_path, "base", answers=[("Jakarta", True)] * 20, language="source")
+    write(tmp_path, "lora", -0.1, answers=[("Bandung", False)] * 20, language="source")
+    forgotten = compare_models([tmp_path])["forgetting"]["lora"]["exact_match"]
+    assert forgotten["mean"] == 1 and 0.5 < forgotten["low"] < 1
+
+
+def test_numbers_of_the_table_are_whole_at_80_columns(tmp_path):
+    write(tmp_path, "base", 10, answers=[("Jakarta", True)] * 20, language="both")
+    write(tmp_path, "lora", -10, rank=32, answers=[("Bandung", False)] * 20, language="both")
+    (tmp_path / "other").mkdir()
+    write(tmp_path / "other", "base", 10, answers=[("Jakarta", True)] * 20, language="both")
+    write(tmp_path / "other", "lora", -9, rank=8, answers=[("Bandung", False)] * 20, language="both")
+    scores = compare_models([tmp_path, tmp_path / "other"])
+    narrow, wide = printed(scores, 80), printed(scores, 200)
+    assert max(map(len, narrow.splitlines())) <= 80
+    cells = [
+        cell
+        for line in wide.splitlines()
+        if "rank=" in line
+        for cell in line.split("  ")
+        if cell.strip()[-1:].isdigit()
+    ]
+    assert len(cells) > 8 and [cell for cell in cells if cell.strip().replace("LoRA adapter.", "") not in narrow] == []
 
 
 def test_runs_and_adapters_are_one_comparison(tmp_path):
@@ -153,7 +212,7 @@ def test_the_command(tmp_path, capsys):
     write(tmp_path / "run", "base")
     write_seeds(tmp_path / "run", "lora", -0.5)
     assert main(["compare", str(tmp_path / "run"), "--out", str(tmp_path / "figures.json")]) == 0
-    assert "LoRA" in capsys.readouterr().out and json.loads((tmp_path / "figures.json").read_text())["format"] == 2
+    assert "LoRA" in capsys.readouterr().out and json.loads((tmp_path / "figures.json").read_text())["format"] == 3
     (tmp_path / "empty").mkdir()
     assert main(["compare", str(tmp_path / "empty")]) == 1
     assert "has no scores: it must be a run folder" in capsys.readouterr().err

@@ -12,6 +12,8 @@ from made_up import ANSWERS, ATTACK, write_json, write_plane
 from topeng.report.map import write_map
 
 METHODS = ["lora", "lora+", "pissa"]
+RIGHT = {"base": 0.09, "lora": 0.64, "lora+": 0.71, "pissa": 0.58}
+"""Shares of right answers, target language."""
 NAMES = {"base": ["base"], "lora": ["lora-seed-1", "lora-seed-2"], "lora+": ["lora+"], "pissa": ["pissa"]}
 RECIPE = """seed: 42
 corpus:
@@ -115,7 +117,7 @@ def figure(mean: float, error: float, width: float = 1.96) -> dict[str, float]:
 
 
 def fake_scores() -> dict[str, Any]:
-    """As `compare` writes them, format 2."""
+    """As `compare` writes them, format 3."""
     figures = {"base": (6.1, 2.0, 5.1, 0.031), "lora": (3.871, 2.151, 21.4, 0.187)}
     figures |= {"lora+": (3.742, 2.362, 22.8, 0.201), "pissa": (3.709, 2.208, 22.5, 0.198)}
     models = {
@@ -123,7 +125,7 @@ def fake_scores() -> dict[str, Any]:
             "names": NAMES[name],
             "target": fake_likelihood(target, 0.05, 394),
             "source": fake_likelihood(source, 0.04, 200),
-            "answers": {language: fake_measures(name, chrf, rouge) for language in ("target", "source")},
+            "answers": {language: fake_measures(name, language, chrf, rouge) for language in ("target", "source")},
         }
         for name, (target, source, chrf, rouge) in figures.items()
     }
@@ -135,13 +137,18 @@ def fake_scores() -> dict[str, Any]:
         for a, b, p in (("lora", "lora+", 0.0012), ("lora", "pissa", 0.0004), ("lora+", "pissa", 0.31))
     ]
     return {
-        "format": 2,
+        "format": 3,
         "conditions": {"target_rows": "ef56" * 16, "seed": 42, "draws": 16, "replicates": 4, "max_length": 512},
         "seeds": {"lora": [1, 2], "lora+": [], "pissa": []},
         "models": models,
-        "gain": {name: fake_change(change, 0.041) for name, change in gain.items()},
-        "forgetting": {name: fake_change(change, 0.03) for name, change in forgetting.items()},
+        "gain": {name: fake_change(change, 0.041) | fake_right_change(name) for name, change in gain.items()},
+        "forgetting": {name: fake_change(change, 0.03) | fake_right_change() for name, change in forgetting.items()},
         "pairs": pairs,
+        "right_pairs": [
+            {"a": pair["a"], "b": pair["b"], "language": "target", "measure": "exact_match"}
+            | {"difference": {"rows": 100, **figure(RIGHT[pair["a"]] - RIGHT[pair["b"]], 0.03)}}
+            for pair in pairs
+        ],
         "signatures": {
             "chrf": "nrefs:1|case:mixed|eff:yes|nc:6|nw:2|space:no|version:2.5.1",
             "bleu": "nrefs:1|tok:13a",
@@ -158,10 +165,20 @@ def fake_change(change: float, error: float) -> dict[str, Any]:
     return {"nats_per_token": figure(change, error, 2.4), "bits_per_byte": figure(change * 0.4, error * 0.4, 2.4)}
 
 
-def fake_measures(name: str, chrf: float, rouge: float) -> dict[str, Any]:
+def fake_right_change(name: str | None = None) -> dict[str, Any]:
+    """Of a method on the target language; of any on the source language, where some was forgotten."""
+    change = {"rows": 100, **figure(RIGHT[name] - RIGHT["base"] if name else 0.17, 0.04)}
+    return {"exact_match": change, "f1": change}
+
+
+def fake_measures(name: str, language: str, chrf: float, rouge: float) -> dict[str, Any]:
     broken = 0.83 if name == "base" else 0.0
     intervals = {"chrf_low": chrf - 1.2, "chrf_high": chrf + 1.2, "rouge_l_low": rouge - 0.02, "rouge_l_high": rouge}
+    right = RIGHT[name] if language == "target" else 0.8 if name == "base" else 0.63
+    intervals |= {"exact_match_low": right - 0.08, "exact_match_high": right + 0.08}
+    intervals |= {"f1_low": right - 0.05, "f1_high": right + 0.07}
     return {
+        **{"judged": 100, "exact_match": right, "f1": right + 0.02, "too_short": broken / 3},
         **{"rows": 100, "chrf": chrf, "rouge_l": rouge, "bleu": chrf / 4, "bertscore": None, **intervals},
         **{"empty": 0.02, "at_limit": broken, "distinct_2": 1 - broken, "longest_repeat": 1.5 + 40 * broken},
         **{"other_language": broken / 2, "mean_tokens": 41.3, "tokens_per_forward_pass": 1.9},

@@ -42,7 +42,7 @@ def test_the_hub_reads_its_metadata_and_results(run):
 def test_the_body_has_the_numbers_of_the_report(run):
     write_report(run, run / "report.html", "Topeng", 2)
     card, page = written(run), (run / "report.html").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (?:nats|gain|forgetting|chrF).*", card, re.MULTILINE)
+    rows = re.findall(r"^\| (?:nats|gain|forgetting|chrF|right).*", card, re.MULTILINE)
     numbers = [number for row in rows for number in re.findall(r"[+−]?\d+\.\d+", row)]
     assert len(numbers) > 20
     assert [number for number in numbers if number not in page] == []

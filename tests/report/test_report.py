@@ -18,6 +18,7 @@ from made_up_run import METHODS, NAMES, fake_answer, fake_run, fake_scores, writ
 from browser import browser
 from topeng.adapt.settings import METHODS as ALL_METHODS
 from topeng.errors import RunError
+from topeng.pages import LOOK
 from topeng.report import answers, plots, wording
 from topeng.report.files import read_run
 from topeng.report.page import style, write_report
@@ -146,7 +147,7 @@ def test_headings_go_down_by_one_and_tables_name_their_headers(run):
 
 def colours(scheme: str) -> dict[str, tuple[int, ...]]:
     """The variables of the style in a scheme, as RGB."""
-    light, dark = re.findall(r":root \{(.*?)\n *\}", (SOURCE / "page.css").read_text(), re.DOTALL)[:2]
+    light, dark = re.findall(r":root \{(.*?)\n *\}", LOOK.read_text(), re.DOTALL)[:2]
     pairs = re.findall(r"--(\w+): (#[0-9a-f]{6});", light + (dark if scheme == "dark" else ""))
     return {name: tuple(bytes.fromhex(value[1:])) for name, value in pairs}
 
@@ -263,8 +264,8 @@ def test_training_spikes_do_not_set_the_scale():
 
 
 def test_scores_of_another_format_say_what_to_do(run):
-    write_json(run / "scores.json", fake_scores() | {"format": 1})
-    with pytest.raises(RunError, match=r"format 1, and the report reads 2.*topeng compare"):
+    write_json(run / "scores.json", fake_scores() | {"format": 2})
+    with pytest.raises(RunError, match=r"format 2, and the report reads 3.*topeng compare"):
         report(run)
 
 

@@ -1,4 +1,5 @@
-"""What breaks in answers of diffusion models: they are empty, never end, repeat themselves, or change language."""
+"""What breaks in answers of diffusion models: they are empty, a word of many, never end, repeat themselves, or change
+language."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,6 +8,8 @@ from typing import Any
 import numpy as np
 
 Line = dict[str, Any]
+SHORT = 0.25
+"""Share of its reference's letters and digits under which an answer is too short."""
 
 
 def breakage(lines: Sequence[Line], languages: Sequence[str]) -> dict[str, float | None]:
@@ -17,7 +20,8 @@ def breakage(lines: Sequence[Line], languages: Sequence[str]) -> dict[str, float
         languages: that are asked for (ISO 639-1); none: the language of most references.
 
     Returns:
-        `empty`, `at_limit`: shares of answers without text, and without an end token. `distinct_2`: mean share of an
+        `empty`, `too_short`, `at_limit`: shares of answers without text, with too little of it (`too_short`), and
+        without an end token. `distinct_2`: mean share of an
         answer's pairs of neighbouring tokens that differ (arXiv 1510.03055). `longest_repeat`: mean over answers that
         have a token, in tokens. `other_language`: see there. `mean_tokens`, `tokens_per_forward_pass`: without ends.
     """
@@ -25,6 +29,7 @@ def breakage(lines: Sequence[Line], languages: Sequence[str]) -> dict[str, float
     lengths = [len(answer) for answer in tokens]
     return {
         "empty": _mean([not line["answer"].strip() for line in lines]),
+        "too_short": _mean([too_short(line) for line in lines]),
         "at_limit": _mean([not line["ended"] for line in lines]),
         "distinct_2": _mean([distinct(answer, 2) for answer in tokens if len(answer) > 1]),
         "longest_repeat": _mean([longest_repeat(answer) for answer in tokens if answer]),
@@ -32,6 +37,12 @@ def breakage(lines: Sequence[Line], languages: Sequence[str]) -> dict[str, float
         "mean_tokens": _mean(lengths),
         "tokens_per_forward_pass": sum(lengths) / max(1, sum(line["forward_passes"] for line in lines)),
     }
+
+
+def too_short(line: Line) -> bool:
+    """Whether an answer that is not empty has under a quarter of its reference's letters and digits."""
+    said, wanted = (sum(map(str.isalnum, line[text])) for text in ("answer", "reference"))
+    return bool(line["answer"].strip()) and said < SHORT * wanted
 
 
 def distinct(tokens: Sequence[int], n: int) -> float:

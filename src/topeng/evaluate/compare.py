@@ -16,11 +16,13 @@ import numpy as np
 
 from topeng.diffusion.likelihood import monte_carlo_error
 from topeng.errors import RunError
-from topeng.evaluate.bootstrap import CONFIDENCE, Contrast, Figure, Key, simultaneous
+from topeng.evaluate.bootstrap import CONFIDENCE, Figure, Key, simultaneous
+from topeng.evaluate.right_answers import MEASURES as RIGHT
+from topeng.evaluate.right_answers import difference, right_by_row, right_pairs
 from topeng.evaluate.text_metrics import score_answers, signatures
 from topeng.lines import Line, read_lines
 
-FORMAT = 2
+FORMAT = 3
 LANGUAGES = ("target", "source")
 BASE = "base"
 MEASURES = ("nats_per_token", "bits_per_byte")
@@ -70,7 +72,9 @@ def compare_models(folders: Sequence[Path], bertscore_model: str | None = None) 
         `models`: of `base` and each method, the `names` of its trainings, the likelihood of each language with its
         interval over seeds and rows, and what is measured of its answers. `gain`: base less method on the target
         language; `forgetting`: method less base on the source language; their intervals hold together over the methods.
-        `pairs`: of any two methods, whether one is better on either language; intervals and p hold together over all of
+        Of right answers, which are better the more they are, they are the other way round: what is gained and what is
+        lost is above zero. `right_pairs`: how many more are right of one method than of another. `pairs`: of any two
+        methods, whether one is better on either language; intervals and p hold together over all of
         them. A pair with a single seed on a side is never `real`, and has no p.
 
     Raises:
@@ -81,6 +85,7 @@ def compare_models(folders: Sequence[Path], bertscore_model: str | None = None) 
     check_conditions(scored)
     methods = by_method(scored)
     values = {measure: values_of(methods, measure) for measure in MEASURES}
+    right = {measure: _right(methods, measure) for measure in RIGHT}
     adapted = [name for name in methods if name != BASE]
     conditions = scored[0].conditions
     return {
@@ -93,9 +98,10 @@ def compare_models(folders: Sequence[Path], bertscore_model: str | None = None) 
             | {"answers": {language: _answers(trainings, language, bertscore_model) for language in LANGUAGES}}
             for name, trainings in methods.items()
         },
-        "gain": _changes(values, [((BASE, "target"), (name, "target")) for name in adapted], adapted),
-        "forgetting": _changes(values, [((name, "source"), (BASE, "source")) for name in adapted], adapted),
+        "gain": _changes(values, right, [((BASE, "target"), (name, "target")) for name in adapted]),
+        "forgetting": _changes(values, right, [((name, "source"), (BASE, "source")) for name in adapted]),
         "pairs": pairs_of(values["nats_per_token"], adapted),
+        "right_pairs": right_pairs(right["exact_match"], adapted),
         "signatures": signatures(),
     }
 
@@ -259,15 +265,30 @@ def _answers(trainings: Sequence[Scored], language: str, bertscore_model: str | 
     return score_answers(lines, asked, bertscore_model) if lines else None
 
 
-def _changes(
-    values: Mapping[str, Mapping[Key, np.ndarray]], contrasts: Sequence[Contrast], names: Sequence[str]
-) -> dict[str, dict[str, Figure]]:
-    """Of each method and measure, a change against the base."""
-    found = {measure: simultaneous(cells, contrasts) if names else [] for measure, cells in values.items()}
+def _right(methods: Methods, measure: str) -> dict[Key, dict[Any, float]]:
+    """The value of each row that has one right answer, over all seeds of a method."""
     return {
-        name: {measure: _without_p(figures[place]) for measure, figures in found.items()}
-        for place, name in enumerate(names)
+        (name, language): right_by_row([line for one in trainings for line in one.answers[language]], measure)
+        for name, trainings in methods.items()
+        for language in LANGUAGES
     }
+
+
+def _changes(
+    values: Mapping[str, Mapping[Key, np.ndarray]],
+    right: Mapping[str, Mapping[Key, Mapping[Any, float]]],
+    contrasts: Sequence[tuple[Key, Key]],
+) -> dict[str, dict[str, Figure | None]]:
+    """Of each method and measure, a change against the base: losses are better low, right answers high."""
+    found = {measure: simultaneous(cells, contrasts) if contrasts else [] for measure, cells in values.items()}
+    changes: dict[str, dict[str, Figure | None]] = {}
+    for place, (plus, minus) in enumerate(contrasts):
+        method = minus[0] if plus[0] == BASE else plus[0]
+        changes[method] = {measure: _without_p(figures[place]) for measure, figures in found.items()}
+        changes[method] |= {
+            measure: difference(rows[minus], rows[plus], len(contrasts)) for measure, rows in right.items()
+        }
+    return changes
 
 
 def pairs_of(values: Mapping[Key, np.ndarray], names: Sequence[str]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from topeng.diffusion import response_nll
 from topeng.diffusion.likelihood import draw_masks
 from topeng.diffusion.noise import Use, row_generator
 from topeng.errors import CorpusError
+from topeng.evaluate.right_answers import judged
 from topeng.generate.answer import Answer, answers
 from topeng.lines import Line, LineFile
 from topeng.recipe import Recipe, as_dict
@@ -209,6 +210,7 @@ def _answer_line(language: str, row: dict, answer: Answer, tokenizer: Any) -> Li
         "input": row["input"],
         "reference": row["output"],
         "answer": answer.answer,
+        **judged(answer.answer, row["output"], bool(row.get("one_right_answer"))),
         "token_ids": answer.token_ids,
         "pieces": [tokenizer.decode([token]) for token in answer.token_ids],
         "committed_at": answer.committed_at,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from topeng.evaluate.breakage import Line, breakage
+from topeng.evaluate.right_answers import share_right
 
 WORD = re.compile(r"\w+")
 RESAMPLES = 1000
@@ -34,7 +35,7 @@ def score_answers(
 
     Returns:
         `rows`; `chrf`, `bleu` (0 to 100) of the corpus, `rouge_l`, `bertscore` (means); the first and the third with
-        `_low` and `_high`, a 95 % interval; and what `breakage` says.
+        `_low` and `_high`, a 95 % interval; and what `share_right` and `breakage` say.
 
     Raises:
         CorpusError: one of `languages` cannot be identified.
@@ -52,6 +53,7 @@ def score_answers(
         **_with_interval("rouge_l", measures, row, lambda sums: sums[0] / sums[1]),
         "bleu": _bleu().corpus_score(answers, [references]).score,
         "bertscore": None,
+        **share_right(lines),
         **breakage(lines, languages),
     }
     if bertscore_model:

@@ -11,13 +11,30 @@ from typing import Any
 import yaml
 
 from topeng.adapt.settings import METHODS
-from topeng.report.files import Finished, Record, read_json, read_run, share, templates, without_homes, write_page
+from topeng.report.files import (
+    Finished,
+    Record,
+    cut_rows,
+    read_json,
+    read_run,
+    share,
+    templates,
+    without_homes,
+    write_page,
+)
 from topeng.report.page import comparison
 from topeng.report.wording import Wording, finite, mean
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_FILES = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)")
-ANSWER_METRICS = {"chrf": "chrF++", "rouge_l": "ROUGE-L", "bleu": "BLEU", "bertscore": "BERTScore"}
+ANSWER_METRICS = {
+    "exact_match": "Right answers (exact match, 0 to 1)",
+    "f1": "Token F1 (0 to 1)",
+    "chrf": "chrF++",
+    "rouge_l": "ROUGE-L",
+    "bleu": "BLEU",
+    "bertscore": "BERTScore",
+}
 NOT_STATED = "not stated"
 
 
@@ -58,6 +75,7 @@ def card(found: Finished, method: str, title: str, licence: str | None) -> str:
         recipe=found.recipe,
         summary=found.summaries[method],
         corpus=_corpus(found),
+        cut=cut_rows(found.summaries[method]),
         models=[models["base"], models[method]],
         scores=found.scores,
         gain=found.scores["gain"].get(method, {}),
@@ -96,10 +114,10 @@ def _index(found: Finished, method: str, title: str, datasets: list[str]) -> Rec
     results = []
     for language, change in (("target", "gain"), ("source", "forgetting")):
         measures = scores["models"][method]
-        values = {"nats_per_token": ("Nats a token (upper bound)", _mean_of(measures[language], "nats_per_token"))}
-        values["bits_per_byte"] = ("Bits a byte (upper bound)", _mean_of(measures[language], "bits_per_byte"))
+        values = {"nats_per_token": ("Nats per token (upper bound)", _mean_of(measures[language], "nats_per_token"))}
+        values["bits_per_byte"] = ("Bits per byte (upper bound)", _mean_of(measures[language], "bits_per_byte"))
         values[change] = (
-            f"{change.capitalize()}, nats a token",
+            f"{change.capitalize()}, nats per token",
             _mean_of(scores[change].get(method), "nats_per_token"),
         )
         answers = measures["answers"][language] or {}

@@ -1,44 +1,95 @@
-"""The comparison for a terminal: a table, and what it comes to in plain sentences."""
+"""The comparison for a terminal: right answers, losses, and what they come to in plain sentences."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from topeng.report.wording import DASH, Wording, bounds, mean, pair_sentences
+from topeng.report.wording import DASH, Wording, bounds, finite, mean, pair_sentences
 
-TITLE = "Held-out nats a token, ± half of a 95 % interval: less is better, of gain more"
-CAPTION = "chrF++ (0 to 100) and ROUGE-L (0 to 1) of answers, target: more is better"
-COLUMNS = ("", "seeds", "target", "gain", "source", "forgotten", "chrF++", "ROUGE-L")
+RIGHT = "Right answers in % (95 % interval), of {target} target and {source} source rows"
+RIGHT_COLUMNS = ("", "target", "more than base", "source", "forgotten", "F1")
+NOT_JUDGED = "Right answers were not counted: no row that was answered has one (corpus.right_answers says which have)."
+LOSS = "Held-out nats per token, ± half of a 95 % interval: less is better, of gain more"
+LOSS_COLUMNS = ("", "seeds", "target", "gain", "source", "forgotten", "chrF++")
 
 
 def print_comparison(scores: Mapping[str, Any], console: Console) -> None:
-    """Prints `scores.json`, the lowest held-out loss first."""
+    """Prints `scores.json`, the lowest held-out loss first; its tables are whole at 80 columns."""
     words, models = Wording(), scores["models"]
-    table = Table(title=TITLE, caption=CAPTION, box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    table.title_justify = table.caption_justify = "left"
-    for column in COLUMNS:
-        table.add_column(
-            column, justify="right" if column else "left", no_wrap=bool(column), min_width=len(column) or 8
-        )
-    for name in sorted(models, key=lambda name: models[name]["target"]["nats_per_token"]["mean"]):
-        table.add_row(Text(words.label(name)), *_cells(name, scores, words))
-    console.print(table)
+    order = sorted(models, key=lambda name: models[name]["target"]["nats_per_token"]["mean"])
+    judged = {language: _judged(models, language) for language in ("target", "source")}
+    if any(judged.values()):
+        console.print(RIGHT.format(**judged), style="italic", highlight=False)
+        console.print(_table(RIGHT_COLUMNS, order, scores, words, _right_cells))
+    else:
+        console.print(NOT_JUDGED, highlight=False)
+    console.print(f"\n{LOSS}", style="italic", highlight=False)
+    console.print(_table(LOSS_COLUMNS, order, scores, words, _loss_cells))
     sentences = Table.grid(padding=(0, 1, 0, 0))
     for sentence in pair_sentences(words, scores["pairs"]):
         sentences.add_row("-", Text(sentence))
     console.print(sentences)
 
 
-def _cells(name: str, scores: Mapping[str, Any], words: Wording) -> list[str]:
+def _judged(models: Mapping[str, Any], language: str) -> int:
+    return max((model["answers"][language] or {}).get("judged", 0) for model in models.values())
+
+
+def _table(
+    columns: Sequence[str], order: Sequence[str], scores: Mapping[str, Any], words: Wording, cells: Any
+) -> Table:
+    """Names of models fold where there is no room; numbers never."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in columns:
+        table.add_column(
+            column,
+            justify="right" if column else "left",
+            no_wrap=bool(column),
+            min_width=len(column) or 8,
+            overflow="fold",
+        )
+    for name in order:
+        table.add_row(Text(words.label(name)), *cells(name, scores, words))
+    return table
+
+
+def _right_cells(name: str, scores: Mapping[str, Any], words: Wording) -> list[str]:
+    cells = []
+    for language, change in (("target", "gain"), ("source", "forgetting")):
+        answers = scores["models"][name]["answers"][language] or {}
+        cells.append(right(answers, words))
+        cells.append(_points(scores[change].get(name, {}).get("exact_match"), words))
+    return [*cells, words.decimal((scores["models"][name]["answers"]["target"] or {}).get("f1"), 2)]
+
+
+def right(answers: Mapping[str, Any], words: Wording) -> str:
+    """The share of right answers, in per cent: 64 (54–73)."""
+    share, low, high = (finite(answers.get(f"exact_match{end}")) for end in ("", "_low", "_high"))
+    if share is None:
+        return DASH
+    around = "" if low is None or high is None else f" ({words.count(100 * low)}–{words.count(100 * high)})"
+    return words.count(100 * share) + around
+
+
+def _points(figure: Mapping[str, Any] | None, words: Wording) -> str:
+    """A change in points of per cent: +52 (+40 … +62)."""
+    if not figure:
+        return DASH
+    known = bounds(figure)
+    around = f" ({words.points(known[0])} … {words.points(known[1])})" if known else ""
+    return words.points(figure["mean"]) + around
+
+
+def _loss_cells(name: str, scores: Mapping[str, Any], words: Wording) -> list[str]:
     model, answers = scores["models"][name], scores["models"][name]["answers"]["target"]
     cells = [str(len(scores["seeds"][name])) if name in scores["seeds"] else DASH]
     for language, change in (("target", "gain"), ("source", "forgetting")):
         cells.append(_figure(model[language]["nats_per_token"], words))
         cells.append(_figure(scores[change].get(name, {}).get("nats_per_token"), words, sign=True))
-    return cells + ([words.decimal(answers["chrf"], 1), words.decimal(answers["rouge_l"])] if answers else [DASH] * 2)
+    return [*cells, words.decimal(answers["chrf"], 1) if answers else DASH]
 
 
 def _figure(figure: Mapping[str, Any] | None, words: Wording, sign: bool = False) -> str:

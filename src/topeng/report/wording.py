@@ -30,7 +30,18 @@ def finite(value: Any) -> float | None:
 class Wording:
     """Texts and numbers in one language."""
 
-    FORMS = ("count", "decimal", "signed", "percent", "duration", "memory", "interval", "probability", "label")
+    FORMS = (
+        "count",
+        "decimal",
+        "signed",
+        "percent",
+        "points",
+        "duration",
+        "memory",
+        "interval",
+        "probability",
+        "label",
+    )
 
     def __init__(self, language: str = "en") -> None:
         """
@@ -91,6 +102,11 @@ class Wording:
         magnitude = math.floor(math.log10(abs(number) * 100)) if number else 1
         space = SPACE if self.language == "en" else ""
         return f"{self.decimal(number * 100, max(0, digits - 1 - magnitude))}{space}%"
+
+    def points(self, share: Any) -> str:
+        """A change of a share in points of per cent, whole: 0.524 -> +52, -0.03 -> −3."""
+        number = finite(share)
+        return DASH if number is None else self.signed(round(100 * number) + 0.0, 0)
 
     def duration(self, seconds: Any) -> str:
         """12.34 -> 12.3 s; 200 -> 3 min 20 s; 7500 -> 2 h 5 min."""
