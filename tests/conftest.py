@@ -76,6 +76,21 @@ def adapters(tmp_path_factory, shared_model) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory) -> Path:
+    """A BERT of random weights, uncased, whose tokenizer config does not say so."""
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    folder = tmp_path_factory.mktemp("encoder")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "kucing", "itu", "tidur", "di", "kursi", "kayu", "."]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    torch.manual_seed(0)
+    BertModel(BertConfig(vocab_size=20, max_position_embeddings=16, **shape)).save_pretrained(folder)
+    BertTokenizer(vocab=str(folder / "vocab.txt"), do_lower_case=False).save_pretrained(folder)
+    return folder
+
+
 def random_model():
     """Random weights large enough that predictions differ."""
     from topeng.adapt.tiny import new_model, tiny_config

@@ -95,7 +95,9 @@ def _add_stage_command(parsers: Any, name: str, last: str, text: str) -> None:
     command = _add(parsers, name, text, function)
     command.add_argument("recipe", metavar="RECIPE", help="a YAML file")
     if name == "corpus":
-        command.add_argument("folders", nargs="*", metavar="DIR", help="files to `check`, or finished corpora to `verify` or `diff`")
+        command.add_argument(
+            "folders", nargs="*", metavar="DIR", help="files to `check`, or finished corpora to `verify` or `diff`"
+        )
     if name == "compare":
         command.usage = "topeng compare RECIPE [--run-dir DIR] | RUN_OR_ADAPTER… [--out F]"
         command.add_argument("folders", nargs="*", metavar="RUN_OR_ADAPTER", help="scored before, in place of a recipe")
@@ -113,10 +115,14 @@ def _add_generate(parsers: Any) -> None:
     generate.add_argument("model", help="a checkpoint folder or a model id")
     generate.add_argument("prompt", nargs="*", help="prompts")
     generate.add_argument(
-        "--file", type=Path, metavar="F", help="prompts: lines of text (.txt), or rows with `input` of any format of a corpus"
+        "--file",
+        type=Path,
+        metavar="F",
+        help="prompts: lines of text (.txt), or rows with `input` of any format of a corpus",
     )
     generate.add_argument("--out", type=Path, metavar="F", help="write JSON Lines; a stopped command goes on there")
     generate.add_argument("--html", type=Path, metavar="F", help="write a page that shows how the answers came to be")
+    generate.add_argument("--language", choices=("en", "id"), default="en", help="language of that page (%(default)s)")
     generate.add_argument("--template", help="of every answer, with gaps: 'Namanya {4}.' has one of four tokens")
     _add_decoding_options(generate)
 

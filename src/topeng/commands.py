@@ -110,7 +110,9 @@ def _check_corpus(names: list[str], overrides: dict[str, str]) -> int:
 
     tokenizer = load_tokenizer(base, recipe.base.revision)
     longest = recipe.text.max_length
-    return check_files(names, how, languages, lambda text: len(encode_text(tokenizer, text)), f"tokens of {Path(base).name}", longest)
+    return check_files(
+        names, how, languages, lambda text: len(encode_text(tokenizer, text)), f"tokens of {Path(base).name}", longest
+    )
 
 
 def compare(known: argparse.Namespace, rest: list[str]) -> int:
@@ -157,7 +159,7 @@ def generate(known: argparse.Namespace, rest: list[str]) -> int:
     if known.html:
         from topeng.generate.animation import write_animation
 
-        write_animation(known.html, records, tokenizer, f"Answers of {Path(known.model).name}")
+        write_animation(known.html, records, tokenizer, source | {"preset": known.preset}, settings, known.language)
     for path in filter(None, (known.out, known.html)):
         print(f"written: {path}")
     return 0

@@ -16,7 +16,10 @@ def said(capsys, *arguments):
 
 def test_it_says_how_a_file_would_be_read_and_what_would_leave(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    rows = [{"instruction": f"Apa nama hari ke-{n}?", "input": "", "output": "Senin itu hari pertama.", "id": n} for n in range(40)]
+    rows = [
+        {"instruction": f"Apa nama hari ke-{n}?", "input": "", "output": "Senin itu hari pertama.", "id": n}
+        for n in range(40)
+    ]
     rows += [rows[0], {**rows[1], "output": " "}, {**rows[2], "output": 3}, {**rows[3], "output": ""}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     status, out = said(capsys, tmp_path / "a.jsonl", "--corpus.languages", "[en]")

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from topeng.corpus import readers
-from topeng.corpus.conventions import Reading, Turn, turn
+from topeng.corpus.conventions import Reading
 from topeng.corpus.ingest import ingest, take_all
+from topeng.corpus.turns import Turn, turn
 from topeng.errors import CorpusError
 from topeng.text.rows import read_prompts, read_rows
 
@@ -17,7 +18,10 @@ LONG = [SYSTEM, *ASKED, *AGAIN]
 
 
 def shared_gpt(messages):
-    return [{"from": {"user": "human", "assistant": "gpt"}.get(m["role"], m["role"]), "value": m["content"]} for m in messages]
+    return [
+        {"from": {"user": "human", "assistant": "gpt"}.get(m["role"], m["role"]), "value": m["content"]}
+        for m in messages
+    ]
 
 
 def read(tmp_path, rows, name="a.jsonl", **reading):
@@ -30,11 +34,19 @@ KNOWN = [
     ("input and output", {"input": "Apa?", "output": "Ini."}, None),
     ("Alpaca", {"instruction": "Apa?", "input": "", "output": "Ini."}, None),
     ("Alpaca", {"instruction": "Apa?", "output": "Ini."}, None),
-    ("Alpaca", {"instruction": "Lalu?", "input": None, "output": "Itu.", "system": "Singkat.", "history": [["Apa?", "Ini."]]}, LONG),
+    (
+        "Alpaca",
+        {"instruction": "Lalu?", "input": None, "output": "Itu.", "system": "Singkat.", "history": [["Apa?", "Ini."]]},
+        LONG,
+    ),
     ("OpenAI messages", {"messages": ASKED}, None),
     ("OpenAI messages", {"messages": LONG}, LONG),
     ("OpenAI messages", {"messages": json.dumps(LONG)}, LONG),
-    ("OpenAI messages", {"messages": [{"role": "user", "content": [{"type": "text", "text": "Apa?"}]}, ASKED[1]]}, None),
+    (
+        "OpenAI messages",
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Apa?"}]}, ASKED[1]]},
+        None,
+    ),
     ("OpenAI messages", {"messages": [{"role": "developer", "content": "Singkat."}, *LONG[1:]]}, LONG),
     ("ShareGPT conversations", {"conversations": shared_gpt(LONG)}, LONG),
     ("ShareGPT conversations", {"conversations": shared_gpt(LONG[1:]), "system": "Singkat."}, LONG),
@@ -79,9 +91,15 @@ PROBLEMS = [
     ({"messages": [{"role": "user"}, ASKED[1]]}, "a message without text"),
     ({"messages": [{"role": "user", "content": 3}, ASKED[1]]}, "a message of a number, not of text"),
     ({"messages": [ASKED[0], {"role": "tool", "content": "3"}, ASKED[1]]}, "a message of the role 'tool'"),
-    ({"messages": [ASKED[0], {**ASKED[1], "weight": 0}]}, "a message of weight 0, which would be trained on all the same"),
+    (
+        {"messages": [ASKED[0], {**ASKED[1], "weight": 0}]},
+        "a message of weight 0, which would be trained on all the same",
+    ),
     ({"messages": [ASKED[0], {**ASKED[1], "tool_calls": [{"id": 1}]}]}, "a message that calls a tool"),
-    ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}, ASKED[1]]}, "a message of a list, not of text"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}, ASKED[1]]},
+        "a message of a list, not of text",
+    ),
 ]
 
 
@@ -96,10 +114,19 @@ def test_a_conversation_that_cannot_be_used_is_dropped_with_its_reason(tmp_path,
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"question": "a", "answer": "b"}, r"its columns are question, answer; name yours, as by --corpus.columns '\{input: "),
-        ({"instruction": "a", "prompt": "c", "completion": "b"}, "column 'instruction', which would be ignored beside prompt"),
+        (
+            {"question": "a", "answer": "b"},
+            r"its columns are question, answer; name yours, as by --corpus.columns '\{input: ",
+        ),
+        (
+            {"instruction": "a", "prompt": "c", "completion": "b"},
+            "column 'instruction', which would be ignored beside prompt",
+        ),
         ({"input": "a", "output": "b", "conversations": []}, "may be input and output or ShareGPT conversations"),
-        ({"messages": LONG, "prompt": "a"}, "column 'prompt', which would be ignored beside messages: say which to read"),
+        (
+            {"messages": LONG, "prompt": "a"},
+            "column 'prompt', which would be ignored beside messages: say which to read",
+        ),
     ],
 )
 def test_what_would_be_ignored_is_an_error(tmp_path, row, message):
@@ -146,7 +173,10 @@ def test_which_rows_have_one_right_answer(tmp_path, right_answers, row, right):
 
 
 def test_what_topeng_leaves_is_read_again(tmp_path):
-    rows = [{"messages": LONG, "one_right_answer": True, "id": 1}, {"messages": ASKED, "one_right_answer": False, "id": 2}]
+    rows = [
+        {"messages": LONG, "one_right_answer": True, "id": 1},
+        {"messages": ASKED, "one_right_answer": False, "id": 2},
+    ]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     source = ingest([str(tmp_path / "a.jsonl")], tmp_path / "one")
     (as_read,) = source["files"]

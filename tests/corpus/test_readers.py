@@ -2,10 +2,11 @@
 
 import csv
 import gzip
-import io
+import http.server
 import json
-import subprocess
 from contextlib import suppress
+from functools import partial
+from threading import Thread
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from topeng.corpus import delimited, files, formats, readers
+from topeng.corpus import delimited, files, formats, json_rows, readers
 from topeng.corpus.conventions import Reading
 from topeng.corpus.ingest import ingest, take_all
 from topeng.errors import CorpusError, GenerationError
@@ -29,7 +30,12 @@ CASES = [
     ("03-alpaca-instruction-lost", "alpaca_array.json", 12, 12),
     ("03-alpaca-instruction-lost", "alpaca_lines.jsonl", 12, 12),
     ("09-prompts-lone-surrogate", "surr.jsonl", f"line 1: 'input' holds {HALF}", f"line 1: 'input' holds {HALF}"),
-    ("09-prompts-lone-surrogate", "surrogate.jsonl", f"line 1: 'output' holds {HALF}", f"line 1: 'output' holds {HALF}"),
+    (
+        "09-prompts-lone-surrogate",
+        "surrogate.jsonl",
+        f"line 1: 'output' holds {HALF}",
+        f"line 1: 'output' holds {HALF}",
+    ),
     ("10-prompts-other-suffix", "UP.JSONL", "has no column output", 3),
     ("10-prompts-other-suffix", "array.json", "has no column output", 3),
     ("10-prompts-other-suffix", "rows.csv", 3, 3),
@@ -98,14 +104,22 @@ def test_a_long_cell_is_read(tmp_path, characters):
 
 
 FAULTS = [
-    ("a.csv", 'input,output\nApa?,"Ini\nSiapa?,Dia\nKapan?,Nanti\n', "line 2: a quote that opens there is never closed"),
+    (
+        "a.csv",
+        'input,output\nApa?,"Ini\nSiapa?,Dia\nKapan?,Nanti\n',
+        "line 2: a quote that opens there is never closed",
+    ),
     ("a.csv", 'input,output\nApa?,Ini\nSiapa?,"Dia\nKapan?,"Nanti"\n', "line 3: text follows a closing quote"),
     ("a.csv", "input,output\nApa?,Ini,itu\n", "line 2 has 3 cells, and the header 2 columns, separated by commas"),
     ("a.csv", "input,output\n\n\nApa?\n", "line 4 has 1 cells"),
     ("a.csv", "input|output\nApa?|Ini\n", "has no column input and no column output.* its columns are input|output"),
     ("a.csv", "", "is empty: a table has a header"),
     ("a.csv", "input,output\nApa\rItu?,Ini\n", "line 2 has 1 cells|line 2: a line end stands outside quotes"),
-    ("a.csv", "input,output\nKafé?,Ya\n".encode("latin-1"), "line 2: the byte 0xe9 is not UTF-8.*iconv -f WINDOWS-1252"),
+    (
+        "a.csv",
+        "input,output\nKafé?,Ya\n".encode("latin-1"),
+        "line 2: the byte 0xe9 is not UTF-8.*iconv -f WINDOWS-1252",
+    ),
     ("a.csv", "input,output\nApa?,Ini\n".encode("utf-16"), "is UTF-16, and must be UTF-8.*iconv -f UTF-16"),
     ("a.csv", "input,output\nApa?,Ini\n".encode("utf-16-le"), "is UTF-16"),
     ("a.jsonl", '{"input": "Kafé?"}'.encode("latin-1"), "line 1: the byte 0xe9 is not UTF-8"),
@@ -145,7 +159,9 @@ def test_a_column_that_later_rows_have_is_read_or_an_error(tmp_path, monkeypatch
     assert source.convention.unread == ["id"]
     rows = [{"input": "a", "output": "b"}, {"input": "a", "output": "b", "instruction": "c"}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    with pytest.raises(CorpusError, match="line 2 has a column 'instruction', which would be ignored beside input, output"):
+    with pytest.raises(
+        CorpusError, match="line 2 has a column 'instruction', which would be ignored beside input, output"
+    ):
         pairs(tmp_path / "a.jsonl")
 
 
@@ -157,7 +173,7 @@ def test_a_line_end_outside_quotes_does_not_make_two_prompts_of_one(tmp_path):
 
 
 READ = [
-    ("a.csv", "\ufeffinput;output\r\nApa, ini?;\"Itu; ya\"\r\n", [("Apa, ini?", "Itu; ya")]),
+    ("a.csv", '\ufeffinput;output\r\nApa, ini?;"Itu; ya"\r\n', [("Apa, ini?", "Itu; ya")]),
     ("a.csv", "input\toutput\nApa?\tItu, ya\n", [("Apa?", "Itu, ya")]),
     ("a.tsv", "input\toutput\nApa, ya?\tItu\n", [("Apa, ya?", "Itu")]),
     ("a.tsv", "input,output\nApa?,Itu\n", [("Apa?", "Itu")]),
@@ -167,8 +183,16 @@ READ = [
     ("a.csv", 'input,output\n"Apa\r\n\r\nitu?","Ini ""itu""\n"\n', [("Apa\r\n\r\nitu?", 'Ini "itu"\n')]),
     ("a.csv", "input,output\nApa\u2028itu\x85?,Ini\x0c\x1c\x1d.\n", [("Apa\u2028itu\x85?", "Ini\x0c\x1c\x1d.")]),
     ("a.jsonl", '{"input": "Apa\u2028itu\x85?", "output": "Ini\x7f"}\n', [("Apa\u2028itu\x85?", "Ini\x7f")]),
-    ("a.jsonl", '\ufeff\r\n{"input": "a", "output": "b"}\r\n \r\n{"output": "d", "input": "c"}', [("a", "b"), ("c", "d")]),
-    ("a.json", '\ufeff [ {"input": "a",\n "output": "b"}\n,{"input": "c", "output": "\\ud83d\\ude00"}] \n', [("a", "b"), ("c", "😀")]),
+    (
+        "a.jsonl",
+        '\ufeff\r\n{"input": "a", "output": "b"}\r\n \r\n{"output": "d", "input": "c"}',
+        [("a", "b"), ("c", "d")],
+    ),
+    (
+        "a.json",
+        '\ufeff [ {"input": "a",\n "output": "b"}\n,{"input": "c", "output": "\\ud83d\\ude00"}] \n',
+        [("a", "b"), ("c", "😀")],
+    ),
     ("a.json", '{"input": "a", "output": "b"}\n', [("a", "b")]),
     ("A.NDJSON", '{"input": "2020-01-01", "output": "b"}\n', [("2020-01-01", "b")]),
     ("a.jsonl", '[{"input": "a", "output": "b"}]', [("a", "b")]),
@@ -209,7 +233,9 @@ def test_compressed_and_folders_and_home(tmp_path, monkeypatch):
         found = readers.resolve([name])
         assert [len(pairs(file)) for file in found] == [1, 2, 3], found
     (tmp_path / "d" / "e.csv").write_bytes(b"input,output\na,b\n")
-    with pytest.raises(CorpusError, match=r"is a folder with files of .csv, .jsonl: name what to read by a glob, such as .*/d/\*.csv"):
+    with pytest.raises(
+        CorpusError, match=r"is a folder with files of .csv, .jsonl: name what to read by a glob, such as .*/d/\*.csv"
+    ):
         readers.resolve(["~/d"])
 
 
@@ -242,7 +268,7 @@ def test_parquet_s_kinds_of_text_are_text(tmp_path, kind):
 @pytest.mark.parametrize("column", [pa.array([1, 2]), pa.array([True, False]), pa.array([0.5, 1.5])])
 def test_numbers_are_no_texts_in_parquet_either(tmp_path, column):
     pq.write_table(pa.table({"input": ["a", "b"], "output": column}), tmp_path / "a.parquet")
-    with pytest.raises(CorpusError, match="the column output holds .*, and must hold text"):
+    with pytest.raises(CorpusError, match=r"the column output holds .*, and must hold text"):
         pairs(tmp_path / "a.parquet")
 
 
@@ -286,13 +312,22 @@ def written(kind, rows, path):
 WRITERS = [f"pandas {kind}" for kind in ("csv", "tsv", "json", "jsonl", "parquet")]
 WRITERS += ["pyarrow csv", "pyarrow tsv", "pyarrow parquet"]
 WRITERS += [f"stdlib {kind}" for kind in ("csv", "tsv", "json", "jsonl", "jsonl.gz", "jsonl.zst")]
-SIGNS = st.sampled_from([*"\",;\t\n\r \\'|[]{}:a0", "\r\n", '""', "\0", "\x1a", "\x85", "\u2028", "\ufeff", "😀", "\ud83d", "\udc00"])
-TEXT = st.lists(SIGNS, max_size=12).map("".join) | st.text(max_size=8) | st.sampled_from(["x" * 70_000, "NA", "null", "1e5"])
+SIGNS = st.sampled_from(
+    [*"\",;\t\n\r \\'|[]{}:a0", "\r\n", '""', "\0", "\x1a", "\x85", "\u2028", "\ufeff", "😀", "\ud83d", "\udc00"]
+)
+TEXT = (
+    st.lists(SIGNS, max_size=12).map("".join)
+    | st.text(max_size=8)
+    | st.sampled_from(["x" * 70_000, "NA", "null", "1e5"])
+)
 
 
 @pytest.mark.parametrize("kind", WRITERS)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.data_too_large])
-@given(names=st.sampled_from([["input", "output"], ["input"]]), texts=st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=5))
+@given(
+    names=st.sampled_from([["input", "output"], ["input"]]),
+    texts=st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=5),
+)
 def test_any_texts_are_read_back_the_same_or_refused(tmp_path_factory, kind, names, texts):
     path = tmp_path_factory.getbasetemp() / f"any.{kind.partition(' ')[2]}"
     rows = [dict(zip(names, pair, strict=False)) for pair in texts]
@@ -314,7 +349,7 @@ def test_an_unclosed_quote_does_not_take_the_file_into_memory(tmp_path, monkeypa
 
 
 def test_a_file_without_line_ends_is_no_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "LARGEST", 1_000)
+    monkeypatch.setattr(json_rows, "LARGEST", 1_000)
     (tmp_path / "a.jsonl").write_text('{"data": "' + "x" * 5_000)
     with pytest.raises(CorpusError, match="line 1 is longer than 1,000 bytes"):
         pairs(tmp_path / "a.jsonl")
@@ -324,6 +359,26 @@ def test_a_file_is_what_its_bytes_say(tmp_path):
     (tmp_path / "a.csv").write_bytes(gzip.compress(b"input,output\nApa?,Ini\n"))
     (tmp_path / "b.csv.gz").write_bytes(b"input,output\nApa?,Ini\n")
     assert pairs(tmp_path / "a.csv") == pairs(tmp_path / "b.csv.gz") == [("Apa?", "Ini")]
+
+
+@pytest.fixture
+def address(tmp_path):
+    """A server of the folder, on this machine."""
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_an_address_is_read_as_a_file_is_and_named_in_errors(tmp_path, address):
+    (tmp_path / "a.tsv.gz").write_bytes(gzip.compress(b"input\toutput\nApa?\tIni\n"))
+    (tmp_path / "b.jsonl").write_bytes(b'{"input": "Apa?", "output": "Ini"}\n{"input": "\xff"}')
+    assert pairs(f"{address}/a.tsv.gz") == [("Apa?", "Ini")]
+    with pytest.raises(CorpusError, match=f"{address}/b.jsonl, line 2: the byte 0xff is not UTF-8"):
+        pairs(f"{address}/b.jsonl")
+    with pytest.raises(CorpusError, match=f"cannot reach {address}/nowhere.csv"):
+        pairs(f"{address}/nowhere.csv")
 
 
 def test_every_ending_has_a_reader_and_none_is_read_elsewhere():

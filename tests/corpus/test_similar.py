@@ -84,3 +84,14 @@ def test_a_sketch_keeps_shares_within_its_error(monkeypatch):
     sketched = similar.contained(as_sets(collection), np.arange(2), 0.5, most_shingles=2000)
     assert abs(exact.share[0] - sketched.share[0]) < 0.05
     assert exact.left == sketched.left == [1]
+
+
+def test_a_shingle_that_many_texts_hold_joins_none_of_them(monkeypatch):
+    """docs/corpus.md says what the search may miss."""
+    collection = [{1, 2, 10 * text} for text in range(1, 5)]
+    assert len(similar.contained(as_sets(collection), np.arange(4), 0.5).left) == 3
+    monkeypatch.setattr(similar, "MOST_SHARED", 3)
+    assert len(similar.contained(as_sets(collection), np.arange(4), 0.5).left) == 0
+    order = np.arange(4)
+    fields = [{2 * value for value in values} for values in collection]
+    assert (similar.first_of_alike(as_sets(fields), order, 0.5) == [-1, 0, 0, 0]).all()

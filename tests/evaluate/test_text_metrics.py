@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -202,21 +201,6 @@ def test_without_languages_the_references_say_which():
 def test_a_language_that_cannot_be_identified_is_refused():
     with pytest.raises(CorpusError, match="names xx, which cannot be identified"):
         other_language([line(INDONESIAN)], ["xx"])
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory) -> Path:
-    """A BERT of random weights, uncased, whose tokenizer config does not say so."""
-    from transformers import BertConfig, BertModel, BertTokenizer
-
-    folder = tmp_path_factory.mktemp("encoder")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "kucing", "itu", "tidur", "di", "kursi", "kayu", "."]
-    (folder / "vocab.txt").write_text("\n".join(words))
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    torch.manual_seed(0)
-    BertModel(BertConfig(vocab_size=20, max_position_embeddings=16, **shape)).save_pretrained(folder)
-    BertTokenizer(vocab=str(folder / "vocab.txt"), do_lower_case=False).save_pretrained(folder)
-    return folder
 
 
 def test_bertscore_of_known_vectors():

@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 
 import pytest
@@ -138,3 +139,12 @@ def test_files_without_prompts_are_refused(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(GenerationError, match=message):
         read_prompts(tmp_path / name)
+
+
+def test_seconds_of_a_batch_are_shared_by_its_answers(shared_model, tokenizer):
+    settings = Settings(max_new_tokens=16, block_length=4)
+    started = time.perf_counter()
+    together = list(answers(shared_model, tokenizer, ["Apa?", "Siapa?", "Di mana?"], settings))
+    passed = time.perf_counter() - started
+    assert 0 < sum(answer.seconds for answer in together) <= passed
+    assert len({round(answer.seconds, 3) for answer in together}) == 1  # all of them took part in each pass

@@ -18,6 +18,7 @@ from made_up_run import METHODS, NAMES, fake_answer, fake_run, fake_scores, writ
 from browser import browser
 from topeng.adapt.settings import METHODS as ALL_METHODS
 from topeng.errors import RunError
+from topeng.pages import LOOK
 from topeng.report import answers, plots, wording
 from topeng.report.files import read_run
 from topeng.report.page import style, write_report
@@ -151,7 +152,7 @@ def test_headings_go_down_by_one_and_tables_name_their_headers(run):
 
 def colours(scheme: str) -> dict[str, tuple[int, ...]]:
     """The variables of the style in a scheme, as RGB."""
-    light, dark = re.findall(r":root \{(.*?)\n *\}", (SOURCE / "page.css").read_text(), re.DOTALL)[:2]
+    light, dark = re.findall(r":root \{(.*?)\n *\}", LOOK.read_text(), re.DOTALL)[:2]
     pairs = re.findall(r"--(\w+): (#[0-9a-f]{6});", light + (dark if scheme == "dark" else ""))
     return {name: tuple(bytes.fromhex(value[1:])) for name, value in pairs}
 
@@ -171,7 +172,7 @@ def contrast(one: tuple[int, ...], other: tuple[int, ...]) -> float:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_texts_and_marks_stand_out(scheme):
     colour = colours(scheme)
-    for text in ("ink", "quiet", "accent"):
+    for text in ("ink", "quiet", "accent", "good", "bad"):
         assert contrast(colour[text], colour["page"]) >= 4.5 and contrast(colour[text], colour["panel"]) >= 4.5, text
     assert contrast(colour["ink"], colour["new"]) >= 4.5
     for mark in ("base", "m0", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "edge"):

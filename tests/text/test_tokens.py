@@ -130,9 +130,11 @@ def test_the_oldest_turns_are_cut_first_and_the_system_message_stays(tokenizer):
     long = [MESSAGES[0], *MESSAGES[1:3] * 30, *MESSAGES[3:]]
     recent = [MESSAGES[0], *MESSAGES[1:3] * 2, *MESSAGES[3:]]
     room = len(tokenize_row(tokenizer, {**TALK, "messages": recent}, 512).input_ids)
-    cut = tokenize_row(tokenizer, {**TALK, "messages": long}, room)
-    assert cut.input_ids == tokenize_row(tokenizer, {**TALK, "messages": recent}, 512).input_ids
-    assert cut.cut_prompt and not cut.cut_answer
+    answer = len(encode_prompt(tokenizer, MESSAGES[2:3])) - len(encode_prompt(tokenizer, []))
+    for spare in (0, answer):  # a turn is dropped with its answer
+        cut = tokenize_row(tokenizer, {**TALK, "messages": long}, room + spare)
+        assert cut.input_ids == tokenize_row(tokenizer, {**TALK, "messages": recent}, 512).input_ids
+        assert cut.cut_prompt and not cut.cut_answer
 
 
 @pytest.mark.parametrize("fill", [True, False])

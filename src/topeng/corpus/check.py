@@ -14,8 +14,9 @@ from rich.text import Text
 from xxhash import xxh3_64_intdigest
 
 from topeng.corpus import files, readers
-from topeng.corpus.conventions import EMPTY, Convention, Reading
+from topeng.corpus.conventions import Convention, Reading
 from topeng.corpus.schema import MESSAGES, RIGHT
+from topeng.corpus.turns import EMPTY
 from topeng.errors import CorpusError
 
 SAMPLE, LOOKED_AT = 1_000, 20_000

@@ -17,8 +17,8 @@ HEADER_LINES = 100
 
 def read(
     name: str, text: io.TextIOWrapper, separator: str | None, preferred: str = ","
-) -> tuple[str, list[str], Iterator[tuple[int, dict[str, str], int]]]:
-    """The separator, the columns, and each row: the line that it begins at, its cells by column, and its size in characters.
+) -> tuple[str, list[str], Iterator[tuple[int, list[str], int]]]:
+    """The separator, the columns, and each row: the line that it begins at, its cells, and its size in characters.
 
     Args:
         text: with line ends as they are.
@@ -78,7 +78,7 @@ def _check_header(name: str, columns: list[str], line: int) -> None:
 
 def _rows(
     name: str, text: io.TextIOWrapper, columns: list[str], separator: str, before: int, carriage: bool
-) -> Iterator[tuple[int, dict[str, str], int]]:
+) -> Iterator[tuple[int, list[str], int]]:
     """The rows after the header.
 
     Args:
@@ -86,11 +86,12 @@ def _rows(
         carriage: whether a line ends with a carriage return alone; elsewhere one outside quotes is an error, as the
             writers that let it stand there meant one cell.
     """
-    last = ""
+    last, size = "", 0
 
     def lines() -> Iterator[str]:
-        nonlocal last
+        nonlocal last, size
         for last in text:
+            size += len(last)
             yield last
 
     reader: Any = csv.reader(lines(), delimiter=separator, strict=True)
@@ -105,7 +106,8 @@ def _rows(
             if cells:
                 if len(cells) != len(columns):
                     raise CorpusError(_other_count(name, line, len(cells), columns, separator))
-                yield line, dict(zip(columns, cells, strict=True)), sum(map(len, cells))
+                yield line, cells, size
+                size = 0
             line = before + reader.line_num + 1
     except csv.Error as error:
         raise CorpusError(_broken(name, line, error)) from error

@@ -98,7 +98,9 @@ def load_encoder(embedder: str, revision: str | None, max_tokens: int, dtype: st
     from sentence_transformers import SentenceTransformer
 
     try:
-        model = SentenceTransformer(embedder, revision=revision, model_kwargs={"dtype": getattr(torch, dtype)})
+        model = SentenceTransformer(
+            embedder, revision=revision, model_kwargs={"dtype": getattr(torch, dtype)}, trust_remote_code=False
+        )
     except Exception as error:  # what a folder holds may fail anywhere in three libraries
         reason = (str(error).strip() or type(error).__name__).split("\n")[0]
         raise ModelError(

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -78,7 +80,7 @@ def opened(name: str) -> Iterator[IO[bytes]]:
         magic = file.peek(4)[:4]
         if magic.startswith(GZIP):
             with gzip.open(file) as stream:
-                yield io.BufferedReader(stream, 2**20)  # type: ignore[arg-type]
+                yield io.BufferedReader(stream, 2**20)
         elif magic == ZSTD:
             import pyarrow as pa
 
@@ -102,12 +104,14 @@ def at_hand(name: str) -> Iterator[str]:
         return
     import daft
 
-    try:
-        copy = daft.File(name).to_tempfile()
-    except Exception as error:  # Daft's own errors have no common class below Exception
-        raise CorpusError(unreadable(name, error)) from error
-    with copy:
-        yield copy.name
+    with tempfile.TemporaryDirectory(prefix="topeng-") as folder:
+        copy = os.path.join(folder, PurePosixPath(name.partition("?")[0]).name)
+        try:
+            with daft.File(name).open() as remote, open(copy, "wb") as file:
+                shutil.copyfileobj(remote, file, 2**20)
+        except Exception as error:  # Daft's own errors have no common class below Exception
+            raise CorpusError(unreadable(name, error)) from error
+        yield copy
 
 
 def not_utf8(name: str) -> CorpusError:

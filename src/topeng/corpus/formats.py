@@ -4,36 +4,35 @@ Nothing past this file and `files` knows formats. A row of text is read by itsel
 before it; Parquet and Arrow files give their columns as they are.
 """
 
-import codecs
 import io
 import itertools
-import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from topeng.corpus import delimited, files
+from topeng.corpus import delimited, files, json_rows
+from topeng.corpus.json_rows import Record
 from topeng.errors import CorpusError
 
 ROWS, SIZE = 4_096, 2**23
 """Most rows of a batch, and the bytes or characters at which it ends."""
-LARGEST = 2**25
-"""Most bytes of a row of JSON: beyond it a file is one that is not cut into rows."""
-SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-
-Record = dict[str, Any]
 
 
 class Batch(NamedTuple):
-    """Rows, as records or as a `pyarrow.Table`, and the place of each in its file, counted from 1."""
+    """Rows, and the place of each in its file, counted from 1.
+
+    Attributes:
+        rows: records, or columns of texts by name, or a `pyarrow.Table`.
+    """
 
     places: Sequence[int]
     rows: Any
 
     def records(self) -> list[Record]:
+        if isinstance(self.rows, dict):
+            return [dict(zip(self.rows, cells, strict=True)) for cells in zip(*self.rows.values(), strict=True)]
         return self.rows if isinstance(self.rows, list) else self.rows.to_pylist()
 
 
@@ -70,31 +69,32 @@ def open_rows(name: str, separator: str | None = None) -> Rows:
         hint = "; save it as CSV (UTF-8)" if kind in (".xlsx", ".xls", ".ods") else ""
         raise CorpusError(f"{name} is none of {', '.join(files.ENDINGS)}, or .txt for prompts{hint}")
     stack = ExitStack()
-    try:
+    with stack:
         local = stack.enter_context(files.at_hand(name))
-        found = READERS[kind](local, stack, separator)
-    except BaseException as error:
-        stack.close()
-        raise _named(name, error) from error
-    zipped = "" if kind in files.TABLES else _compression(local)
-    return found._replace(format=found.format + zipped, batches=_guarded(name, found.batches, stack), stack=stack)
+        with _named(name, local):
+            found = READERS[kind](local, stack, separator)
+            zipped = "" if kind in files.TABLES else _compression(local)
+        held = stack.pop_all()
+    batches = _guarded(name, local, found.batches, held)
+    return found._replace(format=found.format + zipped, batches=batches, stack=held)
 
 
-def _guarded(name: str, batches: Iterator[Batch], stack: ExitStack | None = None) -> Iterator[Batch]:
-    with stack or ExitStack():
-        try:
-            yield from batches
-        except Exception as error:
-            raise _named(name, error) from error
+def _guarded(name: str, local: str, batches: Iterator[Batch], stack: ExitStack) -> Iterator[Batch]:
+    with stack, _named(name, local):
+        yield from batches
 
 
-def _named(name: str, error: BaseException) -> BaseException:
-    """The error for a user; what a library raises over a broken file has no common class."""
-    if isinstance(error, UnicodeDecodeError) and not files.is_address(name):
-        return files.not_utf8(name)
-    if isinstance(error, CorpusError) or not isinstance(error, Exception):
-        return error
-    return CorpusError(files.unreadable(name, error))
+@contextmanager
+def _named(name: str, local: str) -> Iterator[None]:
+    """Errors for a user, which name the file as the user did; a library's over a broken file have no common class."""
+    try:
+        yield
+    except CorpusError as error:
+        raise CorpusError(str(error).replace(local, name)) from error
+    except UnicodeDecodeError as error:
+        raise CorpusError(str(files.not_utf8(local)).replace(local, name)) from error
+    except Exception as error:
+        raise CorpusError(files.unreadable(name, error)) from error
 
 
 def _compression(name: str) -> str:
@@ -106,7 +106,7 @@ def _compression(name: str) -> str:
 def _gathered(rows: Iterable[tuple[int, Any, int]]) -> Iterator[Batch]:
     """Batches of (place, record, size)."""
     places: list[int] = []
-    records: list[Record] = []
+    records: list[Any] = []
     held = 0
     for place, record, size in rows:
         places.append(place)
@@ -122,151 +122,27 @@ def _gathered(rows: Iterable[tuple[int, Any, int]]) -> Iterator[Batch]:
 def _json(name: str, stack: ExitStack, _: str | None) -> Rows:
     """An array of objects, or an object per line."""
     stream = stack.enter_context(files.opened(name))
-    head, skipped = _first_byte(stream)
+    head, skipped = json_rows.first_byte(stream)
     array = head == b"["
-    batches = _gathered(_array(name, stream, skipped) if array else _lines(name, stream, head, skipped))
+    batches = _gathered(
+        json_rows.array(name, stream, skipped) if array else json_rows.lines(name, stream, head, skipped)
+    )
     first = next(batches, Batch([], []))
     columns = list(dict.fromkeys(column for record in first.rows for column in record))
     return Rows("JSON array" if array else "JSON Lines", "line", columns, itertools.chain([first], batches))
 
 
-def _first_byte(stream: IO[bytes]) -> tuple[bytes, int]:
-    """The first bytes that are neither blank nor a byte-order mark, and the line ends before them."""
-    lines, byte = 0, stream.read(1)
-    if byte == b"\xef" and (byte := byte + stream.read(2)) == b"\xef\xbb\xbf":
-        byte = stream.read(1)
-    while byte and byte.isspace():
-        lines += byte == b"\n"
-        byte = stream.read(1)
-    return byte, lines
-
-
-def _lines(name: str, stream: IO[bytes], head: bytes, skipped: int) -> Iterator[tuple[int, Record, int]]:
-    lines = iter(lambda: stream.readline(LARGEST), b"")
-    for number, line in enumerate(lines, skipped + 1):
-        whole, head = (head + line).strip(), b""
-        if len(line) == LARGEST:
-            raise CorpusError(f"{name}, line {number} is longer than {LARGEST:,} bytes: a file has one object per line")
-        if whole:
-            text = whole.decode()
-            try:
-                record = DECODER.decode(text)
-            except (ValueError, RecursionError) as error:
-                raise CorpusError(
-                    f"{name}, line {number} is not a JSON object ({_reason(error)}): a file has one object per line, "
-                    "or is one array of them"
-                ) from error
-            yield number, _record(name, number, record, text), len(text)
-    if head:
-        raise CorpusError(f"{name}, line {skipped + 1} is not a JSON object: the file ends there")
-
-
-def _array(name: str, stream: IO[bytes], skipped: int) -> Iterator[tuple[int, Record, int]]:
-    """The objects of an array, of which no more than the next is in memory."""
-    text = _Text(stream, skipped + 1)
-    after = text.next_sign()
-    while after != "]":
-        try:
-            record, start, source = text.value()
-        except (ValueError, RecursionError) as error:
-            raise CorpusError(f"{name}, line {text.line} is not JSON ({_reason(error)}), within an array") from error
-        yield start, _record(name, start, record, source), len(source)
-        after = text.next_sign()
-        if after == ",":
-            text.at += 1
-            text.next_sign()
-        elif after != "]":
-            raise CorpusError(f"{name}, line {text.line}: the array does not go on with a comma, and is not closed")
-    text.at += 1
-    if text.next_sign():
-        raise CorpusError(f"{name}, line {text.line}: something follows the array")
-
-
-class _Text:
-    """Text that is decoded as it is needed, and where the reader is in it."""
-
-    def __init__(self, stream: IO[bytes], line: int) -> None:
-        self.stream, self.line = stream, line
-        self.decoder = codecs.getincrementaldecoder("utf-8")()
-        self.held, self.at = "", 0
-
-    def more(self) -> bool:
-        data = self.stream.read(max(2**20, len(self.held) - self.at))
-        self.held, self.at = self.held[self.at :] + self.decoder.decode(data, final=not data), 0
-        return bool(data)
-
-    def next_sign(self) -> str:
-        """The next character that is not blank; nothing at the end."""
-        while True:
-            while self.at < len(self.held):
-                sign = self.held[self.at]
-                if sign not in " \t\r\n":
-                    return sign
-                self.line += sign == "\n"
-                self.at += 1
-            if not self.more():
-                return ""
-
-    def value(self) -> tuple[Any, int, str]:
-        """The JSON value here, its line, and its source."""
-        while True:
-            try:
-                value, end = DECODER.raw_decode(self.held, self.at)
-            except ValueError:
-                if len(self.held) - self.at > LARGEST or not self.more():
-                    raise
-                continue
-            start, source = self.line, self.held[self.at : end]
-            self.line, self.at = start + source.count("\n"), end
-            return value, start, source
-
-
-def _once(pairs: list[tuple[str, Any]]) -> Record:
-    """An object, in which a name that stands twice would lose a value in silence."""
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"the name {twice!r} stands twice in an object")
-    return record
-
-
-DECODER = json.JSONDecoder(object_pairs_hook=_once)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
-    return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-
-
-def _record(name: str, line: int, record: Any, source: str) -> Record:
-    if not isinstance(record, dict):
-        raise CorpusError(f"{name}, line {line} holds {kind_of(record)}, and must hold an object with named columns")
-    if SURROGATE.search(source):
-        for column, value in record.items():
-            try:
-                json.dumps([column, value], ensure_ascii=False).encode()
-            except UnicodeEncodeError as error:
-                half = error.object[error.start]
-                raise CorpusError(
-                    f"{name}, line {line}: {column!r} holds half of a surrogate pair, \\u{ord(half):04x}, which is no "
-                    "character: write the whole pair, or remove it"
-                ) from error
-    return record
-
-
-def kind_of(value: Any) -> str:
-    """A value's kind, for people."""
-    if isinstance(value, bool):
-        return "true or false"
-    names = {str: "text", int: "a number", float: "a number", list: "a list", dict: "an object", type(None): "nothing"}
-    return names.get(type(value), f"a value of type {type(value).__name__}")
-
-
 def _csv(name: str, stack: ExitStack, separator: str | None) -> Rows:
     preferred = "\t" if files.ending(name) == ".tsv" else ","
     used, columns, rows = delimited.read(name, _text(name, stack, ""), separator, preferred)
-    return Rows(f"CSV separated by {delimited.NAMES.get(used, used)}", "line", columns, _gathered(rows))
+    return Rows(
+        f"CSV separated by {delimited.NAMES.get(used, used)}", "line", columns, _in_columns(columns, _gathered(rows))
+    )
+
+
+def _in_columns(columns: Sequence[str], batches: Iterator[Batch]) -> Iterator[Batch]:
+    for places, cells in batches:
+        yield Batch(places, dict(zip(columns, zip(*cells, strict=True), strict=True)))
 
 
 def _text(name: str, stack: ExitStack, newline: str | None) -> io.TextIOWrapper:
@@ -297,12 +173,10 @@ def _remote_parquet(name: str) -> Rows:
     """Of an address: Daft reads what is needed of it, and no more."""
     import daft
 
-    try:
+    with _named(name, name):
         frame = daft.read_parquet(name)
-    except Exception as error:
-        raise _named(name, error) from error
-    rows = _tables("Parquet", name, frame.column_names, frame.to_arrow_iter(1))
-    return rows._replace(batches=_guarded(name, rows.batches))
+        rows = _tables("Parquet", name, frame.column_names, frame.to_arrow_iter(1))
+    return rows._replace(batches=_guarded(name, name, rows.batches, ExitStack()))
 
 
 def _arrow(name: str, stack: ExitStack, _: str | None) -> Rows:

@@ -24,14 +24,14 @@ from xxhash import xxh3_128
 
 from topeng.corpus import readers, sample
 from topeng.corpus import source_text as st
-from topeng.corpus.conventions import EMPTY, Reading
+from topeng.corpus.conventions import Reading
 from topeng.corpus.engine import NATIVE, Engine, in_order, remove_partials, whole_file
+from topeng.corpus.row_groups import GROUP_BYTES, in_groups
 from topeng.corpus.schema import COLUMNS, MESSAGES, RIGHT, ROW_ID
+from topeng.corpus.turns import EMPTY
 from topeng.errors import CorpusError
 from topeng.run import write_atomically
 
-ROW_GROUP, GROUP_BYTES = 20_000, 2**25
-"""Rows of a row group; fewer where they are long, as several groups are in memory at once."""
 SCHEMA = pa.schema([(ROW_ID, pa.int64()), *((name, pa.string()) for name in (*COLUMNS, MESSAGES)), (RIGHT, pa.bool_())])
 LAYOUT = {
     "compression": "lz4",  # read in two thirds of zstd's time, in 1.6 times its space
@@ -157,7 +157,7 @@ def _read_part(
     total, label = None, f"reading {Path(name).name} ({number + 1} of {files})"
     source = readers.open_source(name, reading)
     with whole_file(path) as file, pq.ParquetWriter(file, SCHEMA, **LAYOUT) as writer:
-        for table in _in_groups(source.tables):
+        for table in in_groups(source.tables):
             if not read:
                 total = readers.rows_in(name)  # now that it could be read
             subsets.update(_value_counts(table["subset_name"]))
@@ -193,25 +193,6 @@ def _read_as(source: readers.Source) -> dict[str, Any]:
 
 def _part(folder: Path, number: int) -> Path:
     return folder / "rows" / f"part-{number:05}.parquet"
-
-
-def _in_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in tables of exactly `ROW_GROUP`, but for the last, and for long rows, of which there are fewer."""
-    held: list[pa.Table] = []
-    count = size = 0
-    for table in tables:
-        held.append(table)
-        count, size = count + table.num_rows, size + table.nbytes
-        if count < ROW_GROUP and size < GROUP_BYTES:
-            continue
-        whole = pa.concat_tables(held)
-        cut = count - count % ROW_GROUP if size < GROUP_BYTES else count
-        for start in range(0, cut, ROW_GROUP):
-            yield whole.slice(start, min(ROW_GROUP, cut - start))
-        held = [whole.slice(cut)] if cut < count else []
-        count, size = count - cut, sum(rest.nbytes for rest in held)
-    if count:
-        yield pa.concat_tables(held)
 
 
 def _usable(table: pa.Table, dropped: Counter[str], places: dict[str, int]) -> pa.Table:

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from topeng.corpus import conventions, files, formats
+from topeng.corpus import conventions, files, formats, turns
 from topeng.corpus.conventions import ABOUT, Convention, Reading
 from topeng.corpus.files import resolve
-from topeng.corpus.formats import Batch, kind_of
+from topeng.corpus.formats import Batch
+from topeng.corpus.json_rows import Record, kind_of
 from topeng.corpus.schema import COLUMNS, MESSAGES, RIGHT
 from topeng.corpus.settings import CorpusOptions, SourceOptions
 from topeng.errors import CorpusError
@@ -20,8 +21,12 @@ from topeng.errors import CorpusError
 PROBLEM, PLACE = "problem", "place"
 """Why a row cannot be used (null where it can), and its line or row in the file, from 1."""
 SCHEMA = pa.schema(
-    [*((name, pa.string()) for name in (*COLUMNS, MESSAGES)), (RIGHT, pa.bool_()), (PROBLEM, pa.string())]
-    + [(PLACE, pa.int64())]
+    [
+        *((name, pa.string()) for name in (*COLUMNS, MESSAGES)),
+        (RIGHT, pa.bool_()),
+        (PROBLEM, pa.string()),
+        (PLACE, pa.int64()),
+    ]
 )
 TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
 
@@ -80,8 +85,10 @@ def read_texts(name: str) -> list[str]:
     rows = formats.open_rows(name)
     with rows.stack:
         if rows.columns and conventions.PLAIN not in rows.columns:
-            raise CorpusError(f"{name} has no column {conventions.PLAIN}, and must have one; it has {', '.join(rows.columns)}")
-        records = [(place, record) for batch in rows.batches for place, record in zip(batch.places, batch.records())]
+            raise CorpusError(
+                f"{name} has no column {conventions.PLAIN}, and must have one; it has {', '.join(rows.columns)}"
+            )
+        records = [pair for batch in rows.batches for pair in zip(batch.places, batch.records(), strict=True)]
     for place, record in records:
         text = record.get(conventions.PLAIN)
         if not isinstance(text, str | None):
@@ -126,14 +133,37 @@ def count(name: str, separator: str | None = None) -> int:
 def _tables(name: str, rows: formats.Rows, found: Convention, reading: Reading) -> Iterator[pa.Table]:
     done = 0
     for batch in rows.batches:
-        if isinstance(batch.rows, pa.Table) and _is_plain(name, batch.rows, found):
-            yield _from_table(name, batch, found, reading)
+        table = _plain_table(name, batch, found)
+        if table is not None:
+            yield _from_table(name, batch._replace(rows=table), found, reading)
         else:
             yield _from_records(name, batch, rows.unit, found, reading)
         done += len(batch.places)
     told = rows_in(name)
     if told is not None and told != done:
         raise CorpusError(f"cannot read {name}: it says that it holds {told:,} rows, and {done:,} came")
+
+
+def _plain_table(name: str, batch: Batch, found: Convention) -> pa.Table | None:
+    """The batch as a table, if each of its rows is two texts and nothing needs a look at it by itself."""
+    if isinstance(batch.rows, pa.Table):
+        return batch.rows if _is_plain(name, batch.rows, found) else None
+    if not found.plain or found.right:
+        return None
+    columns = batch.rows if isinstance(batch.rows, dict) else _texts(batch.rows, found)
+    return columns and pa.table({column: pa.array(columns[column], pa.string()) for column in found.used()})
+
+
+def _texts(records: Sequence[Record], found: Convention) -> dict[str, list[str | None]] | None:
+    """The columns that are read of records that hold no other column of interest, and texts alone."""
+    known = found.used() | set(found.unread)
+    if not all(record.keys() <= known for record in records):
+        return None
+    try:
+        columns = {column: [record[column] for record in records] for column in found.used()}
+    except KeyError:
+        return None
+    return columns if all({*map(type, texts)} <= {str, type(None)} for texts in columns.values()) else None
 
 
 def _is_plain(name: str, table: pa.Table, found: Convention) -> bool:
@@ -179,7 +209,7 @@ def _from_records(name: str, batch: Batch, unit: str, found: Convention, reading
         if not record.keys() <= known:
             found.unread.extend(conventions.new_columns(name, f"{unit} {place}", record, found, reading))
             known = found.used() | set(found.unread)
-        turn = conventions.turn(record, found.roles)
+        turn = turns.turn(record, found.roles)
         problem = turn.problem
         for target, column in about:
             value, odd = (stem, None) if column is None else _about(record.get(column), column)
@@ -204,7 +234,7 @@ def _about(value: Any, column: str) -> tuple[str, str | None]:
     return "", f"`{column}` is {kind_of(value)}, not text"
 
 
-def _right(record: formats.Record, found: Convention, reading: Reading) -> tuple[bool, str | None]:
+def _right(record: Record, found: Convention, reading: Reading) -> tuple[bool, str | None]:
     if reading.right_answers == "all" or found.right is None:
         return reading.right_answers == "all", None
     value = record.get(found.right)

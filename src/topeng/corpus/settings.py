@@ -9,8 +9,8 @@ CENDOL_INDONESIAN = ["indo_puisi", "wikihow", "wikipedia_id", "safety_prompt", "
 PAPER = "the experiment in DESIGN, profile `paper`"
 
 COLUMNS_HELP = (
-    "columns by what they hold, such as {input: question, output: answer}: instruction, input, output, system, history, "
-    "messages, or Cendol's other names; empty: the file's own columns tell"
+    "columns by what they hold, such as {input: question, output: answer}: instruction, input, output, system, "
+    "history, messages, or Cendol's other names; empty: the file's own columns tell"
 )
 SEPARATOR_HELP = (
     "one character, or tab: the separator of CSV files; null: the header tells commas, semicolons and tabs apart"

@@ -1,8 +1,10 @@
 """Texts that are nearly the same, or contained in one another: exact set comparison, not estimates.
 
 Texts are sets of shingles. Two sets that overlap enough must share one of their rarest shingles (prefix filtering,
-Bayardo et al., WWW 2007), so that few pairs are looked at and none is missed. Where the shingles are too many for the
-memory, all sets keep those whose hash is below one bound (FracMinHash, Irber et al., 2022), and shares are estimates.
+Bayardo et al., WWW 2007), so that few pairs are looked at. `first_of_alike` misses none. `contained` passes over
+shingles that more than `MOST_SHARED` sets hold, and so over pairs that share no rarer one. Where the shingles are too
+many for the memory, all sets keep those whose hash is below one bound (FracMinHash, Irber et al., 2022), and shares are
+estimates.
 """
 
 from collections.abc import Callable, Sequence

@@ -66,7 +66,7 @@ def _load(encoder: str) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(encoder)
+        tokenizer = AutoTokenizer.from_pretrained(encoder, trust_remote_code=False)
         model = AutoModel.from_pretrained(encoder, use_safetensors=True, trust_remote_code=False)
     except Exception as error:  # what a folder holds may fail anywhere in two libraries
         reason = (str(error).strip() or type(error).__name__).split("\n")[0]

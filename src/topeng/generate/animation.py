@@ -1,38 +1,89 @@
 """How answers came to be, as one HTML page that loads nothing.
 
 What is committed stays: the final tokens, with the forward pass and the confidence of each, are the whole film. The
-template escapes every value; without scripts it shows the answers.
+template escapes every value; without scripts it shows the answers. The page has the look of the report and of the map.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+import yaml
 
+from topeng.generate.settings import Settings
+from topeng.pages import LOOK, own_source, templates
 from topeng.run import write_atomically
 
+HERE = Path(__file__).parent
+LANGUAGES = ("en", "id")
+UNSURE = 0.5
+"""Confidence below which a token is underlined."""
 
-def write_animation(path: Path, records: Sequence[dict[str, Any]], tokenizer: Any, title: str) -> None:
+
+def write_animation(
+    path: Path,
+    records: Sequence[dict[str, Any]],
+    tokenizer: Any,
+    source: Mapping[str, str | None],
+    settings: Settings,
+    language: Literal["en", "id"] = "en",
+) -> None:
     """Writes the page.
 
     Args:
         records: of `topeng generate --out`.
         tokenizer: of their model.
+        source: `model` and `preset`, and where there are some `adapter`, `template` and `system`.
+        settings: that the answers were decoded with.
+        language: of the page.
     """
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    words = _words(language)
+    (style, style_digest), (script, script_digest) = (
+        own_source(LOOK, HERE / "animation.css"),
+        own_source(HERE / "animation.js"),
     )
-    films = [record | {"tokens": _tokens(record, tokenizer)} for record in records]
-    page = environment.get_template("animation.html.jinja").render(title=title, films=films)
+    environment = templates(HERE)
+    environment.globals |= {"t": lambda key, **values: words[key].format(**values)}
+    environment.filters["decimal"] = lambda value, digits: _decimal(value, digits, language)
+    page = environment.get_template("animation.html.jinja").render(
+        language=language,
+        source={name: _short(value) if name in ("model", "adapter") else value for name, value in source.items()},
+        settings=asdict(settings),
+        unsure=UNSURE,
+        films=[record | {"tokens": _tokens(record, tokenizer)} for record in records],
+        style=style,
+        style_digest=style_digest,
+        script=script,
+        script_digest=script_digest,
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, page.encode("utf-8", "replace").decode())
 
 
+def _words(language: str) -> dict[str, str]:
+    texts = yaml.safe_load((HERE / "animation.yaml").read_text(encoding="utf-8"))
+    return {key: pair[LANGUAGES.index(language)] for key, pair in texts.items()}
+
+
+def _decimal(value: float, digits: int, language: str) -> str:
+    """1234.5 -> 1,234.5; in Indonesian 1.234,5."""
+    text = f"{value:,.{digits}f}"
+    return text.translate(str.maketrans(",.", ".,")) if language == "id" else text
+
+
+def _short(name: str | None) -> str | None:
+    """Of a folder its last two parts, such as `adapters/lora`: pages are shown to others. An id of the Hub as it is."""
+    return name and "/".join([part for part in Path(name).parts if part not in ("/", "..")][-2:])
+
+
 def _tokens(record: dict[str, Any], tokenizer: Any) -> list[dict[str, Any]]:
+    """White space before a token stands apart from it, so that masks stand apart as words do."""
     columns = zip(record["token_ids"], record["committed_at"], record["confidence"], strict=True)
-    return [
-        {"text": tokenizer.decode([token]), "committed_at": step, "confidence": confidence}
-        for token, step, confidence in columns
-    ]
+    tokens = []
+    for token, step, confidence in columns:
+        piece = tokenizer.decode([token])
+        text = piece.lstrip()
+        space = piece[: len(piece) - len(text)]
+        tokens.append({"space": space, "text": text, "committed_at": step, "confidence": confidence})
+    return tokens

@@ -35,7 +35,7 @@ class Answer:
         committed_at: the forward pass, from 1, that committed each token; 0 where a template gave it.
         confidence: the probability of each token then.
         forward_passes: that it took part in.
-        seconds: until it was done, its batch being decoded together.
+        seconds: its own: each pass's time, shared evenly by the answers of its batch that were not yet done.
         ended: it has an end token; where it has none, it is as long as the canvas.
     """
 
@@ -159,12 +159,13 @@ def prompt_canvas(
 
 
 def _decode(model: Any, canvas: Canvas, settings: Settings, row_ids: list[int]) -> list[float]:
-    """Fills a canvas; the seconds after which each row was done."""
-    started, seconds = time.perf_counter(), torch.zeros(len(canvas.tokens), dtype=torch.float64)
+    """Fills a canvas; the seconds of each row, which together are those of all."""
+    before, seconds = time.perf_counter(), torch.zeros(len(canvas.tokens), dtype=torch.float64)
     open_rows = canvas.masked.any(dim=1).cpu()
     for _ in denoise(model, canvas, settings, row_ids):
-        seconds[open_rows] = time.perf_counter() - started
-        open_rows = canvas.masked.any(dim=1).cpu()
+        now = time.perf_counter()
+        seconds[open_rows] += (now - before) / max(1, int(open_rows.sum()))
+        before, open_rows = now, canvas.masked.any(dim=1).cpu()
     return seconds.tolist()
 
 

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import logging
+import re
+from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from topeng.kecil import locate
 from topeng.models.llada import LLaDAConfig, LLaDAModelLM
 
 FAMILIES: dict[str, Any] = {"llada": LLaDAModelLM}
+TELLING_WIDTH = 256
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 __all__ = [
     "FAMILIES",
@@ -22,10 +26,13 @@ __all__ = [
     "LLaDAModelLM",
     "find_device",
     "fingerprint",
+    "hub_id",
+    "is_base",
     "is_checkpoint",
     "load_config",
     "load_model",
     "load_tokenizer",
+    "native_name",
 ]
 
 
@@ -95,6 +102,7 @@ def load_model(
             revision=revision or "main",
             dtype=dtype or "auto",
             use_safetensors=True,
+            trust_remote_code=False,
             ignore_mismatched_sizes=True,  # they are named below, with the missing ones
             output_loading_info=True,
             **quantized,
@@ -130,13 +138,50 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
 
 
 def fingerprint(model: Any) -> str:
-    """A digest that tells bases apart: of the embeddings of the mask and the end token, which every training moves.
+    """What tells bases apart: the first embeddings of the mask and the end token, which every training moves.
 
-    In bf16, so that it is the same in whatever precision the weights are loaded; adapters leave them as they are.
+    In bf16, in base 64; adapters leave them as they are.
     """
+    values = _telling_rows(model)[:, :TELLING_WIDTH].to(torch.bfloat16)
+    return b64encode(values.contiguous().view(torch.uint8).numpy().tobytes()).decode()
+
+
+def is_base(model: Any, known: str) -> bool:
+    """Whether a model has the weights that `fingerprint` was taken of, in whatever precision either was loaded.
+
+    In fp16 a weight is known to half a step: its bf16 may be that of any number within.
+
+    Raises:
+        ValueError: `known` is no fingerprint.
+    """
+    rows = _telling_rows(model)
+    if len(known) == 64:  # the digest that earlier versions took of these rows in bf16
+        values = rows.to(torch.bfloat16).contiguous().view(torch.uint8).numpy()
+        return known == hashlib.sha256(values.tobytes()).hexdigest()
+    taken = torch.frombuffer(bytearray(b64decode(known, validate=True)), dtype=torch.bfloat16)
+    values = rows[:, :TELLING_WIDTH].flatten()
+    if len(taken) != len(values):
+        return False
+    half_step = (values.abs().float() * 2**-11).clamp(min=2**-25) if rows.dtype == torch.float16 else 0
+    low, high = ((values.float() + side * half_step).to(torch.bfloat16) for side in (-1, 1))
+    return bool(((low <= taken) & (taken <= high)).all())
+
+
+def _telling_rows(model: Any) -> torch.Tensor:
     config, weight = model.config, model.get_input_embeddings().weight
-    rows = weight[[config.mask_token_id, config.eos_token_id]].detach().to("cpu", torch.bfloat16)
-    return hashlib.sha256(rows.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
+    return weight[[config.mask_token_id, config.eos_token_id]].detach().cpu()
+
+
+def native_name(model: Any, name: str) -> str:
+    """The name that the network here has for a module or a weight of the official code's; others stay."""
+    for pattern, native in type(model).official_names:
+        name = re.sub(pattern, native, name)
+    return name
+
+
+def hub_id(path: str | Path | None) -> str | None:
+    """The model id of the hub that a base is named by, to write down; None of a local path."""
+    return str(path) if path and HUB_ID.fullmatch(str(path)) and not Path(path).exists() else None
 
 
 def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -148,8 +193,13 @@ def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedT
     path = locate(path)
     _fetch(path, "tokenizer_config.json", revision)
     try:
-        return AutoTokenizer.from_pretrained(path, revision=revision or "main")
+        return AutoTokenizer.from_pretrained(path, revision=revision or "main", trust_remote_code=False)
     except Exception as error:  # as above
+        if "trust_remote_code" in str(error):
+            raise ModelError(
+                f"the tokenizer of {path} names code of its own, which is never run here: remove auto_map from its "
+                "tokenizer_config.json, if tokenizer.json lies beside it"
+            ) from error
         raise ModelError(
             f"cannot load the tokenizer of {path} ({_first_line(error)}): copy tokenizer.json and "
             "tokenizer_config.json anew"

@@ -89,7 +89,14 @@ class LLaDAConfig(LlamaConfig):
                 f"{name} = {FIXED[name]!r}: a checkpoint with another value cannot be loaded"
             )
         options.pop("architectures", None)
+        if "vocab_size" in options:
+            options["embedding_size"] = options.get("embedding_size") or options["vocab_size"]
         options = LLADA_8B | FIXED | options
+        if options["embedding_size"] < options["vocab_size"]:
+            raise ModelError(
+                f"config.json has embedding_size = {options['embedding_size']}, which must be at least vocab_size = "
+                f"{options['vocab_size']}: the embeddings have a row for each token; copy the checkpoint anew"
+            )
         # `head_dim` is derived in `LlamaConfig.__init__`, before an `attribute_map` would apply: rename first.
         super().__init__(**{LLAMA_NAMES.get(name, name): value for name, value in options.items()})
         self.is_causal = False
@@ -109,6 +116,7 @@ class LLaDAModelLM(MaskedLMHead, LlamaForCausalLM):
     """Named as the official checkpoints name it, so that `config.json` keeps its `architectures`."""
 
     config_class = LLaDAConfig
+    official_names = WEIGHTS
 
 
 AutoConfig.register("llada", LLaDAConfig)

@@ -3,6 +3,7 @@
 Shapes: B rows, T positions, N head positions, D width, V vocabulary.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,13 @@ class MaskedLMOutput(CausalLMOutputWithPast):
     token_nll: Tensor | None = None
 
 
+def chunks(positions: int, vocabulary: int) -> Iterator[slice]:
+    """Some positions at a time, so that their logits are at most `CHUNK_ELEMENTS`."""
+    rows = max(1, CHUNK_ELEMENTS // vocabulary)
+    for start in range(0, positions, rows):
+        yield slice(start, start + rows)
+
+
 class WeightedCrossEntropy(torch.autograd.Function):
     """Weighted cross-entropy of `hidden @ weight.T`, a chunk of positions at a time.
 
@@ -36,9 +44,7 @@ class WeightedCrossEntropy(torch.autograd.Function):
         hidden_grad = torch.zeros_like(hidden) if need_hidden else None
         weight_grad = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
         token_nll = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
-        rows = max(1, CHUNK_ELEMENTS // len(weight))
-        for start in range(0, len(targets), rows):
-            chunk = slice(start, start + rows)
+        for chunk in chunks(len(targets), len(weight)):
             logits = functional.linear(hidden[chunk], weight).float()
             log_p = torch.log_softmax(logits, dim=-1, out=logits)
             where = targets[chunk, None]
@@ -61,24 +67,35 @@ class WeightedCrossEntropy(torch.autograd.Function):
 
 
 class VocabularyHead(nn.Linear):
-    """The head, D -> V, which can go on to the loss: what wraps it (FSDP) then has its weight whole when it is used."""
+    """The head, D -> V, which can go on to the loss: what wraps it (FSDP) then has its weight whole when it is used.
+
+    Its rows beyond `vocab_size` are padding, and no token's.
+    """
+
+    vocab_size: int
 
     def forward(self, hidden: Tensor, targets: Tensor | None = None, weights: Tensor | None = None) -> Any:
         """Logits; or with targets and weights [N] the weighted loss of hidden [N, D], and [N] nats."""
         if targets is None:
             return super().forward(hidden)
         weight = self.weight if torch.is_grad_enabled() else self.weight.detach()
-        return WeightedCrossEntropy.apply(hidden, weight, targets, weights)
+        return WeightedCrossEntropy.apply(hidden, weight[: self.vocab_size], targets, weights)
 
 
 class MaskedLMHead:
-    """Mixed in before a `transformers` causal-LM class whose attention is made bidirectional by its config."""
+    """Mixed in before a `transformers` causal-LM class whose attention is made bidirectional by its config.
+
+    Where a config has an `embedding_size`, embedding and head have so many rows; logits are of the vocabulary alone.
+    """
 
     def __init__(self, config: Any) -> None:
+        vocab_size, config.vocab_size = config.vocab_size, getattr(config, "embedding_size", config.vocab_size)
         super().__init__(config)  # type: ignore[call-arg]
+        self.vocab_size = config.vocab_size = vocab_size
         # Padding is the end token, which is a word too: its embedding must learn.
         self.get_input_embeddings().padding_idx = None  # type: ignore[attr-defined]
-        self.get_output_embeddings().__class__ = VocabularyHead  # type: ignore[attr-defined]
+        head = self.get_output_embeddings()  # type: ignore[attr-defined]
+        head.__class__, head.vocab_size = VocabularyHead, vocab_size
 
     def forward(
         self,
@@ -107,9 +124,22 @@ class MaskedLMHead:
         """
         if targets is None:
             kwargs |= {} if head_positions is None else {"logits_to_keep": head_positions}
-            return super().forward(input_ids=input_ids, attention_mask=attention_mask, **kwargs)  # type: ignore[misc]
+            output = super().forward(input_ids=input_ids, attention_mask=attention_mask, **kwargs)  # type: ignore[misc]
+            output.logits = output.logits[..., : self.vocab_size]
+            return output
         hidden = self.model(input_ids=input_ids, attention_mask=attention_mask, **kwargs).last_hidden_state  # type: ignore[attr-defined]
         hidden = hidden.flatten(0, 1) if head_positions is None else hidden[head_positions]  # [N, D]
         weights = torch.ones(targets.shape, device=hidden.device) if weights is None else weights
-        loss, token_nll = self.lm_head(hidden, targets, weights)  # type: ignore[attr-defined]
-        return MaskedLMOutput(loss=loss, token_nll=token_nll)
+        if isinstance(self.lm_head, VocabularyHead):  # type: ignore[attr-defined]
+            loss, token_nll = self.lm_head(hidden, targets, weights)  # type: ignore[attr-defined]
+            return MaskedLMOutput(loss=loss, token_nll=token_nll)
+        token_nll = self._adapted_nll(hidden, targets)
+        return MaskedLMOutput(loss=(token_nll * weights).sum(), token_nll=token_nll)
+
+    def _adapted_nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """[N] nats under a head that carries an adapter of its own, as one that was trained elsewhere may."""
+        nll = hidden.new_zeros(len(targets), dtype=torch.float32)
+        for chunk in chunks(len(targets), self.vocab_size):
+            logits = self.lm_head(hidden[chunk])[:, : self.vocab_size]  # type: ignore[attr-defined]
+            nll[chunk] = functional.cross_entropy(logits.float(), targets[chunk], reduction="none")
+        return nll

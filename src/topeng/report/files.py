@@ -1,7 +1,5 @@
 """What the pages read of a run folder, and how they are written: templates escape every value."""
 
-import base64
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -10,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
+from topeng import pages
 from topeng.adapt.settings import METHODS
 from topeng.errors import RunError
 from topeng.evaluate.compare import FORMAT
@@ -102,13 +101,7 @@ def read_json(path: Path) -> Any:
 def templates(words: Wording | None = None, escape: bool = True) -> Environment:
     """Those of this package, with the forms of numbers as filters and the words as `t`."""
     words = words or Wording()
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=escape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = pages.templates(Path(__file__).parent, escape)
     environment.filters |= {form: getattr(words, form) for form in words.FORMS}
     environment.globals |= {"t": words, "dash": DASH}
     return environment
@@ -122,11 +115,9 @@ def embedded(value: Any) -> Markup:
     return Markup(text)
 
 
-def own_source(*names: str) -> tuple[Markup, str]:
-    """Scripts or styles of this package, one after another, and the digest by which a page's policy lets them run."""
-    text = "".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in names)
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
-    return Markup(text), f"sha256-{digest}"
+def own_source(*names: str | Path) -> tuple[Markup, str]:
+    """As `pages.own_source`, of this package's files by their names."""
+    return pages.own_source(*(Path(__file__).parent / name for name in names))
 
 
 def without_homes(text: str) -> str:

@@ -12,14 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from topeng.pages import LOOK
 from topeng.report.files import embedded, existing, own_source, read_json, templates, write_page
-from topeng.report.plane import CLUSTER_COLOURS, OTHER_COLOUR, drawing_order, middle_point
+from topeng.report.plane import CLUSTER_COLOURS, NAME_WORDS, OTHER_COLOUR, cluster_name, drawing_order, middle_point
 from topeng.report.wording import Wording
 
-SCRIPTS = ("map_plane.js", "map_page.js", "map_input.js")
+SCRIPTS = ("map_plane.js", "map_names.js", "map_page.js", "map_input.js")
 SCRIPT_WORDS = (
-    *("row", "map_row", "map_hit", "map_hits", "map_hit_of", "map_yes", "map_no", "map_no_text", "map_size"),
-    *("map_size_extra", "map_others"),
+    *("row", "map_row", "map_hit", "map_hits", "map_hit_of", "map_yes", "map_no", "map_no_text"),
+    *("map_dots_size", "map_rows_size", "map_extra", "map_others"),
 )
 SPAN = 65_535
 """The longer side of the plane in the page's whole units: 16 bits, under a tenth of a pixel when all is shown."""
@@ -44,18 +45,20 @@ def write_map(corpus: Path, out: Path, title: str, language: str = "en") -> None
     words = Wording(language)
     data = _data(table.take(shown), points[shown], read_json(Path(corpus) / "clusters.json"))
     data["words"] = {key: words.texts[key] for key in SCRIPT_WORDS}
-    script, digest = own_source(*SCRIPTS)
+    (style, style_digest), (script, script_digest) = own_source(LOOK, "map.css"), own_source(*SCRIPTS)
     page = (
         templates(words)
         .get_template("map.html.jinja")
         .render(
             title=words("map_title", title=title),
             rows=len(shown),
+            total=sum(cluster["rows"] for cluster in data["clusters"]),
             selected=sum(data["selected"]),
-            clusters=len(data["clusters"]),
             data=embedded(data),
+            style=style,
+            style_digest=style_digest,
             script=script,
-            script_digest=digest,
+            script_digest=script_digest,
         )
     )
     write_page(out, page)
@@ -67,7 +70,7 @@ def _data(table: pa.Table, points: np.ndarray, clusters: list[dict[str, Any]]) -
     code = {cluster["cluster"]: place for place, cluster in enumerate(clusters)}
     codes = np.array([code[number] for number in table["cluster"].to_pylist()], dtype=int)
     places = [plane[codes == place] for place in range(len(clusters))]
-    names = [" ".join([str(cluster["cluster"]), *cluster["words"][:1]]) for cluster in clusters]
+    names = [f"{cluster['cluster']} {cluster_name(cluster)}".strip() for cluster in clusters]
     return {
         "colours": [*CLUSTER_COLOURS, OTHER_COLOUR],
         "size": plane.max(axis=0, initial=0).tolist(),
@@ -80,6 +83,7 @@ def _data(table: pa.Table, points: np.ndarray, clusters: list[dict[str, Any]]) -
             "template": _category(table["template_name"].to_pylist()),
         },
         "clusters": clusters,
+        "name_words": NAME_WORDS,
         "middles": [middle_point(one).tolist() if len(one) else None for one in places],
         "ids": table["row_id"].to_pylist(),
         "input": table["input"].to_pylist(),

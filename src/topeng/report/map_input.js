@@ -38,7 +38,7 @@ plot.addEventListener("pointermove", event => {
 function release(event) {
   if (!pointers.delete(event.pointerId)) return;
   plot.classList.remove("dragged");
-  if (event.type === "pointerup" && travelled < 4) pin(nearestTo(event));
+  if (event.type === "pointerup" && travelled < 4) pinInView(nearestTo(event));
 }
 plot.addEventListener("pointerup", release);
 plot.addEventListener("pointercancel", release);
@@ -53,7 +53,7 @@ const KEYS = {
   "+": () => zoom(1.4), "=": () => zoom(1.4), "-": () => zoom(1 / 1.4), 0: showAll,
   ArrowLeft: step => move(step, 0), ArrowRight: step => move(-step, 0),
   ArrowUp: step => move(0, step), ArrowDown: step => move(0, -step),
-  Enter: () => pin(nearestToMiddle()), Escape: () => pin(-1),
+  Enter: () => pinInView(nearestToMiddle()), Escape: () => pin(-1),
 };
 plot.addEventListener("keydown", event => {
   const ours = event.target === plot && !event.ctrlKey && !event.metaKey && !event.altKey;

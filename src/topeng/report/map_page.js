@@ -1,8 +1,9 @@
 // What is around the plane: search, legend, the row, its cluster. Texts of the corpus are written as text alone.
 const number = value => value.toLocaleString(document.documentElement.lang);
 const say = (key, values = {}) => data.words[key].replace(/{(\w+)}/g, (_, name) => values[name]);
+const percent = share => share.toLocaleString(document.documentElement.lang, { style: "percent", maximumFractionDigits: share < 0.01 ? 1 : 0 });
 const make = (name, text = "", more = {}) => Object.assign(document.createElement(name), { textContent: text }, more);
-const quiet = value => make("span", number(value), { className: "quiet" });
+const quiet = text => make("span", text, { className: "quiet" });
 const button = (text, onclick) => make("button", text, { type: "button", onclick });
 const placeOf = new Map(data.ids.map((id, row) => [id, row]));
 const texts = data.input.map((input, row) => `${input}\n${data.output[row]}`.toLowerCase());
@@ -42,22 +43,12 @@ function redraw() {
   saveLink();
 }
 
-// Numbers and the ring lie over the canvas: pointing at another row draws nothing anew, and colours follow the scheme.
-function placeMarks() {
-  plot.style.setProperty("--shape", width / height);
-  byId("labels").replaceChildren(...data.middles.flatMap((middle, place) => {
-    const labelled = colour === "cluster" && middle && !hidden.has(colourOf(place));
-    return labelled ? [put(make("span", data.clusters[place].cluster), ...middle)] : [];
-  }));
-  byId("ring").hidden = shown < 0 || !level[shown];
-  byId("ring").classList.toggle("pinned", pinned >= 0);
-  if (shown >= 0) put(byId("ring"), data.x[shown], data.y[shown]);
-}
-
-function put(mark, x, y) {
-  mark.style.left = `${across(x)}%`;
-  mark.style.top = `${down(y)}%`;
-  return mark;
+// The ring lies over the canvas: pointing at another row draws nothing anew, and its colours follow the scheme.
+function placeRing() {
+  const ring = byId("ring");
+  ring.hidden = shown < 0 || !level[shown];
+  ring.classList.toggle("pinned", pinned >= 0);
+  if (shown >= 0) [ring.style.left, ring.style.top] = [`${across(data.x[shown])}%`, `${down(data.y[shown])}%`];
 }
 
 function show(row) {
@@ -72,7 +63,7 @@ function show(row) {
     byId("row-selected").textContent = say(data.selected[row] ? "map_yes" : "map_no");
     for (const kind of ["input", "output"]) byId(`row-${kind}`).textContent = data[kind][row] || say("map_no_text");
   }
-  placeMarks();
+  placeRing();
 }
 
 function pin(row) {
@@ -84,23 +75,37 @@ function pin(row) {
   saveLink();
 }
 
-function goTo(row) {
+// On a phone a row's text stands below the plane.
+function pinInView(row) {
   pin(row);
+  if (row < 0) return;
+  const card = byId("row").closest(".card");
+  card.scrollTop = 0;
+  card.scrollIntoView({ block: "nearest" });
+}
+
+function goTo(row) {
+  pinInView(row);
   const outside = [across(data.x[row]), down(data.y[row])].some(at => at < 2 || at > 98);
   if (outside) look(data.x[row], data.y[row]);
 }
 
 function showCluster(place) {
-  const { rows, selected, topped_up: extra, words, central, ...names } = data.clusters[place];
+  const { rows, selected, topped_up: extra, words, central, ...parts } = data.clusters[place];
+  const dots = data.categories.cluster.codes.map((code, row) => code === place ? row : -1).filter(row => row >= 0);
+  const strong = dots.filter(row => data.selected[row]);
   byId("cluster").value = place;
-  const sizes = { rows: number(rows), selected: number(selected), extra: number(extra) };
-  byId("cluster-size").textContent = say(extra ? "map_size_extra" : "map_size", sizes);
+  byId("cluster-rows").textContent = say("map_rows_size", { rows: number(rows), selected: number(selected) })
+    + (extra ? say("map_extra", { extra: number(extra) }) : "");
+  if (byId("cluster-dots")) {  // the dots are not all rows
+    byId("cluster-dots").textContent = say("map_dots_size", { dots: number(dots.length), selected: number(strong.length) });
+  }
   byId("cluster-words").textContent = words.join(", ") || "—";
   for (const kind of ["subsets", "templates"]) {
-    const most = Object.entries(names[kind]).sort((one, another) => another[1] - one[1]).slice(0, 5);
+    const most = Object.entries(parts[kind]).sort((one, another) => another[1] - one[1]).slice(0, 5);
     byId(`cluster-${kind}`).replaceChildren(...most.map(([name, size]) => {
       const item = make("li", `${name} `);
-      item.append(quiet(size));
+      item.append(quiet(percent(size / rows)));
       return item;
     }));
   }
@@ -122,7 +127,7 @@ function showLegend() {
     const entry = button("", () => hide(hidden.has(shade) ? without() : [...hidden, shade]));
     entry.ondblclick = () => hide(others.every(one => hidden.has(one)) ? [] : others);
     swatch.style.background = data.colours[shade];
-    entry.append(swatch, `${name} `, quiet(sizes[shade]));
+    entry.append(swatch, `${name} `, quiet(number(sizes[shade])));
     item.append(entry);
     return item;
   }));

@@ -13,7 +13,7 @@ const level = new Uint8Array(count);
 const view = { x: 0, y: 0, zoom: 1 };
 let width = 1, height = 1;
 
-const scale = () => 0.94 * view.zoom * Math.min(width / Math.max(1, data.size[0]), height / Math.max(1, data.size[1]));
+const scale = () => 0.92 * view.zoom * Math.min(width / Math.max(1, data.size[0]), height / Math.max(1, data.size[1]));
 const across = x => 50 + 100 * (x - view.x) * scale() / width;
 const down = y => 50 + 100 * (y - view.y) * scale() / height;
 const under = (left, top) => [view.x + (left - width / 2) / scale(), view.y + (top - height / 2) / scale()];
@@ -68,7 +68,8 @@ function stamp(pixels, middle, { offsets, covers }, [red, green, blue, opacity])
 function draw(ratio = Math.min(2, devicePixelRatio)) {
   const right = canvas.width = Math.round(width * ratio), bottom = canvas.height = Math.round(height * ratio);
   const image = context.createImageData(right, bottom), codes = category().codes;
-  const radius = ratio * clamp(clamp(220 / Math.sqrt(count), 1.4, 4) * view.zoom ** 0.35, 1.4, 7);
+  const all = Math.max(clamp(220 / Math.sqrt(count), 1.4, 4), Math.min(40 / Math.sqrt(count), 7));  // few dots are large
+  const radius = ratio * clamp(all * view.zoom ** 0.35, 1.4, 9);
   const unit = scale() * ratio, left = right / 2 - view.x * unit, top = bottom / 2 - view.y * unit;
   for (let pass = DIMMED; pass <= HIT; pass++) {
     const dot = disc(pass === HIT ? 1.6 * radius : radius, right), { reach } = dot;
@@ -83,7 +84,9 @@ function draw(ratio = Math.min(2, devicePixelRatio)) {
     }
   }
   context.putImageData(image, 0, 0);
-  placeMarks();
+  plot.style.setProperty("--shape", width / height);
+  placeNames();
+  placeRing();
 }
 
 // A grid of 128 by 128 cells over the plane, so that pointing looks at a few rows, not at all.

@@ -108,9 +108,13 @@ def change(model: Mapping[str, Any], language: str) -> str:
     return "better" if known[0] > 0 else "worse" if known[1] < 0 else "unclear"
 
 
+def _share(model: Mapping[str, Any], language: str) -> float | None:
+    return finite((model["answers"][language] or {}).get("exact_match"))
+
+
 def _right(words: Wording, model: Record, base: Record, language: str, names: Mapping[str, str]) -> str:
     found = change(model, language)
-    shares = [finite((one["answers"][language] or {}).get("exact_match")) for one in (model, base)]
+    shares = [_share(one, language) for one in (model, base)]
     if not found or None in shares:
         return ""
     key = {"better": "verdict_better", "worse": "verdict_worse", "unclear": "verdict_unclear"}[found]
@@ -123,7 +127,7 @@ def _others(words: Wording, best: Record, models: Sequence[Record], language: st
     worse = [one for one in models if one["name"] not in ("base", best["name"]) and change(one, language) == "worse"]
     if not worse:
         return ""
-    listed = [f"{one['label']} ({words.whole(one['answers'][language]['exact_match'])})" for one in worse]
+    listed = [f"{one['label']} ({words.whole(_share(one, language))})" for one in worse]
     return words("others_worse", language=names[language], models=words.listed(listed))
 
 

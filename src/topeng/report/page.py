@@ -10,6 +10,7 @@ from typing import Any
 
 from topeng.adapt.settings import METHODS
 from topeng.lines import read_lines
+from topeng.pages import LOOK
 from topeng.report import answers as side_by_side
 from topeng.report import opening, plane, plots
 from topeng.report.files import (
@@ -17,7 +18,6 @@ from topeng.report.files import (
     Record,
     cut_rows,
     embedded,
-    existing,
     own_source,
     read_json,
     read_run,
@@ -62,7 +62,7 @@ def write_report(run_dir: Path, path: Path, title: str, answers: int, language: 
         RunError: a file of the run folder is missing or cannot be read.
     """
     words, found = Wording(language), read_run(Path(run_dir))
-    (style, style_digest), (script, script_digest) = own_source("page.css"), own_source(*STEPS)
+    (style, style_digest), (script, script_digest) = own_source(LOOK, "page.css"), own_source(*STEPS)
     page = (
         templates(words)
         .get_template("page.html.jinja")
@@ -111,7 +111,7 @@ def _context(found: Finished, answers: int, words: Wording) -> Record:
         "funnel": funnel,
         "overlap": read_json(run / "corpus" / "overlap.json"),
         "clusters": [_cluster(cluster) for cluster in read_json(run / "corpus" / "clusters.json")],
-        "map": plane.cluster_map(existing(run / "corpus" / "umap.parquet"), words),
+        "map": plane.cluster_map(run / "corpus", words),
         "map_page": MAP_PAGE if (run / MAP_PAGE).exists() else None,
         "languages": [name for name in ("target", "source") if any(model["answers"][name] for model in models)],
         "worst": side_by_side.worst(found),
@@ -197,6 +197,7 @@ def _cluster(cluster: Record) -> Record:
     """A cluster with its colour, its three main subsets and templates by share, and its most central row."""
     return cluster | {
         "colour": plane.cluster_colour(cluster["cluster"]),
+        "name": plane.cluster_name(cluster),
         "subsets": _main(cluster["subsets"], cluster["rows"]),
         "templates": _main(cluster["templates"], cluster["rows"]),
         "central": next(iter(cluster["central"]), None),

@@ -1,9 +1,11 @@
-"""The rows of a corpus on their UMAP plane, as a picture: 20,000 points as vectors would weigh more than the page."""
+"""Rows of a corpus on their UMAP plane, as a picture: 20,000 points as vectors would weigh more than the page."""
 
 import base64
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,6 +13,7 @@ from matplotlib import color_sequences
 from matplotlib.colors import to_hex, to_rgba_array
 from matplotlib.figure import Figure
 
+from topeng.report.files import existing, read_json
 from topeng.report.plots import Scale
 from topeng.report.wording import Wording
 
@@ -18,13 +21,17 @@ from topeng.report.wording import Wording
 CLUSTER_COLOURS = [to_hex(colour) for colour in color_sequences["petroff10"]]
 OTHER_COLOUR = "#8f9299"  # of what is beyond ten
 MAP_INCHES, MAP_DPI = (6.6, 4.0), 190
+NAME_WORDS = 3
+NAME_WIDTH, NAME_HEIGHT = 1.35, 5.5
+"""Of a character and of a line of a name on the plane, in percent of its sides where it is at its narrowest."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """A cluster's number where its points are."""
+    """A cluster's number where its points are, with as many words of its name as have room; places in percent."""
 
     cluster: int
+    name: str
     x: float
     y: float
 
@@ -36,24 +43,68 @@ class Map:
     image: str
     labels: list[Label]
     rows: int
+    total: int
     text: str
 
 
-def cluster_map(path: Path, words: Wording) -> Map | None:
-    """The rows of `umap.parquet`, coloured by cluster; None where there are none."""
-    columns = pq.read_table(path, columns=["x", "y", "cluster", "selected"]).to_pydict()
+def cluster_map(corpus: Path, words: Wording) -> Map | None:
+    """The rows of `umap.parquet`, coloured by cluster; None where there are none.
+
+    Args:
+        corpus: the folder that holds it and `clusters.json`.
+    """
+    columns = pq.read_table(existing(corpus / "umap.parquet"), columns=["x", "y", "cluster", "selected"]).to_pydict()
     points = np.array([columns["x"], columns["y"]], dtype=float).T
     cluster, selected = np.array(columns["cluster"], dtype=int), np.array(columns["selected"], dtype=bool)
-    known = np.isfinite(points).all(axis=1)
-    points, cluster, selected = points[known], cluster[known], selected[known]
+    placed = np.isfinite(points).all(axis=1)
+    points, cluster, selected = points[placed], cluster[placed], selected[placed]
     if not len(points):
         return None
     x, y = _map_scales(points)
     places = {int(c): middle_point(points[cluster == c]) for c in np.unique(cluster)}
-    labels = [Label(c, x(place[0]), y(place[1])) for c, place in places.items()]
-    figures = {"rows": len(points), "clusters": len(labels), "selected": int(selected.sum())}
+    known = {one["cluster"]: one for one in read_json(corpus / "clusters.json")}
+    labels = _labels({c: (x(place[0]), y(place[1])) for c, place in places.items()}, known)
+    total = sum(one["rows"] for one in known.values())
+    figures = {"rows": len(points), "total": total, "clusters": len(places), "selected": int(selected.sum())}
     text = words("map_text", **{name: words.count(number) for name, number in figures.items()})
-    return Map(_scatter(points, cluster, selected, x, y), labels, len(points), text)
+    return Map(_scatter(points, cluster, selected, x, y), labels, len(points), total, text)
+
+
+def cluster_name(cluster: Mapping[str, Any]) -> str:
+    """Of its most telling words; empty where there are none."""
+    return ", ".join(cluster["words"][:NAME_WORDS])
+
+
+def _labels(places: Mapping[int, tuple[float, float]], clusters: Mapping[int, Mapping[str, Any]]) -> list[Label]:
+    """Each at its cluster's place or a few lines off, with the longest name that covers no other; the largest first.
+
+    A cluster without room has none: it is in the legend.
+    """
+    labels: list[Label] = []
+    for cluster in sorted(places, key=lambda number: -clusters[number]["rows"]):
+        words = clusters[cluster]["words"][:NAME_WORDS]
+        names = [", ".join(words[:count]) for count in range(len(words), -1, -1)]
+        tried = (_label(cluster, name, *places[cluster], lines) for name in names for lines in (0, -1, 1, -2, 2, -3, 3))
+        free = [label for label in tried if not any(_overlap(label, other) for other in labels)]
+        labels += free[:1]
+    return labels
+
+
+def _label(cluster: int, name: str, x: float, y: float, lines: int) -> Label:
+    """Moved by some lines, and into the frame."""
+    label = Label(cluster, name, x, y)
+    half = _width(label) / 2
+    x, y = np.clip(x, half, 100 - half), np.clip(y + lines * NAME_HEIGHT, NAME_HEIGHT / 2, 100 - NAME_HEIGHT / 2)
+    return Label(cluster, name, round(float(x), 2), round(float(y), 2))
+
+
+def _width(label: Label) -> float:
+    return NAME_WIDTH * (len(f"{label.cluster} {label.name}") + 1)
+
+
+def _overlap(one: Label, other: Label) -> bool:
+    beside = abs(one.x - other.x) >= (_width(one) + _width(other)) / 2
+    return not beside and abs(one.y - other.y) < NAME_HEIGHT
 
 
 def cluster_colour(cluster: int) -> str:
@@ -87,7 +138,7 @@ def _scatter(points: np.ndarray, cluster: np.ndarray, selected: np.ndarray, x: S
     axes = figure.add_axes((0, 0, 1, 1), xlim=(x.low, x.high), ylim=(y.low, y.high))
     axes.axis("off")
     order = drawing_order(selected)
-    size = float(np.clip(12_000 / len(points), 1.5, 12))
+    size = float(np.clip(12_000 / len(points), 1.5, 12 if len(points) > 100 else 60))
     colours = to_rgba_array([cluster_colour(c) for c in cluster[order]], np.where(selected[order], 0.95, 0.35))
     axes.scatter(points[order, 0], points[order, 1], s=size, c=colours, linewidths=0)
     buffer = io.BytesIO()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from topeng.corpus import conventions, files, formats
+from topeng.corpus import conventions, files, formats, turns
 from topeng.corpus.schema import MESSAGES, RIGHT, ROW_ID, TEXT_COLUMNS
 from topeng.errors import CorpusError, GenerationError
 
@@ -64,7 +64,7 @@ def _prompts(name: str) -> Iterator[str | list[dict[str, str]]]:
                 assert found
                 where = f"{rows.unit} {place}"
                 found.unread.extend(conventions.new_columns(name, where, record, found, reading, answers=False))
-                turn = conventions.turn(record, found.roles, answers=False)
+                turn = turns.turn(record, found.roles, answers=False)
                 if turn.problem or not turn.input.strip():
                     raise CorpusError(f"{name}, {where}: {turn.problem or 'the prompt is empty'}")
                 yield turn.messages or turn.input
