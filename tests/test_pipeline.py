@@ -1,6 +1,7 @@
 """Whole runs, with the real Daft, peft, transformers and UMAP, on a corpus of a few hundred rows."""
 
 import csv
+import dataclasses
 import json
 import os
 import re
@@ -12,10 +13,13 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from topeng import recipe as recipes
 from topeng.cli import main
 from topeng.corpus.schema import COLUMNS
+from topeng.pipeline import stages
+from topeng.run import RunFolder
 
 MICRO = """
 corpus: {files: [CORPUS], subsets: [], sample_fraction: 1.0, test_rows: 12, validation_rows: 6, clusters: 3,
@@ -28,6 +32,44 @@ train: {steps: 12, batch_rows: 8, learning_rate: 0.01, eval_steps: 6, save_steps
 generate: {max_new_tokens: 16, steps: 4, block_length: 16}
 evaluate: {draws: 2, generate_rows: 4}
 """
+
+
+OTHER = {  # another value of every option that changes cost alone
+    "corpus.engine": "ray",
+    "corpus.ray_address": "auto",
+    "base.device": "cpu",
+    "train.batch_tokens": "512",
+    "train.gradient_checkpointing": "true",
+    "train.save_steps": "7",
+    "train.report_to": "[]",
+    "evaluate.batch_tokens": "512",
+}
+
+
+def fingerprints(path, run, **overrides):
+    recipe = recipes.load(path, {name.replace("__", "."): value for name, value in overrides.items()})
+    folder = RunFolder(run)
+    return {stage.name: folder.fingerprint(stage) for stage in stages(recipe, run, Console(quiet=True))}
+
+
+def test_what_changes_cost_alone_invalidates_nothing(recipe, tmp_path):
+    declared = [
+        f"{section.name}.{option.name}"
+        for section in dataclasses.fields(recipes.Recipe)
+        if dataclasses.is_dataclass(section.type)
+        for option in dataclasses.fields(section.type)
+        if option.metadata["cost"]
+    ]
+    assert sorted(declared) == sorted(OTHER)
+    before = fingerprints(recipe, tmp_path, text__eos="block")
+    for name, value in OTHER.items():
+        assert fingerprints(recipe, tmp_path, text__eos="block", **{name: value}) == before, name
+    assert fingerprints(recipe, tmp_path, text__eos="block", corpus__memory_gb="1") != before
+
+
+def test_where_end_tokens_fill_a_pass_its_size_is_a_result(recipe, tmp_path):
+    before, after = fingerprints(recipe, tmp_path), fingerprints(recipe, tmp_path, train__batch_tokens="512")
+    assert {name for name in before if before[name] != after[name]} == {"base", "train/lora", "train/pissa", "report"}
 
 
 @pytest.fixture(scope="module")

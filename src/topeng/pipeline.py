@@ -17,9 +17,9 @@ from rich.console import Console
 from topeng import kecil
 from topeng.adapt.settings import METHODS, Training
 from topeng.corpus.files import local_files
-from topeng.corpus.settings import ENGINE_OPTIONS, READING_OPTIONS
+from topeng.corpus.settings import READING_OPTIONS
 from topeng.errors import RecipeError
-from topeng.recipe import Recipe, as_dict
+from topeng.recipe import Recipe
 from topeng.run import Stage, write_atomically
 
 SOURCE_ROWS = ["source/train.parquet", "source/test.parquet", "source/plain.parquet"]
@@ -42,8 +42,7 @@ def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
     Args:
         run: the run folder, from which stages read what earlier ones left.
     """
-    options = as_dict(recipe)
-    options["corpus"] = {name: value for name, value in options["corpus"].items() if name not in ENGINE_OPTIONS}
+    options = recipe.results
     base = [] if recipe.base.model else [_base(recipe, options, run, console)]
     train = [_train(recipe, options, training, run, console) for training in recipe.trainings]
     models = ["base", *(training.name for training in recipe.trainings)]
@@ -177,9 +176,9 @@ def _base(recipe: Recipe, options: dict[str, Any], run: Path, console: Console) 
 
         pretrain_base(recipe, run, folder, console)
 
-    depends = {"seed": recipe.seed, "tiny": options["base"]["tiny"], "device": options["base"]["device"]}
+    depends = {"seed": recipe.seed, "tiny": options["base"]["tiny"]}
     depends |= {"text": _text_options(recipe, options), "context": recipe.context}
-    depends |= {name: options["train"][name] for name in BASE_TRAINING}
+    depends |= {name: value for name, value in options["train"].items() if name in BASE_TRAINING}
     return Stage("base", ["base"], depends, work, SOURCE_ROWS, together=True)
 
 
@@ -208,7 +207,7 @@ def _trial(recipe: Recipe, name: str, run: Path, console: Console) -> Stage:
         _free_memory()
 
     (method,) = recipe.adapter.methods
-    depends = _training_options(recipe, as_dict(recipe), method)
+    depends = _training_options(recipe, recipe.results, method)
     base, inputs = _model_sources(recipe)
     reads = [*TRAINING_ROWS, *base]
     return Stage(f"sweep/{name}", [f"sweep/{name}.json"], depends, work, reads, inputs, together=True)
@@ -239,8 +238,7 @@ def _evaluate(recipe: Recipe, options: dict[str, Any], training: Training | None
         _free_memory()
 
     trained_by = _training_options(recipe, options, training.method) if training else {}
-    measured = {name: value for name, value in options["evaluate"].items() if name != "bertscore_model"}
-    depends = {"seed": recipe.seed, "evaluate": measured, "generate": options["generate"]}
+    depends = {"seed": recipe.seed, "evaluate": recipe.evaluate.measured, "generate": options["generate"]}
     depends |= {"languages": recipe.corpus.languages}
     depends |= {"base": _model_options(options), "text": _asked_options(recipe)}
     base, inputs = _model_sources(recipe)
@@ -289,9 +287,9 @@ def _inputs(files: list[str]) -> list[str]:
 
 
 def _training_options(recipe: Recipe, options: dict[str, Any], method: str) -> dict[str, Any]:
-    """What a method's training depends on: not what changes no result, nor what is another method's."""
+    """What a method's training depends on: not what is another method's."""
     adapter, train = dict(options["adapter"]), dict(options["train"])
-    for name in ("save_steps", "gradient_checkpointing", "report_to", "learning_rates", "seeds"):
+    for name in ("learning_rates", "seeds"):
         del train[name]
     train["learning_rate"] = recipe.train.rate(method)
     del adapter["methods"]

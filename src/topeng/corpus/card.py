@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from topeng.corpus.settings import ENGINE_OPTIONS, CorpusOptions
+from topeng.corpus.settings import CorpusOptions
+from topeng.options import results
 from topeng.run import digest, write_atomically
 
 MANIFEST = "corpus.json"
@@ -25,7 +25,7 @@ def write_card(options: CorpusOptions, seed: int, run: Path, out: Path) -> None:
     subsets = options.subsets or list(source["subsets"])
     manifest = {
         "seed": seed,
-        "options": {name: value for name, value in asdict(options).items() if name not in ENGINE_OPTIONS},
+        "options": results(options),
         "source": source,
         "subsets": {
             name: drawn["subsets"].get(name, NONE_LEFT) | {"licence": options.licences.get(name, NOT_STATED)}

@@ -22,15 +22,14 @@ from topeng.errors import CorpusError
 from topeng.evaluate.right_answers import judged
 from topeng.generate.answer import Answer, answers
 from topeng.lines import Line, LineFile
-from topeng.recipe import Recipe, as_dict
+from topeng.options import results
+from topeng.recipe import Recipe
 from topeng.run import digest, progress_bar, write_atomically
 from topeng.text.chat import encode_answer
 from topeng.text.rows import read_rows
 from topeng.text.tokens import Example, count_cuts, fit_row, history, tokenize_rows
 
 LANGUAGES = {"target": "corpus/test.parquet", "source": "source/test.parquet"}
-NO_CONDITIONS = ("batch_tokens", "bertscore_model")
-"""Of the options of evaluation, those that neither a likelihood nor an answer depends on."""
 CHUNK_ROWS = 32
 """Scored rows are written so many at a time."""
 
@@ -91,8 +90,8 @@ def conditions(recipe: Recipe, tokenizer: Any, run: Path) -> dict[str, Any]:
         "dtype": recipe.base.dtype,
         "seed": recipe.seed,
         "masks": hashlib.sha256(masks.tobytes()).hexdigest(),
-        **{name: value for name, value in as_dict(options).items() if name not in NO_CONDITIONS},
-        **{f"generate.{name}": value for name, value in as_dict(recipe.generate).items()},
+        **options.measured,
+        **{f"generate.{name}": value for name, value in results(recipe.generate).items()},
     }
 
 
