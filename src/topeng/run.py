@@ -28,6 +28,7 @@ from topeng.memory import peak_memory, reset_peak_memory
 
 MANIFEST = "manifest.json"
 WORK, SKIP = "work", "skip"
+FINISHED = "finished"
 NOT_WRITTEN = ("I/O error", "iostream error", "PytorchStreamWriter", "inline_container.cc")
 """What safetensors and torch say where the disk is full: theirs are no `OSError`s."""
 PACKAGES = ("topeng", "torch", "transformers", "peft", "accelerate", "daft", "scikit-learn", "umap-learn", "sacrebleu")
@@ -91,18 +92,47 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"cannot write to the run folder {self.path}: {error.strerror}") from error
         try:
+            self.manifest = _read_manifest(self.path / MANIFEST)  # as whoever held the folder has left it
             yield self
         finally:
             lock.release()
 
     def finished(self, stage: Stage) -> bool:
         """Whether the manifest has the stage as done, from the same options and inputs, with its outputs in place."""
+        return self._outlook(stage, {}) == FINISHED
+
+    def outlook(self, stages: Sequence[Stage]) -> dict[str, str]:
+        """What a run of these stages will do of each, by name, in words: `finished` (nothing), or to do, or to be redone
+        for which reason.
+        """
+        found: dict[str, str] = {}
+        redone: dict[str, str] = {}
+        for stage in stages:
+            found[stage.name] = self._outlook(stage, redone)
+            if found[stage.name] != FINISHED:
+                redone |= dict.fromkeys(stage.outputs, stage.name)
+        return found
+
+    def _outlook(self, stage: Stage, redone: Mapping[str, str]) -> str:
+        """
+        Args:
+            redone: outputs that will be made anew before, with the stage that does.
+        """
+        before = next((redone[output] for output in stage.reads if output in redone), None)
         entry = self.manifest["stages"].get(stage.name, {})
-        return (
-            entry.get("status") == "done"
-            and entry["fingerprint"] == self.fingerprint(stage)
-            and all(self._in_place(entry, output) for output in stage.outputs)
-        )
+        if entry.get("status") != "done":
+            begun = before is None and self._begun(stage, self.fingerprint(stage))
+            return "to do, from where it was stopped" if begun else "to do"
+        if entry["fingerprint"] != self.fingerprint(stage):
+            return "to be redone, because its options or what it reads changed"
+        if not all(self._in_place(entry, output) for output in stage.outputs):
+            return "to be redone, because its outputs are not as it left them"
+        return f"to be redone, unless {before} comes out as before" if before else FINISHED
+
+    def _begun(self, stage: Stage, fingerprint: str) -> bool:
+        """Whether its work folder holds the beginnings of this very work."""
+        known = self._work_folder(stage) / ".fingerprint"
+        return known.exists() and known.read_text(encoding="utf-8") == fingerprint
 
     def _in_place(self, entry: dict[str, Any], output: str) -> bool:
         """Whether an output is what its stage left: by sizes and times, or by content where a copy has other times."""
@@ -160,7 +190,7 @@ class RunFolder:
     def _do(self, stage: Stage) -> None:
         fingerprint = self.fingerprint(stage)
         work = self._work_folder(stage)
-        if not (work / ".fingerprint").exists() or (work / ".fingerprint").read_text() != fingerprint:
+        if not self._begun(stage, fingerprint):
             _discard(work)
             work.mkdir(parents=True, exist_ok=True)
             write_atomically(work / ".fingerprint", fingerprint)

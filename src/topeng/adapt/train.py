@@ -33,9 +33,9 @@ RATES = ("learning_rate", "learning_rate_A", "learning_rate_B")
 MOST_HELD_OUT = 200
 """Rows that the held-out loss of a base's pretraining is taken on, at most."""
 LESS_MEMORY = {
-    False: "lower train.batch_tokens, or set train.gradient_checkpointing, and the training goes on from its checkpoint",
-    True: "set train.gradient_checkpointing, and the training goes on from its checkpoint; a lower train.batch_tokens "
-    "begins it anew where text.eos = fill",
+    False: "lower train.batch_tokens or set train.gradient_checkpointing, and it goes on from its checkpoint",
+    True: "set train.gradient_checkpointing, and it goes on from its checkpoint; a lower train.batch_tokens begins anew "
+    "where text.eos = fill",
 }
 """What to do, and what becomes of the checkpoints, by whether end tokens fill a forward pass."""
 LOG_KEYS = ("step", "loss", "eval_loss", *RATES, "grad_norm", *SHARES)
