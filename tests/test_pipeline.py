@@ -18,7 +18,7 @@ from rich.console import Console
 from topeng import recipe as recipes
 from topeng.cli import main
 from topeng.corpus.schema import COLUMNS
-from topeng.pipeline import stages
+from topeng.pipeline import stages, stages_for
 from topeng.run import RunFolder
 
 MICRO = """
@@ -34,6 +34,7 @@ evaluate: {draws: 2, generate_rows: 4}
 """
 
 
+CORPUS = ["corpus/ingest", "corpus/draw", "corpus/embed", "corpus/select"]
 OTHER = {  # another value of every option that changes cost alone
     "corpus.engine": "ray",
     "corpus.ray_address": "auto",
@@ -70,6 +71,25 @@ def test_what_changes_cost_alone_invalidates_nothing(recipe, tmp_path):
 def test_where_end_tokens_fill_a_pass_its_size_is_a_result(recipe, tmp_path):
     before, after = fingerprints(recipe, tmp_path), fingerprints(recipe, tmp_path, train__batch_tokens="512")
     assert {name for name in before if before[name] != after[name]} == {"base", "train/lora", "train/pissa", "report"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        ("corpus", ["corpus/ingest", "corpus/draw", "corpus/embed", "corpus/select", "corpus/map", "source"]),
+        ("base", ["source", "base"]),
+        ("train/", [*CORPUS, "source", "base", "train/lora", "train/pissa"]),
+    ],
+)
+def test_a_command_does_its_stages_and_what_they_read(recipe, tmp_path, wanted, names):
+    planned = stages_for(recipes.load(recipe), wanted, tmp_path, Console(quiet=True))
+    assert [stage.name for stage in planned] == names
+
+
+def test_a_report_needs_every_stage(recipe, tmp_path):
+    loaded, console = recipes.load(recipe), Console(quiet=True)
+    every = [stage.name for stage in stages(loaded, tmp_path, console)]
+    assert [stage.name for stage in stages_for(loaded, "report", tmp_path, console)] == every
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +162,33 @@ def test_a_second_run_does_nothing_and_a_changed_option_what_depends_on_it(run, 
     assert redone("--report.answers", "2") == ["corpus/select", "corpus/map", "report"]
     pissa = ["train/pissa", "evaluate/pissa", "compare", "report"]
     assert redone("--report.answers", "2", "--train.learning_rates", "{pissa: 0.02}") == pissa
+
+
+def test_text_is_utf_8_whatever_the_locale(recipe, tmp_path, checkpoint):
+    text = (recipe.parent / "corpus.csv").read_text(encoding="utf-8")
+    (tmp_path / "corpus.csv").write_text(text.replace("buah", "büah 🍎"), encoding="utf-8")
+    changed = recipe.read_text(encoding="utf-8").replace(
+        str(recipe.parent / "corpus.csv"), str(tmp_path / "corpus.csv")
+    )
+    (tmp_path / "micro.yaml").write_text(changed + "report: {title: Kopi é ☕}\n", encoding="utf-8")
+    (tmp_path / "asked.txt").write_text("Café?\n", encoding="utf-8")
+    run, asked, out = tmp_path / "run", f"--file={tmp_path / 'asked.txt'}", tmp_path / "out.jsonl"
+    shown = ascii_only("corpus", str(tmp_path / "micro.yaml"), "--run-dir", str(run))
+    shown += ascii_only("corpus", "verify", str(run))
+    shown += ascii_only("generate", str(checkpoint), asked, "--max_new_tokens=16", "--block_length=16", f"--out={out}")
+    ascii_only("generate", str(checkpoint), "Caf\u00e9?", "--template", "\u00e9 {2}")
+    assert "Kopi é ☕" in (run / "recipe.yaml").read_text(encoding="utf-8")
+    assert "büah" in (run / "corpus" / "map.html").read_text(encoding="utf-8")
+    assert json.loads(out.read_text(encoding="utf-8"))["prompt"] == "Café?"
+
+
+def ascii_only(*command):
+    """What a command says where the locale knows ASCII alone."""
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    encoded = [os.fsencode(argument) for argument in [sys.executable, "-m", "topeng", *command]]
+    done = subprocess.run(encoded, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.decode("ascii")
 
 
 def test_the_adapted_model_can_be_used(run, capsys, tmp_path):

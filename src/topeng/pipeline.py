@@ -59,17 +59,23 @@ def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
     ]
 
 
-def stages_until(recipe: Recipe, last: str, run: Path, console: Console) -> list[Stage]:
-    """The stages up to the last whose name starts with `last`; those of a search for learning rates, for `sweep`.
+def stages_for(recipe: Recipe, wanted: str, run: Path, console: Console) -> list[Stage]:
+    """The stages whose name starts with `wanted`, and those whose outputs they read, and so on; of `corpus`, the source's
+    rows too; those of a search for learning rates, for `sweep`.
 
     Raises:
         RecipeError: the recipe has none.
     """
-    planned = (sweep_stages if last == "sweep" else stages)(recipe, run, console)
-    wanted = [index for index, stage in enumerate(planned) if stage.name.startswith(last)]
-    if not wanted:
-        raise RecipeError(f"the recipe has no stage `{last}`: it names base.model = {recipe.base.model}")
-    return planned[: wanted[-1] + 1]
+    planned = (sweep_stages if wanted == "sweep" else stages)(recipe, run, console)
+    starts = ("corpus/", "source") if wanted == "corpus" else wanted
+    needed, reads = list[Stage](), set[str]()
+    for stage in reversed(planned):  # a stage reads of earlier ones alone
+        if stage.name.startswith(starts) or reads & set(stage.outputs):
+            needed.insert(0, stage)
+            reads |= set(stage.reads)
+    if not needed:
+        raise RecipeError(f"the recipe has no stage `{wanted}`: it names base.model = {recipe.base.model}")
+    return needed
 
 
 def sweep_stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
@@ -215,7 +221,7 @@ def _trial(recipe: Recipe, name: str, run: Path, console: Console) -> Stage:
 
 def _sweep(names: list[str], run: Path) -> Stage:
     def work(folder: Path) -> None:
-        found = [json.loads((run / "sweep" / f"{name}.json").read_text()) for name in names]
+        found = [json.loads((run / "sweep" / f"{name}.json").read_text(encoding="utf-8")) for name in names]
         write_atomically(folder / "sweep.json", json.dumps(found, indent=1))
 
     return Stage("sweep", ["sweep.json"], {"trials": names}, work, [f"sweep/{name}.json" for name in names])

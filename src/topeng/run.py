@@ -102,8 +102,8 @@ class RunFolder:
         return self._outlook(stage, {}) == FINISHED
 
     def outlook(self, stages: Sequence[Stage]) -> dict[str, str]:
-        """What a run of these stages will do of each, by name, in words: `finished` (nothing), or to do, or to be redone
-        for which reason.
+        """What a run of these stages will do of each, by name, in words: `finished` (nothing), to do, or to be redone and
+        why.
         """
         found: dict[str, str] = {}
         redone: dict[str, str] = {}

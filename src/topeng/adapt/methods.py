@@ -154,7 +154,7 @@ def save_adapter(adapted: Any, method: str, path: Path, initial: Path, base: str
     adapted.save_pretrained(str(path), **convert)
     (path / "README.md").unlink(missing_ok=True)  # peft's empty card, which names this machine's folders
     file = path / "adapter_config.json"
-    config = json.loads(file.read_text())
+    config = json.loads(file.read_text(encoding="utf-8"))
     config["target_modules"] = sorted(config["target_modules"])  # a set: its order differs from run to run
     config["base_model_name_or_path"] = base
     write_atomically(file, json.dumps(config, indent=2, sort_keys=True))
@@ -192,11 +192,11 @@ def _check_base(model: Any, path: Path) -> None:
     """Another base of the same shape takes an adapter without a word; peft's own folders do not say which it was."""
     file = path / ITS_BASE
     try:
-        known = json.loads(file.read_text())["fingerprint"] if file.exists() else None
+        known = json.loads(file.read_text(encoding="utf-8"))["fingerprint"] if file.exists() else None
     except (ValueError, KeyError, TypeError) as error:
         raise AdapterError(f"{file} is not what a training leaves: copy the adapter anew") from error
     if known not in (None, fingerprint(model)):
-        base = json.loads((path / "adapter_config.json").read_text()).get("base_model_name_or_path")
+        base = json.loads((path / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
         raise AdapterError(
             f"the adapter in {path} was trained on another base{f', {base}' if base else ''}: its weights are not this "
             "one's; take the base that it was trained on"

@@ -20,8 +20,8 @@ NOT_STATED = "not stated: `corpus.licences` of the recipe says nothing"
 
 def write_card(options: CorpusOptions, seed: int, run: Path, out: Path) -> None:
     """Writes `corpus.json` and `README.md` into `out`, from what the stages before left in `run`."""
-    source = json.loads((run / "corpus" / "ingested" / "source.json").read_text())
-    drawn = json.loads((run / "corpus" / "drawn" / "draw.json").read_text())
+    source = json.loads((run / "corpus" / "ingested" / "source.json").read_text(encoding="utf-8"))
+    drawn = json.loads((run / "corpus" / "drawn" / "draw.json").read_text(encoding="utf-8"))
     subsets = options.subsets or list(source["subsets"])
     manifest = {
         "seed": seed,
@@ -37,8 +37,8 @@ def write_card(options: CorpusOptions, seed: int, run: Path, out: Path) -> None:
         "files": {f"{name}.parquet": _file(out / f"{name}.parquet") for name in TABLES},
     }
     write_atomically(out / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
-    overlap = json.loads((out / "overlap.json").read_text())
-    funnel = json.loads((out / "funnel.json").read_text())
+    overlap = json.loads((out / "overlap.json").read_text(encoding="utf-8"))
+    funnel = json.loads((out / "funnel.json").read_text(encoding="utf-8"))
     write_atomically(out / "README.md", _card(manifest, overlap, funnel))
 
 
