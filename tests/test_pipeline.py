@@ -73,6 +73,13 @@ def test_where_end_tokens_fill_a_pass_its_size_is_a_result(recipe, tmp_path):
     assert {name for name in before if before[name] != after[name]} == {"base", "train/lora", "train/pissa", "report"}
 
 
+@pytest.mark.parametrize("name", ["generate__temperature", "evaluate__generate_rows"])
+def test_how_answers_are_made_costs_no_likelihoods(recipe, tmp_path, name):
+    before, after = fingerprints(recipe, tmp_path), fingerprints(recipe, tmp_path, **{name: "1"})
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"evaluate/base", "evaluate/lora", "evaluate/pissa", "report"}
+
+
 @pytest.mark.parametrize(
     ("wanted", "names"),
     [
@@ -160,7 +167,7 @@ def test_a_second_run_does_nothing_and_a_changed_option_what_depends_on_it(run, 
     assert redone("--report.answers", "2") == ["report"]
     assert redone("--report.answers", "2", "--corpus.umap_rows", "50") == ["corpus/select", "corpus/map", "report"]
     assert redone("--report.answers", "2") == ["corpus/select", "corpus/map", "report"]
-    pissa = ["train/pissa", "evaluate/pissa", "compare", "report"]
+    pissa = ["train/pissa", "likelihood/pissa", "evaluate/pissa", "compare", "report"]
     assert redone("--report.answers", "2", "--train.learning_rates", "{pissa: 0.02}") == pissa
 
 
@@ -243,7 +250,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(run, recipe, tmp_path, at):
     calm = tmp_path / "calm"
     subprocess.run([*command[:-1], str(calm)], check=True, stdout=subprocess.DEVNULL)
     for name, stage in stages_of(calm).items():
-        if name.startswith(("corpus", "source", "base", "train", "evaluate")):
+        if name.startswith(("corpus", "source", "base", "train", "likelihood", "evaluate")):
             assert stages_of(tmp_path / "run")[name]["outputs"] == stage["outputs"], name
 
 

@@ -1,6 +1,6 @@
 """A run, from a corpus to a report: the page to read first.
 
-    corpus/*, source ──> base ──> train/METHOD ──> evaluate/MODEL ──> compare ──> report
+    corpus/*, source ──> base ──> train/METHOD ──> likelihood/MODEL, evaluate/MODEL ──> compare ──> report
 
 Each stage says what it leaves, which options it depends on, and what it reads; `run` does those that are not
 finished. Heavy imports are the stages' own.
@@ -32,6 +32,8 @@ MAP_FILES = ["corpus/umap.parquet", "corpus/clusters.json"]
 EMBED_OPTIONS = {"embedder", "embedder_revision", "embedding_tokens", "embedding_dtype", "lower_case"}
 SELECT_OPTIONS = {"clusters", "selection", "train_rows", "umap_rows", "licences"}
 """Of the corpus, those that the draw does not depend on."""
+LIKELIHOOD_OPTIONS = ("draws", "replicates")
+"""Of the evaluation, those that a likelihood depends on."""
 BASE_TRAINING = ("batch_tokens", "noise", "precision", "compile", "warmup_fraction", "max_grad_norm")
 """Of the training options, those that a tiny base is pretrained by as well."""
 
@@ -46,7 +48,9 @@ def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
     base = [] if recipe.base.model else [_base(recipe, options, run, console)]
     train = [_train(recipe, options, training, run, console) for training in recipe.trainings]
     models = ["base", *(training.name for training in recipe.trainings)]
-    evaluate = [_evaluate(recipe, options, training, run, console) for training in (None, *recipe.trainings)]
+    evaluate = [
+        stage for training in (None, *recipe.trainings) for stage in _evaluate(recipe, options, training, run, console)
+    ]
     return [
         *_corpus(recipe, options, run, console),
         _map(recipe, run),
@@ -60,8 +64,8 @@ def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
 
 
 def stages_for(recipe: Recipe, wanted: str, run: Path, console: Console) -> list[Stage]:
-    """The stages whose name starts with `wanted`, and those whose outputs they read, and so on; of `corpus`, the source's
-    rows too; those of a search for learning rates, for `sweep`.
+    """The stages whose name starts with `wanted`, and all that these read; for `corpus`, the source's rows too; for
+    `sweep`, those of a search for learning rates.
 
     Raises:
         RecipeError: the recipe has none.
@@ -227,30 +231,44 @@ def _sweep(names: list[str], run: Path) -> Stage:
     return Stage("sweep", ["sweep.json"], {"trials": names}, work, [f"sweep/{name}.json" for name in names])
 
 
-def _evaluate(recipe: Recipe, options: dict[str, Any], training: Training | None, run: Path, console: Console) -> Stage:
+def _evaluate(
+    recipe: Recipe, options: dict[str, Any], training: Training | None, run: Path, console: Console
+) -> list[Stage]:
+    """Two stages: a kill while answers are generated, or other settings of them, cost no likelihoods."""
     name = training.name if training else "base"
 
-    def work(folder: Path) -> None:
+    def load_model() -> tuple[Any, Any]:
         from topeng import load
         from topeng.adapt.train import base_path
+
+        adapter, base = run / "adapters" / name if training else None, recipe.base
+        return load(base_path(recipe, run), adapter, base.dtype, base.device, base.revision)
+
+    def score(folder: Path) -> None:
+        from topeng.evaluate.scores import score_model
+
+        score_model(recipe, name, *load_model(), run, folder, console)
+        _free_memory()
+
+    def answer(folder: Path) -> None:
         from topeng.evaluate.scores import evaluate_model
 
-        adapter = run / "adapters" / name if training else None
-        model, tokenizer = load(
-            base_path(recipe, run), adapter, recipe.base.dtype, recipe.base.device, recipe.base.revision
-        )
-        evaluate_model(recipe, training, trained_by, model, tokenizer, run, folder, console)
-        del model
+        evaluate_model(recipe, training, trained_by, *load_model(), run, folder, console)
         _free_memory()
 
     trained_by = _training_options(recipe, options, training.method) if training else {}
-    depends = {"seed": recipe.seed, "evaluate": recipe.evaluate.measured, "generate": options["generate"]}
-    depends |= {"languages": recipe.corpus.languages}
-    depends |= {"base": _model_options(options), "text": _asked_options(recipe)}
+    measured = recipe.evaluate.measured
+    depends = {"seed": recipe.seed, "base": _model_options(options), "text": _asked_options(recipe)}
+    scoring = depends | {option: measured[option] for option in LIKELIHOOD_OPTIONS}
+    answering = depends | {"evaluate": measured, "generate": options["generate"], "languages": recipe.corpus.languages}
     base, inputs = _model_sources(recipe)
     trained = [f"adapters/{name}"] if training else []
     reads = ["corpus/test.parquet", "source/test.parquet", *base, *trained]
-    return Stage(f"evaluate/{name}", [f"evaluate/{name}"], depends, work, reads, inputs)
+    likelihood = f"likelihood/{name}"
+    return [
+        Stage(likelihood, [likelihood], scoring, score, reads, inputs),
+        Stage(f"evaluate/{name}", [f"evaluate/{name}"], answering, answer, [*reads, likelihood], inputs),
+    ]
 
 
 def _compare(recipe: Recipe, models: list[str], run: Path) -> Stage:

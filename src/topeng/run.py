@@ -102,9 +102,7 @@ class RunFolder:
         return self._outlook(stage, {}) == FINISHED
 
     def outlook(self, stages: Sequence[Stage]) -> dict[str, str]:
-        """What a run of these stages will do of each, by name, in words: `finished` (nothing), to do, or to be redone and
-        why.
-        """
+        """What a run will do of each stage, by name: `finished` (nothing), or to do, or to be redone and why."""
         found: dict[str, str] = {}
         redone: dict[str, str] = {}
         for stage in stages:
