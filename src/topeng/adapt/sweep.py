@@ -75,7 +75,8 @@ def run_trial(recipe: Recipe, run: Path, work: Path, out: Path, console: Console
 
 
 def _last_loss(log: Path) -> float:
-    return [entry["eval_loss"] for entry in map(json.loads, log.read_text(encoding="utf-8").splitlines()) if "eval_loss" in entry][-1]
+    entries = map(json.loads, log.read_text(encoding="utf-8").splitlines())
+    return [entry["eval_loss"] for entry in entries if "eval_loss" in entry][-1]
 
 
 def _rates(method: str, rate: float, ratio: float) -> str:

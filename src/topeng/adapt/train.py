@@ -34,8 +34,8 @@ MOST_HELD_OUT = 200
 """Rows that the held-out loss of a base's pretraining is taken on, at most."""
 LESS_MEMORY = {
     False: "lower train.batch_tokens or set train.gradient_checkpointing, and it goes on from its checkpoint",
-    True: "set train.gradient_checkpointing, and it goes on from its checkpoint; a lower train.batch_tokens begins anew "
-    "where text.eos = fill",
+    True: "set train.gradient_checkpointing, and it goes on from its checkpoint; a lower train.batch_tokens begins "
+    "anew where text.eos = fill",
 }
 """What to do, and what becomes of the checkpoints, by whether end tokens fill a forward pass."""
 LOG_KEYS = ("step", "loss", "eval_loss", *RATES, "grad_norm", *SHARES)
