@@ -48,7 +48,7 @@ def test_finished_stages_are_skipped_and_a_changed_option_redoes_what_depends_on
 
 
 def test_the_outlook_is_what_a_run_then_does(tmp_path):
-    options = "to be redone, because its options or what it reads changed"
+    options = "to be redone, because its options or inputs changed"
 
     def outlook(**changes):
         return list(RunFolder(tmp_path).outlook(stages([], **changes)).values())
@@ -63,6 +63,11 @@ def test_the_outlook_is_what_a_run_then_does(tmp_path):
     (tmp_path / "second").unlink()
     assert outlook(first="2")[1] == "to be redone, because its outputs are not as it left them"
     assert outlook(first="2", second="y")[1] == options
+    do(tmp_path, stages([], first="3")[:1])
+    assert outlook(first="3")[2] == "to be redone, because what it reads changed"
+    assert outlook(first="2")[::2] == [options, "to be redone, unless first comes out as before"]
+    do(tmp_path, stages(calls := [], first="2"))
+    assert calls == ["first", "second"]  # the first came out as before
 
 
 def test_the_outlook_tells_what_was_stopped(tmp_path):

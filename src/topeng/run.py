@@ -122,7 +122,9 @@ class RunFolder:
             begun = before is None and self._begun(stage, self.fingerprint(stage))
             return "to do, from where it was stopped" if begun else "to do"
         if entry["fingerprint"] != self.fingerprint(stage):
-            return "to be redone, because its options or what it reads changed"
+            own = entry["fingerprint"] != self.fingerprint(stage, entry.get("reads"))
+            if own or not before:
+                return f"to be redone, because {'its options or inputs' if own else 'what it reads'} changed"
         if not all(self._in_place(entry, output) for output in stage.outputs):
             return "to be redone, because its outputs are not as it left them"
         return f"to be redone, unless {before} comes out as before" if before else FINISHED
@@ -141,14 +143,18 @@ class RunFolder:
             known[output] = state
         return True
 
-    def fingerprint(self, stage: Stage) -> str:
-        """A digest of all that the stage depends on."""
+    def _reads(self, stage: Stage) -> dict[str, str | None]:
+        """Digests of what the stage reads of earlier ones."""
         outputs: dict[str, str] = {}
         for entry in self.manifest["stages"].values():
             outputs |= entry["outputs"]
+        return {output: outputs.get(output) for output in stage.reads}
+
+    def fingerprint(self, stage: Stage, reads: Mapping[str, str | None] | None = None) -> str:
+        """A digest of all that the stage depends on: of what earlier stages have left, or of other `reads`."""
         depends = {
             "options": stage.options,
-            "reads": {output: outputs.get(output) for output in stage.reads},
+            "reads": self._reads(stage) if reads is None else reads,
             "inputs": {name: self._input_digest(name) for name in stage.inputs},
         }
         return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
@@ -199,6 +205,7 @@ class RunFolder:
         entry = {
             "status": "done",
             "fingerprint": fingerprint,
+            "reads": self._reads(stage),
             "seconds": round(time.monotonic() - started, 2),
             "peak_memory_bytes": peak_memory(),
             "versions": self.manifest["versions"],
