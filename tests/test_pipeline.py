@@ -1,6 +1,7 @@
 """Whole runs, with the real Daft, peft, transformers and UMAP, on a corpus of a few hundred rows."""
 
 import csv
+import dataclasses
 import json
 import os
 import re
@@ -12,10 +13,13 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from topeng import recipe as recipes
 from topeng.cli import main
 from topeng.corpus.schema import COLUMNS
+from topeng.pipeline import stages, stages_for
+from topeng.run import RunFolder
 
 MICRO = """
 corpus: {files: [CORPUS], subsets: [], sample_fraction: 1.0, test_rows: 12, validation_rows: 6, clusters: 3,
@@ -28,6 +32,71 @@ train: {steps: 12, batch_rows: 8, learning_rate: 0.01, eval_steps: 6, save_steps
 generate: {max_new_tokens: 16, steps: 4, block_length: 16}
 evaluate: {draws: 2, generate_rows: 4}
 """
+
+
+CORPUS = ["corpus/ingest", "corpus/draw", "corpus/embed", "corpus/select"]
+OTHER = {  # another value of every option that changes cost alone
+    "corpus.engine": "ray",
+    "corpus.ray_address": "auto",
+    "base.device": "cpu",
+    "train.batch_tokens": "512",
+    "train.gradient_checkpointing": "true",
+    "train.save_steps": "7",
+    "train.report_to": "[]",
+    "evaluate.batch_tokens": "512",
+}
+
+
+def fingerprints(path, run, **overrides):
+    recipe = recipes.load(path, {name.replace("__", "."): value for name, value in overrides.items()})
+    folder = RunFolder(run)
+    return {stage.name: folder.fingerprint(stage) for stage in stages(recipe, run, Console(quiet=True))}
+
+
+def test_what_changes_cost_alone_invalidates_nothing(recipe, tmp_path):
+    declared = [
+        f"{section.name}.{option.name}"
+        for section in dataclasses.fields(recipes.Recipe)
+        if dataclasses.is_dataclass(section.type)
+        for option in dataclasses.fields(section.type)
+        if option.metadata["cost"]
+    ]
+    assert sorted(declared) == sorted(OTHER)
+    before = fingerprints(recipe, tmp_path, text__eos="block")
+    for name, value in OTHER.items():
+        assert fingerprints(recipe, tmp_path, text__eos="block", **{name: value}) == before, name
+    assert fingerprints(recipe, tmp_path, text__eos="block", corpus__memory_gb="1") != before
+
+
+def test_where_end_tokens_fill_a_pass_its_size_is_a_result(recipe, tmp_path):
+    before, after = fingerprints(recipe, tmp_path), fingerprints(recipe, tmp_path, train__batch_tokens="512")
+    assert {name for name in before if before[name] != after[name]} == {"base", "train/lora", "train/pissa", "report"}
+
+
+@pytest.mark.parametrize("name", ["generate__temperature", "evaluate__generate_rows"])
+def test_how_answers_are_made_costs_no_likelihoods(recipe, tmp_path, name):
+    before, after = fingerprints(recipe, tmp_path), fingerprints(recipe, tmp_path, **{name: "1"})
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"evaluate/base", "evaluate/lora", "evaluate/pissa", "report"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        ("corpus", ["corpus/ingest", "corpus/draw", "corpus/embed", "corpus/select", "corpus/map", "source"]),
+        ("base", ["source", "base"]),
+        ("train/", [*CORPUS, "source", "base", "train/lora", "train/pissa"]),
+    ],
+)
+def test_a_command_does_its_stages_and_what_they_read(recipe, tmp_path, wanted, names):
+    planned = stages_for(recipes.load(recipe), wanted, tmp_path, Console(quiet=True))
+    assert [stage.name for stage in planned] == names
+
+
+def test_a_report_needs_every_stage(recipe, tmp_path):
+    loaded, console = recipes.load(recipe), Console(quiet=True)
+    every = [stage.name for stage in stages(loaded, tmp_path, console)]
+    assert [stage.name for stage in stages_for(loaded, "report", tmp_path, console)] == every
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +167,32 @@ def test_a_second_run_does_nothing_and_a_changed_option_what_depends_on_it(run, 
     assert redone("--report.answers", "2") == ["report"]
     assert redone("--report.answers", "2", "--corpus.umap_rows", "50") == ["corpus/select", "corpus/map", "report"]
     assert redone("--report.answers", "2") == ["corpus/select", "corpus/map", "report"]
-    pissa = ["train/pissa", "evaluate/pissa", "compare", "report"]
+    pissa = ["train/pissa", "likelihood/pissa", "evaluate/pissa", "compare", "report"]
     assert redone("--report.answers", "2", "--train.learning_rates", "{pissa: 0.02}") == pissa
+
+
+def test_text_is_utf_8_whatever_the_locale(recipe, tmp_path, checkpoint):
+    text = (recipe.parent / "corpus.csv").read_text(encoding="utf-8")
+    (tmp_path / "corpus.csv").write_text(text.replace("buah", "büah 🍎"), encoding="utf-8")
+    changed = recipe.read_text(encoding="utf-8").replace(
+        str(recipe.parent / "corpus.csv"), str(tmp_path / "corpus.csv")
+    )
+    (tmp_path / "micro.yaml").write_text(changed + "report: {title: Kopi é ☕}\n", encoding="utf-8")
+    (tmp_path / "asked.txt").write_text("Café?\n", encoding="utf-8")
+    run, asked, out = tmp_path / "run", f"--file={tmp_path / 'asked.txt'}", tmp_path / "out.jsonl"
+    ascii_only("corpus", str(tmp_path / "micro.yaml"), "--run-dir", str(run))
+    ascii_only("corpus", "verify", str(run))
+    ascii_only("generate", str(checkpoint), asked, "--max_new_tokens=16", "--block_length=16", f"--out={out}")
+    assert "Kopi é ☕" in (run / "recipe.yaml").read_text(encoding="utf-8")
+    assert "büah" in (run / "corpus" / "map.html").read_text(encoding="utf-8")
+    assert json.loads(out.read_text(encoding="utf-8"))["prompt"] == "Café?"
+
+
+def ascii_only(*command):
+    """A command where the locale knows ASCII alone."""
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([sys.executable, "-m", "topeng", *command], env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_adapted_model_can_be_used(run, capsys, tmp_path):
@@ -154,7 +247,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(run, recipe, tmp_path, at):
     calm = tmp_path / "calm"
     subprocess.run([*command[:-1], str(calm)], check=True, stdout=subprocess.DEVNULL)
     for name, stage in stages_of(calm).items():
-        if name.startswith(("corpus", "source", "base", "train", "evaluate")):
+        if name.startswith(("corpus", "source", "base", "train", "likelihood", "evaluate")):
             assert stages_of(tmp_path / "run")[name]["outputs"] == stage["outputs"], name
 
 

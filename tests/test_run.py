@@ -47,6 +47,50 @@ def test_finished_stages_are_skipped_and_a_changed_option_redoes_what_depends_on
     assert calls[4:] == ["first", "third"]
 
 
+def test_the_outlook_is_what_a_run_then_does(tmp_path):
+    options = "to be redone, because its options or inputs changed"
+
+    def outlook(**changes):
+        return list(RunFolder(tmp_path).outlook(stages([], **changes)).values())
+
+    assert outlook() == ["to do"] * 3
+    do(tmp_path, stages([]))
+    assert outlook() == ["finished"] * 3
+    assert outlook(second="y") == ["finished", options, "finished"]
+    assert outlook(first="2") == [options, "finished", "to be redone, unless first comes out as before"]
+    do(tmp_path, stages(calls := [], first="2"))
+    assert calls == ["first", "third"]
+    (tmp_path / "second").unlink()
+    assert outlook(first="2")[1] == "to be redone, because its outputs are not as it left them"
+    assert outlook(first="2", second="y")[1] == options
+    do(tmp_path, stages([], first="3")[:1])
+    assert outlook(first="3")[2] == "to be redone, because what it reads changed"
+    assert outlook(first="2")[::2] == [options, "to be redone, unless first comes out as before"]
+    do(tmp_path, stages(calls := [], first="2"))
+    assert calls == ["first", "second"]  # the first came out as before
+
+
+def test_the_outlook_tells_what_was_stopped(tmp_path):
+    def stopped(folder):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        do(tmp_path, [Stage("only", ["only"], {}, stopped)])
+    only = Stage("only", ["only"], {}, stopped)
+    assert RunFolder(tmp_path).outlook([only]) == {"only": "to do, from where it was stopped"}
+    other = Stage("only", ["only"], {"option": 1}, stopped)
+    assert RunFolder(tmp_path).outlook([other]) == {"only": "to do"}
+
+
+def test_the_manifest_is_read_under_the_lock(tmp_path):
+    """Another run may end between the opening of the folder and the lock."""
+    early = RunFolder(tmp_path)
+    do(tmp_path, stages(calls := []))
+    with early.locked() as folder:
+        folder.run(stages(calls), "seed: 1\n", 1, QUIET)
+    assert len(calls) == 3
+
+
 def test_a_changed_input_redoes_its_stage(tmp_path):
     calls, source = [], tmp_path / "source.txt"
     source.write_text("a")

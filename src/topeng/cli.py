@@ -1,6 +1,7 @@
 """The command `topeng`: what it takes, and how it ends. What it does stands in `commands`."""
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -13,9 +14,9 @@ from topeng.errors import Stopped, TopengError
 from topeng.stop import SIGNALS, handling, stop
 
 NO_MEMORY = ("can't allocate memory", "out of memory")
-STAGE_COMMANDS = {  # command -> the last stage it does, by the start of its name
+STAGE_COMMANDS = {  # command -> the stages it is for, by the start of their names
     "run": ("report", "all stages of a recipe"),
-    "corpus": ("source", "read, sample, split and select the rows; or `check FILE…`, `verify DIR`, `diff DIR DIR`"),
+    "corpus": ("corpus", "read, sample, split and select the rows; or `check FILE…`, `verify DIR`, `diff DIR DIR`"),
     "base": ("base", "pretrain a tiny base, where the recipe names no model"),
     "train": ("train/", "train an adapter for each method"),
     "evaluate": ("evaluate/", "score the base and each adapter"),
@@ -26,6 +27,9 @@ STAGE_COMMANDS = {  # command -> the last stage it does, by the start of its nam
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status: 0, 1 with the error in one line, or 128 and the signal's number."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where the locale has no such character
     parser = _parser()
     known, rest = parser.parse_known_args(arguments)
     try:

@@ -33,13 +33,13 @@ def run(known: argparse.Namespace, rest: list[str]) -> int:
 
     from topeng import ranks
     from topeng.checks import check
-    from topeng.pipeline import stages_until
+    from topeng.pipeline import stages_for
     from topeng.run import RunFolder
 
     ranks.use_own_gpu()
     console = Console(quiet=ranks.RANK > 0)
     sweep, plan = (getattr(known, flag, False) for flag in ("sweep", "plan"))
-    planned = stages_until(recipe, "sweep" if sweep else known.last, folder, console)
+    planned = stages_for(recipe, "sweep" if sweep else known.last, folder, console)
     if known.dry_run or plan:
         from topeng.plan import print_plan, print_trial
 
@@ -92,7 +92,7 @@ def _print_results(folder: Path, last: str, console: Any) -> None:
 
         from topeng.report.table import print_comparison
 
-        print_comparison(json.loads((folder / "scores.json").read_text()), console)
+        print_comparison(json.loads((folder / "scores.json").read_text(encoding="utf-8")), console)
     console.print(f"The run folder is {folder}", highlight=False, soft_wrap=True)
     if last == "report":
         console.print(f"The report is {folder / 'report.html'}", highlight=False, soft_wrap=True)

@@ -31,7 +31,7 @@ SECRET = re.compile(r"://[^/?#\s]*@|[?&](?:token|key|sig|password|[\w-]*(?:_toke
 """A password or a token in an address."""
 
 
-def option(default: Any, help: str, *, unit: str = "", source: str = "", **rules: float) -> Any:
+def option(default: Any, help: str, *, unit: str = "", source: str = "", cost: bool = False, **rules: float) -> Any:
     """An option with its default; a callable default is called for each instance (`list`, a class of options).
 
     Args:
@@ -39,9 +39,10 @@ def option(default: Any, help: str, *, unit: str = "", source: str = "", **rules
         help: what it does, in one line.
         unit: of the value, where it has one.
         source: the paper or measurement behind the default.
+        cost: it changes time, memory or what is told on the way, and results by rounding at most.
         rules: bounds of a number: `ge`, `gt`, `le`, `lt`.
     """
-    metadata = {"help": help, "unit": unit, "source": source, "rules": rules}
+    metadata = {"help": help, "unit": unit, "source": source, "cost": cost, "rules": rules}
     if callable(default):
         return dataclasses.field(default_factory=default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -81,6 +82,16 @@ class Options:
             if name not in cls.__dataclass_fields__:
                 raise OptionError(str(name), f"is no option; there are {', '.join(cls.__dataclass_fields__)}")
         return cls(**values)
+
+
+def results(options: Options) -> dict[str, Any]:
+    """Nested plain values of the options that a result may depend on: all but those declared with `cost`."""
+    values = {}
+    for field in dataclasses.fields(options):
+        if not field.metadata["cost"]:
+            value = getattr(options, field.name)
+            values[field.name] = results(value) if isinstance(value, Options) else value
+    return values
 
 
 def _convert(value: Any, kind: Any, place: str) -> Any:

@@ -1,6 +1,6 @@
 """A run, from a corpus to a report: the page to read first.
 
-    corpus/*, source ──> base ──> train/METHOD ──> evaluate/MODEL ──> compare ──> report
+    corpus/*, source ──> base ──> train/METHOD ──> likelihood/MODEL, evaluate/MODEL ──> compare ──> report
 
 Each stage says what it leaves, which options it depends on, and what it reads; `run` does those that are not
 finished. Heavy imports are the stages' own.
@@ -9,6 +9,7 @@ finished. Heavy imports are the stages' own.
 import gc
 import json
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from rich.console import Console
 from topeng import kecil
 from topeng.adapt.settings import METHODS, Training
 from topeng.corpus.files import local_files
-from topeng.corpus.settings import ENGINE_OPTIONS, READING_OPTIONS
+from topeng.corpus.settings import READING_OPTIONS
 from topeng.errors import RecipeError
-from topeng.recipe import Recipe, as_dict, parse
+from topeng.recipe import Recipe, parse
 from topeng.run import Stage, write_atomically
 
 SOURCE_ROWS = ["source/train.parquet", "source/test.parquet", "source/plain.parquet"]
@@ -33,6 +34,8 @@ MAP_FILES = ["corpus/umap.parquet", "corpus/clusters.json"]
 EMBED_OPTIONS = {"embedder", "embedder_revision", "embedding_tokens", "embedding_dtype", "lower_case"}
 SELECT_OPTIONS = {"clusters", "selection", "train_rows", "umap_rows", "licences"}
 """Of the corpus, those that the draw does not depend on."""
+LIKELIHOOD_OPTIONS = ("draws", "replicates")
+"""Of the evaluation, those that a likelihood depends on."""
 BASE_TRAINING = ("batch_tokens", "noise", "precision", "compile", "warmup_fraction", "max_grad_norm")
 """Of the training options, those that a tiny base is pretrained by as well."""
 
@@ -43,8 +46,7 @@ def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
     Args:
         run: the run folder, from which stages read what earlier ones left.
     """
-    options = as_dict(recipe)
-    options["corpus"] = {name: value for name, value in options["corpus"].items() if name not in ENGINE_OPTIONS}
+    options = recipe.results
     base = [] if recipe.base.model else [_base(recipe, options, run, console)]
     train = [_train(recipe, options, training, run, console) for training in recipe.trainings]
     models = ["base", *(training.name for training in recipe.trainings)]
@@ -55,36 +57,42 @@ def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
         _source(recipe, options, console),
         *base,
         *train,
-        *evaluate,
+        *chain(*zip(*evaluate, strict=True)),  # likelihoods, then answers: those of one kind may be done side by side
         _compare(recipe, models, run),
         _report(recipe, options, models, run, console),
     ]
 
 
-def stages_until(recipe: Recipe, last: str, run: Path, console: Console) -> list[Stage]:
-    """The stages up to the last whose name starts with `last`; those of a search for learning rates, for `sweep`.
+def stages_for(recipe: Recipe, wanted: str, run: Path, console: Console) -> list[Stage]:
+    """The stages whose name starts with `wanted`, and all that these read; for `corpus`, the source's rows too; for
+    `sweep`, those of a search for learning rates.
 
     Raises:
         RecipeError: the recipe has none.
     """
-    planned = (sweep_stages if last == "sweep" else stages)(recipe, run, console)
-    wanted = [index for index, stage in enumerate(planned) if stage.name.startswith(last)]
-    if not wanted:
-        raise RecipeError(f"the recipe has no stage `{last}`: it names base.model = {recipe.base.model}")
-    return planned[: wanted[-1] + 1]
+    planned = (sweep_stages if wanted == "sweep" else stages)(recipe, run, console)
+    starts = ("corpus/", "source") if wanted == "corpus" else wanted
+    needed, reads = list[Stage](), set[str]()
+    for stage in reversed(planned):  # a stage reads of earlier ones alone
+        if stage.name.startswith(starts) or reads & set(stage.outputs):
+            needed.insert(0, stage)
+            reads |= set(stage.reads)
+    if not needed:
+        raise RecipeError(f"the recipe has no stage `{wanted}`: it names base.model = {recipe.base.model}")
+    return needed
 
 
-def do_apart(recipe: str, run: Path, last: str, name: str, folder: Path) -> None:
+def do_apart(recipe: str, run: Path, wanted: str, name: str, folder: Path) -> None:
     """What a worker does: the work of one stage, told in plain lines.
 
     Args:
         recipe: as YAML, every option resolved.
-        last: as of `stages_until`.
+        wanted: as of `stages_for`.
         name: of the stage.
         folder: to write into.
     """
     console = Console(force_terminal=False, soft_wrap=True)
-    planned = stages_until(parse(yaml.safe_load(recipe)), last, run, console)
+    planned = stages_for(parse(yaml.safe_load(recipe)), wanted, run, console)
     next(stage for stage in planned if stage.name == name).work(folder)
 
 
@@ -192,9 +200,9 @@ def _base(recipe: Recipe, options: dict[str, Any], run: Path, console: Console) 
 
         pretrain_base(recipe, run, folder, console)
 
-    depends = {"seed": recipe.seed, "tiny": options["base"]["tiny"], "device": options["base"]["device"]}
+    depends = {"seed": recipe.seed, "tiny": options["base"]["tiny"]}
     depends |= {"text": _text_options(recipe, options), "context": recipe.context}
-    depends |= {name: options["train"][name] for name in BASE_TRAINING}
+    depends |= {name: value for name, value in options["train"].items() if name in BASE_TRAINING}
     return Stage("base", ["base"], depends, work, SOURCE_ROWS, together=True)
 
 
@@ -223,7 +231,7 @@ def _trial(recipe: Recipe, name: str, run: Path, console: Console) -> Stage:
         _free_memory()
 
     (method,) = recipe.adapter.methods
-    depends = _training_options(recipe, as_dict(recipe), method)
+    depends = _training_options(recipe, recipe.results, method)
     base, inputs = _model_sources(recipe)
     reads = [*TRAINING_ROWS, *base]
     return Stage(f"sweep/{name}", [f"sweep/{name}.json"], depends, work, reads, inputs, together=True, apart=True)
@@ -231,37 +239,50 @@ def _trial(recipe: Recipe, name: str, run: Path, console: Console) -> Stage:
 
 def _sweep(names: list[str], run: Path) -> Stage:
     def work(folder: Path) -> None:
-        found = [json.loads((run / "sweep" / f"{name}.json").read_text()) for name in names]
+        found = [json.loads((run / "sweep" / f"{name}.json").read_text(encoding="utf-8")) for name in names]
         write_atomically(folder / "sweep.json", json.dumps(found, indent=1))
 
     return Stage("sweep", ["sweep.json"], {"trials": names}, work, [f"sweep/{name}.json" for name in names])
 
 
-def _evaluate(recipe: Recipe, options: dict[str, Any], training: Training | None, run: Path, console: Console) -> Stage:
+def _evaluate(
+    recipe: Recipe, options: dict[str, Any], training: Training | None, run: Path, console: Console
+) -> list[Stage]:
+    """Two stages: a kill while answers are generated, or other settings of them, cost no likelihoods."""
     name = training.name if training else "base"
 
-    def work(folder: Path) -> None:
+    def load_model() -> tuple[Any, Any]:
         from topeng import load
         from topeng.adapt.train import base_path
+
+        adapter, base = run / "adapters" / name if training else None, recipe.base
+        return load(base_path(recipe, run), adapter, base.dtype, base.device, base.revision)
+
+    def score(folder: Path) -> None:
+        from topeng.evaluate.scores import score_model
+
+        score_model(recipe, name, *load_model(), run, folder, console)
+        _free_memory()
+
+    def answer(folder: Path) -> None:
         from topeng.evaluate.scores import evaluate_model
 
-        adapter = run / "adapters" / name if training else None
-        model, tokenizer = load(
-            base_path(recipe, run), adapter, recipe.base.dtype, recipe.base.device, recipe.base.revision
-        )
-        evaluate_model(recipe, training, trained_by, model, tokenizer, run, folder, console)
-        del model
+        evaluate_model(recipe, training, trained_by, *load_model(), run, folder, console)
         _free_memory()
 
     trained_by = _training_options(recipe, options, training.method) if training else {}
-    measured = {name: value for name, value in options["evaluate"].items() if name != "bertscore_model"}
-    depends = {"seed": recipe.seed, "evaluate": measured, "generate": options["generate"]}
-    depends |= {"languages": recipe.corpus.languages}
-    depends |= {"base": _model_options(options), "text": _asked_options(recipe)}
+    measured = recipe.evaluate.measured
+    depends = {"seed": recipe.seed, "base": _model_options(options), "text": _asked_options(recipe)}
+    scoring = depends | {option: measured[option] for option in LIKELIHOOD_OPTIONS}
+    answering = depends | {"evaluate": measured, "generate": options["generate"], "languages": recipe.corpus.languages}
     base, inputs = _model_sources(recipe)
     trained = [f"adapters/{name}"] if training else []
     reads = ["corpus/test.parquet", "source/test.parquet", *base, *trained]
-    return Stage(f"evaluate/{name}", [f"evaluate/{name}"], depends, work, reads, inputs, apart=True)
+    likelihood = f"likelihood/{name}"
+    return [
+        Stage(likelihood, [likelihood], scoring, score, reads, inputs, apart=True),
+        Stage(f"evaluate/{name}", [f"evaluate/{name}"], answering, answer, [*reads, likelihood], inputs, apart=True),
+    ]
 
 
 def _compare(recipe: Recipe, models: list[str], run: Path) -> Stage:
@@ -304,9 +325,9 @@ def _inputs(files: list[str]) -> list[str]:
 
 
 def _training_options(recipe: Recipe, options: dict[str, Any], method: str) -> dict[str, Any]:
-    """What a method's training depends on: not what changes no result, nor what is another method's."""
+    """What a method's training depends on: not what is another method's."""
     adapter, train = dict(options["adapter"]), dict(options["train"])
-    for name in ("save_steps", "gradient_checkpointing", "report_to", "learning_rates", "seeds"):
+    for name in ("learning_rates", "seeds"):
         del train[name]
     train["learning_rate"] = recipe.train.rate(method)
     del adapter["methods"]

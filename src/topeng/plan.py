@@ -37,9 +37,7 @@ TRIAL_STEPS = 6
 
 def print_plan(recipe: Recipe, planned: list[Stage], run: Path, console: Console) -> None:
     """Prints the stages, the row counts, the trainable parameters and an estimate of memory; nothing is loaded."""
-    done = RunFolder(run).finished if (run / "manifest.json").exists() else lambda stage: False
-    names = [f"{stage.name}{' (finished)' if done(stage) else ''}" for stage in planned]
-    console.print(f"Stages, in {run}:\n  {', '.join(names)}", highlight=False)
+    _print(console, f"Stages, in {run}", [*outlook(planned, run).items()])
     _print(console, "Rows", corpus_rows(recipe))
     config = base_config(recipe)
     with torch.device("meta"):
@@ -56,6 +54,11 @@ def print_plan(recipe: Recipe, planned: list[Stage], run: Path, console: Console
     steps = f"{training_steps(recipe):,} of {recipe.train.batch_rows} rows, by each method"
     _print(console, "Training", [*rows, ("optimiser steps", steps)])
     _print_memory(recipe, config, total, counts, console)
+
+
+def outlook(planned: list[Stage], run: Path) -> dict[str, str]:
+    """What a run will do of each stage; a folder that is not there yet is not made."""
+    return RunFolder(run).outlook(planned) if run.is_dir() else {stage.name: "to do" for stage in planned}
 
 
 def _print_memory(recipe: Recipe, config: Any, total: int, counts: dict[str, int], console: Console) -> None:

@@ -17,7 +17,7 @@ from topeng.adapt.settings import METHODS, AdapterOptions, SweepOptions, Trainin
 from topeng.corpus.settings import PAPER, CorpusOptions, SourceOptions
 from topeng.errors import RecipeError
 from topeng.generate.settings import Settings
-from topeng.options import OptionError, Options, option
+from topeng.options import OptionError, Options, option, results
 
 Logger = Literal["tensorboard", "wandb", "trackio"]
 Noise = Literal["independent", "stratified", "complementary"]
@@ -83,7 +83,7 @@ class BaseOptions(Options):
     )
     revision: str | None = option(None, "commit of a model id, to pin it")
     dtype: Literal["float32", "bfloat16"] = option("float32", "of the frozen weights")
-    device: str | None = option(None, "such as cuda:0; null: a GPU where there is one")
+    device: str | None = option(None, "such as cuda:0; null: a GPU where there is one", cost=True)
     tiny: TinyOptions = option(TinyOptions, "the tiny base")
 
 
@@ -105,7 +105,11 @@ class TrainOptions(Options):
         ge=1,
     )
     batch_tokens: int = option(
-        8192, "a step is cut into forward passes of so many tokens, with padding; bounds memory", unit="tokens", ge=1
+        8192,
+        "a step is cut into forward passes of so many tokens, with padding; bounds memory",
+        unit="tokens",
+        cost=True,
+        ge=1,
     )
     noise: Noise = option("stratified", "which tokens of a step are masked (docs/training.md)")
     precision: Literal["float32", "bfloat16"] = option("float32", "of the computation (autocast); weights keep theirs")
@@ -113,10 +117,10 @@ class TrainOptions(Options):
     warmup_fraction: float = option(0.05, "share of the steps", ge=0, lt=1)
     weight_decay: float = option(0.0, "of AdamW", ge=0)
     max_grad_norm: float = option(1.0, "gradients are clipped to this norm", gt=0)
-    gradient_checkpointing: bool = option(False, "recompute activations in the backward pass")
+    gradient_checkpointing: bool = option(False, "recompute activations in the backward pass", cost=True)
     eval_steps: int = option(50, "held-out loss is taken every so many steps", ge=1)
-    save_steps: int = option(100, "a checkpoint every so many steps", ge=1)
-    report_to: list[Logger] = option(lambda: ["tensorboard"], "loggers: tensorboard, wandb, trackio")
+    save_steps: int = option(100, "a checkpoint every so many steps", cost=True, ge=1)
+    report_to: list[Logger] = option(lambda: ["tensorboard"], "loggers: tensorboard, wandb, trackio", cost=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -143,7 +147,7 @@ class EvaluateOptions(Options):
     generate_rows: int = option(
         100, "test rows of each language that are answered, drawn at random", unit="rows", source=PAPER, ge=0
     )
-    batch_tokens: int = option(8192, "tokens in a forward pass", unit="tokens", ge=512)
+    batch_tokens: int = option(8192, "tokens in a forward pass", unit="tokens", cost=True, ge=512)
     bertscore_model: str | None = option(
         None, "encoder for the BERTScore of answers, a folder or a model id; null: it is not taken"
     )
@@ -152,6 +156,11 @@ class EvaluateOptions(Options):
         super().__post_init__()
         if self.draws % self.replicates:
             raise OptionError("draws", f"= {self.draws} must be a multiple of replicates = {self.replicates}")
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """Those that a likelihood or an answer depends on; the encoder is `compare`'s."""
+        return {name: value for name, value in results(self).items() if name != "bertscore_model"}
 
 
 @dataclass(frozen=True)
@@ -173,6 +182,7 @@ class Recipe(Options):
         None,
         "CPU threads of a training or an evaluation; as many as the cores allow run side by side. Null: all cores, one "
         "after another",
+        cost=True,
         ge=1,
     )
     corpus: CorpusOptions = option(CorpusOptions, "")
@@ -203,6 +213,16 @@ class Recipe(Options):
             for method in self.adapter.methods
             for seed in seeds or [self.seed]
         ]
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """Nested plain values of all that a result may depend on. Where end tokens fill a forward pass they are learnt,
+        and how many tokens it holds is no matter of cost alone.
+        """
+        values = results(self)
+        if self.text.eos == "fill":
+            values["train"]["batch_tokens"] = self.train.batch_tokens
+        return values
 
     @property
     def context(self) -> int:

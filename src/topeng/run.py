@@ -29,6 +29,7 @@ from topeng.workers import Workers
 
 MANIFEST = "manifest.json"
 WORK, SKIP = "work", "skip"
+FINISHED = "finished"
 NOT_WRITTEN = ("I/O error", "iostream error", "PytorchStreamWriter", "inline_container.cc")
 """What safetensors and torch say where the disk is full: theirs are no `OSError`s."""
 PACKAGES = ("topeng", "torch", "transformers", "peft", "accelerate", "daft", "scikit-learn", "umap-learn", "sacrebleu")
@@ -94,18 +95,47 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"cannot write to the run folder {self.path}: {error.strerror}") from error
         try:
+            self.manifest = _read_manifest(self.path / MANIFEST)  # as whoever held the folder has left it
             yield self
         finally:
             lock.release()
 
     def finished(self, stage: Stage) -> bool:
         """Whether the manifest has the stage as done, from the same options and inputs, with its outputs in place."""
+        return self._outlook(stage, {}) == FINISHED
+
+    def outlook(self, stages: Sequence[Stage]) -> dict[str, str]:
+        """What a run will do of each stage, by name: `finished` (nothing), or to do, or to be redone and why."""
+        found: dict[str, str] = {}
+        redone: dict[str, str] = {}
+        for stage in stages:
+            found[stage.name] = self._outlook(stage, redone)
+            if found[stage.name] != FINISHED:
+                redone |= dict.fromkeys(stage.outputs, stage.name)
+        return found
+
+    def _outlook(self, stage: Stage, redone: Mapping[str, str]) -> str:
+        """
+        Args:
+            redone: outputs that will be made anew before, with the stage that does.
+        """
+        before = next((redone[output] for output in stage.reads if output in redone), None)
         entry = self.manifest["stages"].get(stage.name, {})
-        return (
-            entry.get("status") == "done"
-            and entry["fingerprint"] == self.fingerprint(stage)
-            and all(self._in_place(entry, output) for output in stage.outputs)
-        )
+        if entry.get("status") != "done":
+            begun = before is None and self._begun(stage, self.fingerprint(stage))
+            return "to do, from where it was stopped" if begun else "to do"
+        if entry["fingerprint"] != self.fingerprint(stage):
+            own = entry["fingerprint"] != self.fingerprint(stage, entry.get("reads"))
+            if own or not before:
+                return f"to be redone, because {'its options or inputs' if own else 'what it reads'} changed"
+        if not all(self._in_place(entry, output) for output in stage.outputs):
+            return "to be redone, because its outputs are not as it left them"
+        return f"to be redone, unless {before} comes out as before" if before else FINISHED
+
+    def _begun(self, stage: Stage, fingerprint: str) -> bool:
+        """Whether its work folder holds the beginnings of this very work."""
+        known = self._work_folder(stage) / ".fingerprint"
+        return known.exists() and known.read_text(encoding="utf-8") == fingerprint
 
     def _in_place(self, entry: dict[str, Any], output: str) -> bool:
         """Whether an output is what its stage left: by sizes and times, or by content where a copy has other times."""
@@ -116,14 +146,18 @@ class RunFolder:
             known[output] = state
         return True
 
-    def fingerprint(self, stage: Stage) -> str:
-        """A digest of all that the stage depends on."""
+    def _reads(self, stage: Stage) -> dict[str, str | None]:
+        """Digests of what the stage reads of earlier ones."""
         outputs: dict[str, str] = {}
         for entry in self.manifest["stages"].values():
             outputs |= entry["outputs"]
+        return {output: outputs.get(output) for output in stage.reads}
+
+    def fingerprint(self, stage: Stage, reads: Mapping[str, str | None] | None = None) -> str:
+        """A digest of all that the stage depends on: of what earlier stages have left, or of other `reads`."""
         depends = {
             "options": stage.options,
-            "reads": {output: outputs.get(output) for output in stage.reads},
+            "reads": self._reads(stage) if reads is None else reads,
             "inputs": {name: self._input_digest(name) for name in stage.inputs},
         }
         return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
@@ -194,11 +228,10 @@ class RunFolder:
         """Makes its work folder, unless an earlier start of the same left one; returns its fingerprint."""
         fingerprint, work = self.fingerprint(stage), self._work_folder(stage)
         with _storage(stage.name):
-            known = work / ".fingerprint"
-            if not known.exists() or known.read_text(encoding="utf-8") != fingerprint:
+            if not self._begun(stage, fingerprint):
                 _discard(work)
                 work.mkdir(parents=True, exist_ok=True)
-                write_atomically(known, fingerprint)
+                write_atomically(work / ".fingerprint", fingerprint)
         return fingerprint
 
     def _end(self, stage: Stage, fingerprint: str, seconds: float, peak: int) -> None:
@@ -207,6 +240,7 @@ class RunFolder:
         entry = {
             "status": "done",
             "fingerprint": fingerprint,
+            "reads": self._reads(stage),
             "seconds": round(seconds, 2),
             "peak_memory_bytes": peak,
             "versions": self.manifest["versions"],

@@ -86,6 +86,7 @@ def test_a_row_is_asked_as_it_is_scored(training, rows, checkpoint, tmp_path, mo
     monkeypatch.setattr(scores, "response_nll", scoring)
     monkeypatch.setattr(answer, "prompt_canvas", asking)
     model, tokenizer = topeng.load(checkpoint, device="cpu")
+    scores.score_model(recipe, "base", model, tokenizer, training.run, training.run, Console(quiet=True))
     scores.evaluate_model(recipe, None, {}, model, tokenizer, training.run, tmp_path, Console(quiet=True))
     folder = tmp_path / "evaluate" / "base"
     assert set(scored.values()) < asked and len(asked) == 6  # the row without an answer is asked alone

@@ -218,3 +218,16 @@ def test_the_command(tmp_path, capsys):
     assert "has no scores: it must be a run folder" in capsys.readouterr().err
     assert main(["compare", str(tmp_path / "run"), "--seed", "1"]) == 1
     assert "takes --out and --evaluate.bertscore_model alone" in capsys.readouterr().err
+
+
+def test_two_methods_never_share_a_name(tmp_path):
+    """Values that begin alike, and an option that one side does not know."""
+    write(tmp_path / "a", "base")
+    digests = ["0123456789abcdef" * 4, "0123456789abcdee" * 4, "0123456789ab"]
+    for number, digest in enumerate(digests):
+        write_seeds(tmp_path / str(number), "lora", 0.1 * number, (1, 2), rows_digest=digest)
+    write(tmp_path / "more", "lora", seed=3, rows_digest=digests[0], unknown=None)
+    scores = compare_models([tmp_path / "a", *(tmp_path / name for name in ("0", "1", "2", "more"))])
+    names = [f"lora adapter.rows_digest={start}" for start in ("0123456789abcdef", "0123456789abcdee", "0123456789ab")]
+    assert list(scores["gain"]) == names
+    assert scores["seeds"][names[0]] == [1, 2, 3]

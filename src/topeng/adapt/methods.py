@@ -154,7 +154,7 @@ def save_adapter(adapted: Any, method: str, path: Path, initial: Path, base: str
     adapted.save_pretrained(str(path), **convert)
     (path / "README.md").unlink(missing_ok=True)  # peft's empty card, which names this machine's folders
     file = path / "adapter_config.json"
-    config = json.loads(file.read_text())
+    config = json.loads(file.read_text(encoding="utf-8"))
     config["target_modules"] = sorted(config["target_modules"])  # a set: its order differs from run to run
     config["base_model_name_or_path"] = hub_id(base)
     write_atomically(file, json.dumps(config, indent=2, sort_keys=True))

@@ -75,7 +75,8 @@ def run_trial(recipe: Recipe, run: Path, work: Path, out: Path, console: Console
 
 
 def _last_loss(log: Path) -> float:
-    return [entry["eval_loss"] for entry in map(json.loads, log.read_text().splitlines()) if "eval_loss" in entry][-1]
+    entries = map(json.loads, log.read_text(encoding="utf-8").splitlines())
+    return [entry["eval_loss"] for entry in entries if "eval_loss" in entry][-1]
 
 
 def _rates(method: str, rate: float, ratio: float) -> str:
@@ -105,7 +106,7 @@ def recipe_lines(results: list[dict[str, Any]]) -> str:
 
 def print_sweep(path: Path, console: Console) -> None:
     """Prints the trials of a finished search, and the best as recipe lines."""
-    results = json.loads(path.read_text())
+    results = json.loads(path.read_text(encoding="utf-8"))
     best = best_trials(results)
     table = Table(box=None, padding=(0, 2), title="Held-out loss, nats a token", title_justify="left")
     for name, justify in (("method", "left"), ("learning rate", "left"), ("held-out", "right"), ("", "left")):

@@ -32,6 +32,12 @@ from topeng.text.tokens import Example, count_cuts, tokenize_rows, tokenize_text
 RATES = ("learning_rate", "learning_rate_A", "learning_rate_B")
 MOST_HELD_OUT = 200
 """Rows that the held-out loss of a base's pretraining is taken on, at most."""
+LESS_MEMORY = {
+    False: "lower train.batch_tokens or set train.gradient_checkpointing, and it goes on from its checkpoint",
+    True: "set train.gradient_checkpointing, and it goes on from its checkpoint; a lower train.batch_tokens begins "
+    "anew where text.eos = fill",
+}
+"""What to do, and what becomes of the checkpoints, by whether end tokens fill a forward pass."""
 LOG_KEYS = ("step", "loss", "eval_loss", *RATES, "grad_norm", *SHARES)
 
 
@@ -285,8 +291,8 @@ def _fit(
             trainer.fit(checkpoint)
         except torch.OutOfMemoryError as error:
             raise RunError(
-                f"the GPU's memory is full ({str(error).splitlines()[0]}): lower train.batch_tokens, or set "
-                "train.gradient_checkpointing; `topeng train RECIPE --plan` tells what a recipe needs"
+                f"the GPU's memory is full ({str(error).splitlines()[0]}): {LESS_MEMORY[trainer.fills]}; "
+                "`topeng train RECIPE --plan` tells what a recipe needs"
             ) from error
 
 

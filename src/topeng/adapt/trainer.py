@@ -118,6 +118,11 @@ class DiffusionTrainer(Trainer):
         rows = step_rows(len(self.train_dataset), self._distinct_rows, self.args.seed, self.state.global_step)
         return [[self.train_dataset[row] for row in rows]], None
 
+    @property
+    def fills(self) -> bool:
+        """Whether end tokens fill a forward pass, and are learnt."""
+        return self._batching.fill
+
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """The gradient of the step's loss, pass by pass; returns this rank's share of it, times the ranks.
 

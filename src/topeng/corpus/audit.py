@@ -141,7 +141,7 @@ def _open(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 def _manifest(path: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads(path.read_text())
+        manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CorpusError(f"{path} cannot be read ({error}): it is not as a run left it") from error
     missing = {"seed", "options", "source", "files"} - set(manifest if isinstance(manifest, dict) else [])

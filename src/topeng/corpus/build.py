@@ -66,7 +66,7 @@ def draw_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, consol
     """
     out = work / DRAWN
     out.mkdir(parents=True, exist_ok=True)
-    source = json.loads((run / INGESTED / "source.json").read_text())
+    source = json.loads((run / INGESTED / "source.json").read_text(encoding="utf-8"))
     _check_subsets(options, source)
     funnel = Funnel(console)
     funnel.start(source["rows"])

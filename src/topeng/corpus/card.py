@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from topeng.corpus.settings import ENGINE_OPTIONS, CorpusOptions
+from topeng.corpus.settings import CorpusOptions
+from topeng.options import results
 from topeng.run import digest, write_atomically
 
 MANIFEST = "corpus.json"
@@ -20,12 +20,12 @@ NOT_STATED = "not stated: `corpus.licences` of the recipe says nothing"
 
 def write_card(options: CorpusOptions, seed: int, run: Path, out: Path) -> None:
     """Writes `corpus.json` and `README.md` into `out`, from what the stages before left in `run`."""
-    source = json.loads((run / "corpus" / "ingested" / "source.json").read_text())
-    drawn = json.loads((run / "corpus" / "drawn" / "draw.json").read_text())
+    source = json.loads((run / "corpus" / "ingested" / "source.json").read_text(encoding="utf-8"))
+    drawn = json.loads((run / "corpus" / "drawn" / "draw.json").read_text(encoding="utf-8"))
     subsets = options.subsets or list(source["subsets"])
     manifest = {
         "seed": seed,
-        "options": {name: value for name, value in asdict(options).items() if name not in ENGINE_OPTIONS},
+        "options": results(options),
         "source": source,
         "subsets": {
             name: drawn["subsets"].get(name, NONE_LEFT) | {"licence": options.licences.get(name, NOT_STATED)}
@@ -37,8 +37,8 @@ def write_card(options: CorpusOptions, seed: int, run: Path, out: Path) -> None:
         "files": {f"{name}.parquet": _file(out / f"{name}.parquet") for name in TABLES},
     }
     write_atomically(out / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
-    overlap = json.loads((out / "overlap.json").read_text())
-    funnel = json.loads((out / "funnel.json").read_text())
+    overlap = json.loads((out / "overlap.json").read_text(encoding="utf-8"))
+    funnel = json.loads((out / "funnel.json").read_text(encoding="utf-8"))
     write_atomically(out / "README.md", _card(manifest, overlap, funnel))
 
 

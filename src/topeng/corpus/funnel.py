@@ -87,7 +87,7 @@ class Funnel:
 
     def resume(self, folder: Path) -> None:
         """Goes on from what an earlier stage saved."""
-        self._steps = json.loads((folder / "funnel.json").read_text())["steps"]
+        self._steps = json.loads((folder / "funnel.json").read_text(encoding="utf-8"))["steps"]
         self._decisions = [pq.read_table(folder / "decisions.parquet")]
 
     def _decide(self, stage: str, kept: bool, reason: str, row_ids: np.ndarray, matched: np.ndarray | None) -> None:

@@ -22,9 +22,6 @@ RIGHT_ANSWERS_HELP = (
 READING_OPTIONS = ("files", "columns", "separator", "right_answers")
 """Of either section, how its files are read."""
 
-ENGINE_OPTIONS = ("engine", "ray_address")
-"""Of the corpus, where the work is done; what comes of it does not depend on them."""
-
 
 @dataclass(frozen=True)
 class CorpusOptions(Options):
@@ -44,8 +41,11 @@ class CorpusOptions(Options):
     engine: Literal["native", "ray"] = option(
         "native",
         "where the corpus is worked on: in this process, or on Ray (pip install 'topeng[ray]')",
+        cost=True,
     )
-    ray_address: str | None = option(None, "of a Ray cluster, such as `auto` or HOST:6379; null: one is started here")
+    ray_address: str | None = option(
+        None, "of a Ray cluster, such as `auto` or HOST:6379; null: one is started here", cost=True
+    )
     memory_gb: float = option(2.0, "bound of what is held at once; more rows are compared by sketches", unit="GB", ge=1)
     profile: Literal["clean", "paper"] = option(
         "clean", "`clean`: hold out first, then draw and filter; `paper`: draw as the corpus is, hold out of the rest"

@@ -6,7 +6,7 @@ Shapes: S seeds, R rows, M replicates.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -40,6 +40,8 @@ class Scored:
     seed: int | None
     training: dict[str, Any]
     conditions: dict[str, Any]
+    dropped: dict[str, int] = field(default_factory=dict)
+    cut: dict[str, int] = field(default_factory=dict)
 
     @cached_property
     def likelihood(self) -> dict[str, list[Line]]:
@@ -194,7 +196,7 @@ def by_method(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
     """
     groups: dict[str, list[Scored]] = {}
     for one in [scored[0], *(one for one in scored if one.method != BASE)]:
-        groups.setdefault(json.dumps([one.method, one.training], sort_keys=True), []).append(one)
+        groups.setdefault(json.dumps([one.method, _flat(one.training)], sort_keys=True), []).append(one)
     named = {}
     for trainings in groups.values():
         method = trainings[0].method
@@ -208,16 +210,26 @@ def by_method(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
             raise RunError(
                 f"{method} stands twice with a seed of {seeds}: name one of {[str(o.folder) for o in trainings]}"
             )
-        named[" ".join([method, *(f"{key}={str(mine.get(key))[:12]}" for key in apart)])] = trainings
+        told = [f"{key}={_told([way.get(key) for way in ways], mine.get(key))}" for key in apart]
+        named[" ".join([method, *told])] = trainings
     return named
 
 
+def _told(values: Sequence[Any], mine: Any) -> str:
+    """A value, or as much of it as no other of the values begins with; 12 characters at least."""
+    others = {str(value) for value in values} - {str(mine)}
+    length = 12
+    while length < len(str(mine)) and any(other[:length] == str(mine)[:length] for other in others):
+        length += 1
+    return str(mine)[:length]
+
+
 def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options by names such as `adapter.rank`."""
+    """Nested options by names such as `adapter.rank`; null is as good as not named."""
     flat: dict[str, Any] = {}
     for name, value in options.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return flat
+    return {name: value for name, value in flat.items() if value is not None}
 
 
 def _per_token(scored: Scored, language: str) -> np.ndarray:

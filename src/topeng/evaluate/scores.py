@@ -5,6 +5,7 @@ Both are gathered in files that a kill leaves as they are; what is made of them 
 
 import hashlib
 import json
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,17 +23,30 @@ from topeng.errors import CorpusError
 from topeng.evaluate.right_answers import judged
 from topeng.generate.answer import Answer, answers
 from topeng.lines import Line, LineFile
-from topeng.recipe import Recipe, as_dict
+from topeng.options import results
+from topeng.recipe import Recipe
 from topeng.run import digest, progress_bar, write_atomically
 from topeng.text.chat import encode_answer
 from topeng.text.rows import read_rows
 from topeng.text.tokens import Example, count_cuts, fit_row, history, tokenize_rows
 
 LANGUAGES = {"target": "corpus/test.parquet", "source": "source/test.parquet"}
-NO_CONDITIONS = ("batch_tokens", "bertscore_model")
-"""Of the options of evaluation, those that neither a likelihood nor an answer depends on."""
 CHUNK_ROWS = 32
 """Scored rows are written so many at a time."""
+
+
+def score_model(recipe: Recipe, name: str, model: Any, tokenizer: Any, run: Path, work: Path, console: Console) -> None:
+    """Writes `likelihood/NAME/`: `likelihood.jsonl`, and `rows.json`, which says what of the rows could not be scored.
+
+    Called again on the same `work` after a kill, it goes on from there.
+
+    Raises:
+        CorpusError: no test row has an answer that can be scored.
+    """
+    out = work / "likelihood" / name
+    with progress_bar(console) as bar:
+        dropped, cut = score_rows(recipe, _test_rows(run), model, tokenizer, out / "likelihood.jsonl", bar)
+    write_atomically(out / "rows.json", json.dumps({"dropped": dropped, "cut": cut}, indent=1))
 
 
 def evaluate_model(
@@ -45,7 +59,8 @@ def evaluate_model(
     work: Path,
     console: Console,
 ) -> None:
-    """Writes `evaluate/NAME/`: `likelihood.jsonl`, `answers.jsonl`, and `scored.json`, which says of what they are.
+    """Writes `evaluate/NAME/`: the `likelihood.jsonl` that `score_model` has left, `answers.jsonl`, and `scored.json`,
+    which says of what they are.
 
     Called again on the same `work` after a kill, it goes on from there.
 
@@ -54,25 +69,26 @@ def evaluate_model(
         trained: all that the training depends on; its seed is no part of the method.
 
     Raises:
-        CorpusError: no test row has an answer that can be scored.
         GenerationError: a prompt and its answer exceed the model's context.
     """
     name = training.name if training else "base"
-    out = work / "evaluate" / name
-    rows = {language: read_rows(run / path) for language, path in LANGUAGES.items()}
+    likelihood, out = run / "likelihood" / name, work / "evaluate" / name
     with progress_bar(console) as bar:
-        dropped, cut = score_rows(recipe, rows, model, tokenizer, out / "likelihood.jsonl", bar)
-        answer_rows(recipe, rows, model, tokenizer, out / "answers.jsonl", bar)
+        answer_rows(recipe, _test_rows(run), model, tokenizer, out / "answers.jsonl", bar)
+    shutil.copyfile(likelihood / "likelihood.jsonl", out / "likelihood.jsonl")
     scored = {
         "name": name,
         "method": training.method if training else "base",
         "seed": training.seed if training else None,
         "training": _but_seed(trained) | {"rows": digest(run / "corpus/train.parquet")} if training else {},
         "conditions": conditions(recipe, tokenizer, run),
-        "dropped": dropped,
-        "cut": cut,
+        **json.loads((likelihood / "rows.json").read_text(encoding="utf-8")),
     }
     write_atomically(out / "scored.json", json.dumps(scored, indent=1))
+
+
+def _test_rows(run: Path) -> dict[str, list[dict]]:
+    return {language: read_rows(run / path) for language, path in LANGUAGES.items()}
 
 
 def conditions(recipe: Recipe, tokenizer: Any, run: Path) -> dict[str, Any]:
@@ -91,8 +107,8 @@ def conditions(recipe: Recipe, tokenizer: Any, run: Path) -> dict[str, Any]:
         "dtype": recipe.base.dtype,
         "seed": recipe.seed,
         "masks": hashlib.sha256(masks.tobytes()).hexdigest(),
-        **{name: value for name, value in as_dict(options).items() if name not in NO_CONDITIONS},
-        **{f"generate.{name}": value for name, value in as_dict(recipe.generate).items()},
+        **options.measured,
+        **{f"generate.{name}": value for name, value in results(recipe.generate).items()},
     }
 
 
