@@ -57,7 +57,7 @@ def test_training_and_answering_need_none_of_the_corpus_tools():
 
 
 ORDER = ["corpus", "text", "models", "diffusion", "generate", "adapt", "evaluate", "report"]
-OPEN = {"errors", "kecil", "lines", "memory", "options", "pages", "ranks", "recipe", "run", "stop"}
+OPEN = {"errors", "kecil", "lines", "memory", "options", "pages", "progress", "ranks", "recipe", "run", "stop"}
 
 
 def imports_of(file: Path) -> set[str]:

@@ -35,6 +35,22 @@ SELECT_OPTIONS = {"clusters", "selection", "train_rows", "umap_rows", "licences"
 BASE_TRAINING = ("batch_tokens", "noise", "precision", "compile", "warmup_fraction", "max_grad_norm")
 """Of the training options, those that a tiny base is pretrained by as well."""
 
+DOES = {  # the start of a stage's name -> what it does, for a person who waits
+    "corpus/ingest": "read the rows",
+    "corpus/draw": "filter and draw rows, hold out those of validation and test",
+    "corpus/embed": "turn rows into vectors, to tell what they are about",
+    "corpus/select": "choose the rows to train on",
+    "corpus/map": "draw the map of the rows",
+    "source": "rows of the language that the base knows",
+    "base": "pretrain a tiny base",
+    "train/": "train this adapter",
+    "sweep/": "try this learning rate",
+    "sweep": "gather the trials",
+    "evaluate/": "score held-out rows, and answer some of them",
+    "compare": "compare the scores",
+    "report": "write the report and the model cards",
+}
+
 
 def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
     """The stages of a recipe, in order.
@@ -70,7 +86,11 @@ def stages_until(recipe: Recipe, last: str, run: Path, console: Console) -> list
     wanted = [index for index, stage in enumerate(planned) if stage.name.startswith(last)]
     if not wanted:
         raise RecipeError(f"the recipe has no stage `{last}`: it names base.model = {recipe.base.model}")
-    return planned[: wanted[-1] + 1]
+    return [replace(stage, does=_does(stage.name)) for stage in planned[: wanted[-1] + 1]]
+
+
+def _does(name: str) -> str:
+    return next((words for start, words in DOES.items() if name.startswith(start)), "")
 
 
 def sweep_stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:

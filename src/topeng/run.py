@@ -19,12 +19,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from topeng import ranks
 from topeng.errors import RunError
 from topeng.kecil import locate
 from topeng.memory import peak_memory, reset_peak_memory
+from topeng.progress import clock
 
 MANIFEST = "manifest.json"
 WORK, SKIP = "work", "skip"
@@ -45,6 +45,7 @@ class Stage:
         reads: what it reads of earlier stages' outputs.
         inputs: files or folders from outside the run that it reads; a name that is no path stands for itself.
         together: all ranks of the run take part; rank 0 alone writes the outputs.
+        does: what it does, for a person who waits.
     """
 
     name: str
@@ -54,6 +55,11 @@ class Stage:
     reads: Sequence[str] = ()
     inputs: Sequence[str] = field(default=())
     together: bool = False
+    does: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}: {self.does}" if self.does else self.name
 
 
 class RunFolder:
@@ -134,8 +140,9 @@ class RunFolder:
         with _storage("the run"):
             write_atomically(self.path / "recipe.yaml", recipe)
         self.manifest |= {"versions": _versions(), "seed": seed}
+        began = time.monotonic()
         for number, stage in enumerate(stages, start=1):
-            label = f"[{number}/{len(stages)}] {stage.name}"
+            label = f"[{number}/{len(stages)}] {stage.title}"
             if self.finished(stage):
                 console.print(f"{label}: finished before", style="dim", highlight=False)
                 _tell_ranks(stage, SKIP)
@@ -146,7 +153,8 @@ class RunFolder:
                 self._do(stage)
             entry = self.manifest["stages"][stage.name]
             size = f"{entry['peak_memory_bytes'] / 2**30:.1f} GiB"
-            console.print(f"  done in {entry['seconds']:.1f} s, peak memory {size}", style="dim", highlight=False)
+            took = f"  done in {entry['seconds']:.1f} s, {clock(time.monotonic() - began)} so far, peak memory {size}"
+            console.print(took, style="dim", highlight=False)
 
     def follow(self, stages: Sequence[Stage]) -> None:
         """What ranks other than 0 do: their part of the stages that all ranks share, when rank 0 comes to them."""
@@ -266,12 +274,6 @@ def digest(path: Path) -> str:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
         total.update(f"{file.relative_to(path)} {content}\n".encode())
     return total.hexdigest()
-
-
-def progress_bar(console: Console, *more: ProgressColumn) -> Progress:
-    """A progress line with what is left; in a log file, none."""
-    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *more)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def write_atomically(path: Path, text: str) -> None:
