@@ -53,6 +53,9 @@ def test_only_rows_with_one_right_answer_are_judged():
     lines += [{"row_id": 3, "right": True, "f1": 1.0}, {"row_id": 3, "right": False, "f1": 0.5}]
     found = share_right(lines)
     assert (found["judged"], found["exact_match"], found["f1"]) == (1, 0.5, 0.75)
+    assert (
+        0 < found["exact_match_low"] < 0.5 < found["exact_match_high"] < 1 and found["f1_low"] < 0.75 < found["f1_high"]
+    )
 
 
 def test_an_interval_of_none_or_all_is_no_point():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from made_up import ANSWERS, ATTACK, write_json, write_plane
 
+from topeng.evaluate.right_answers import judged
 from topeng.report.map import write_map
 
 METHODS = ["lora", "lora+", "pissa"]
@@ -108,7 +109,12 @@ def write_adapter(folder: Path, method: str, end: float, rate: float, rng: np.ra
     ]
     write_json_lines(folder / "log.jsonl", sorted(log, key=lambda line: line["step"]))
     summary = {"method": method, "rank": 16, "trainable_parameters": 41_943_040, "share": 0.0052, "steps": 300}
-    summary |= {"learning_rate": 2e-4, "rows": 1_000, "dropped": {"no room for an answer": 3}}
+    summary |= {
+        "cut": {"prompts": 17, "answers": 0},
+        "learning_rate": 2e-4,
+        "rows": 1_000,
+        "dropped": {"no room for an answer": 3},
+    }
     write_json(folder / "summary.json", summary)
 
 
@@ -185,20 +191,30 @@ def fake_measures(name: str, language: str, chrf: float, rouge: float) -> dict[s
     }
 
 
+CAPITALS = {"base": "the of", "lora": "Bandung", "lora+": "bandung.", "pissa": "Kota"}
+"""Answers to a question that has one right answer."""
+
+
 def fake_answers(model: str) -> list[dict[str, Any]]:
     base = "the of and the the, in to a a a a the of and the the, in to a a a a <|endoftext|>"
     return [
         fake_answer("target", 17 + 31 * place, asked, reference, base if model == "base" else answer, model == "base")
         for place, (asked, reference, answer) in enumerate(ANSWERS)
-    ] + [fake_answer("source", 17, "What is rain?", "Water that falls.", f"Water & {ATTACK}", False)]
+    ] + [
+        fake_answer("target", 400, "Apa ibu kota Jawa Barat?", "Bandung", CAPITALS[model], False, True),
+        fake_answer("source", 17, "What is rain?", "Water that falls.", f"Water & {ATTACK}", False),
+    ]
 
 
-def fake_answer(language: str, row_id: int, asked: str, reference: str, answer: str, endless: bool) -> dict[str, Any]:
+def fake_answer(
+    language: str, row_id: int, asked: str, reference: str, answer: str, endless: bool, one: bool = False
+) -> dict[str, Any]:
     """In pieces of up to four characters, which fell in a shuffled order, two a step."""
     pieces = re.findall(r"\s*\S{1,4}|\s+", answer)
     places = np.random.default_rng(len(answer)).permutation(len(pieces))
     return {
         **{"language": language, "row_id": row_id, "input": asked, "reference": reference, "answer": answer},
+        **judged(answer, reference, one),
         **{
             "token_ids": [sorted(set(pieces)).index(piece) for piece in pieces],
             "committed_at": [int(place) // 2 + 1 for place in places],

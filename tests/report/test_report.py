@@ -80,23 +80,27 @@ def test_numbers_appear(run):
     ):
         assert text in page, text
     assert "Of 40,000 rows 1,000 were kept (2.5 %). Of the methods, PiSSA has the lowest" in page
-    assert "3.71 nats a token, 2.39 under the base (2.29 … 2.49). It costs 0.21 nats a token" in page
+    assert (
+        "3.71 nats per token (perplexity 41), 2.39 under the base (2.29 … 2.49). It costs 0.21 nats per token" in page
+    )
 
 
 def test_in_indonesian(run):
     page = plain(report(run, language="id"))
     assert '<html lang="id">' in page
-    for text in ("Perbandingan", "3,709", "3,611 … 3,807", "Dari 40.000 baris, 1.000 dipakai (2,5%)", "3 mnt 32 dtk"):
+    for text in ("Jawaban benar", "3,709", "3,611 … 3,807", "Dari 40.000 baris, 1.000 dipakai (2,5%)", "3 mnt 32 dtk"):
         assert text in page, text
     assert "Pada bahasa tujuan, LoRA+ lebih baik daripada LoRA (selisih 0,129); PiSSA lebih baik" in page
     assert "Pada bahasa tujuan, tidak terbukti ada perbedaan antara LoRA+ dan PiSSA." in page
     for english in (
         "no difference",
         ">Model</th><th>Rows",
-        "Comparison",
+        "Right answers",
+        "Losses",
+        "Question",
         "Prompt<",
         "optimiser step",
-        "nats a token",
+        "nats per token",
     ):
         assert english not in page, english
 
@@ -131,10 +135,11 @@ def test_several_seeds_are_one_line_with_a_band():
 
 def test_failures_are_counted_with_an_example(run):
     found = {(one["model"], one["kind"]): one for one in answers.worst(read_run(run))}
-    assert (found["base", "at_limit"]["count"], found["base", "at_limit"]["rows"]) == (6, 7)
-    assert (found["lora", "empty"]["count"], found["lora", "empty"]["rows"]) == (2, 14)  # of both seeds
+    assert (found["base", "at_limit"]["count"], found["base", "at_limit"]["rows"]) == (6, 8)
+    assert (found["lora", "empty"]["count"], found["lora", "empty"]["rows"]) == (2, 16)  # of both seeds
     assert found["pissa", "repetitive"]["input"].startswith("Bagaimana cara menyimpan")
     assert ("pissa", "at_limit") not in found
+    assert found["pissa", "wrong"]["answer"] == "Kota" and ("lora", "wrong") not in found
 
 
 def test_headings_go_down_by_one_and_tables_name_their_headers(run):
@@ -167,7 +172,7 @@ def contrast(one: tuple[int, ...], other: tuple[int, ...]) -> float:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_texts_and_marks_stand_out(scheme):
     colour = colours(scheme)
-    for text in ("ink", "quiet", "accent"):
+    for text in ("ink", "quiet", "accent", "good", "bad"):
         assert contrast(colour[text], colour["page"]) >= 4.5 and contrast(colour[text], colour["panel"]) >= 4.5, text
     assert contrast(colour["ink"], colour["new"]) >= 4.5
     for mark in ("base", "m0", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "edge"):
@@ -219,7 +224,7 @@ def test_what_is_missing_is_a_dash(run):
     write_json_lines(run / "evaluate" / "base" / "answers.jsonl", [])
     shutil.rmtree(run / "evaluate" / "pissa")
     page = report(run)
-    assert "LoRA+ has the lowest held-out loss: 3.74 nats a token." in page
+    assert "LoRA+ has the lowest held-out loss: 3.74 nats per token (perplexity 42)." in page
     assert not re.search(r"\bnan\b", re.sub(r"base64,[^\"]*", "", page), re.IGNORECASE)
 
 
@@ -261,6 +266,103 @@ def test_training_spikes_do_not_set_the_scale():
     log = [{"step": s, "loss": 900.0 if s == 50 else 4.0} for s in range(100)] + [{"step": 0, "eval_loss": 5.0}]
     plot = plots.loss_plot({"lora": [log]}, wording.Wording())
     assert float(plot.y_ticks[-1].text) <= 6
+
+
+def test_all_losses_lie_between_the_outermost_ticks():
+    log = [{"step": 7 * s, "loss": 3.97 + 5 / (s + 1), "eval_loss": 1.03 if s % 10 == 9 else None} for s in range(33)]
+    plot = plots.loss_plot({"lora": [log]}, wording.Wording())
+    (curve,) = plot.curves
+    points = [
+        tuple(map(float, point.split(",")))
+        for path in (curve.held_out, curve.training)
+        for point in path[1:].split("L")
+    ]
+    for axis, ticks in enumerate((plot.x_ticks, plot.y_ticks)):
+        ends = sorted(tick.at for tick in ticks)
+        assert ends[0] == 0 and ends[-1] == 100
+        assert all(0 <= point[axis] <= 100 for point in points)
+
+
+def opened(page: str) -> str:
+    """What stands before the sections."""
+    return plain(page).split("<nav")[0]
+
+
+def test_it_opens_with_what_was_adapted_and_one_question(run):
+    page = opened(report(run))
+    assert "LLaDA-8B-Instruct was adapted to Indonesian and Malay" not in page  # the default, which is one language
+    assert re.search(
+        r"LLaDA-8B-Instruct was adapted to Indonesian on 1,000 rows, with LoRA, LoRA\+ and PiSSA\. \d+ \w+ 20\d\d\.",
+        page,
+    )
+    question = page.split("<h2")[1].split("<figcaption>")[0]
+    assert "Apa ibu kota Jawa Barat?" in question and "Bandung" in question
+    assert re.findall(r"(right|wrong)</span>", question) == [
+        "wrong",
+        "right",
+        "right",
+        "wrong",
+    ]  # of the base, then each
+    assert "The first of 1 rows, of 1 with one right answer, that the base answers wrongly and LoRA rightly." in page
+    assert "9 % → 58 %" in page and page.index("9 % → 58 %") < plain(report(run)).index("3.71 nats per token")
+
+
+def test_a_small_model_on_made_up_text_is_called_so(run):
+    recipe = (run / "recipe.yaml").read_text().replace("GSAI-ML/LLaDA-8B-Instruct", "kecil")
+    (run / "recipe.yaml").write_text(re.sub(r"files: .*", "files: []", recipe))
+    page = opened(report(run))
+    assert "A small model was adapted to Indonesian on 1,000 rows of made-up text" in page
+    assert "In English, answers got worse: 63 % of PiSSA’s are right; of the base’s, 80 %." in page
+    assert "Sebuah model kecil diadaptasi ke bahasa Indonesia" in opened(report(run, language="id"))
+
+
+def test_the_opening_never_hides_that_answers_got_worse(run):
+    scores = fake_scores()
+    for model, chrf, empty in (("base", 4.0, 0.0), ("lora", 0.6, 0.9), ("lora+", 5.0, 0.0), ("pissa", 0.5, 0.0)):
+        scores["models"][model]["answers"]["target"] |= {"chrf": chrf, "empty": empty}
+    worse = {"rows": 100, "mean": -0.05, "low": -0.08, "high": -0.02}
+    scores["gain"]["lora"]["exact_match"] = worse
+    write_json(run / "scores.json", scores)
+    page = opened(report(run))
+    assert "less like their references than the base’s (chrF++ 4.0): PiSSA (0.5) and LoRA (0.6)." in page
+    assert "More answers in Indonesian are empty than the base’s (0 %): LoRA (90 %)." in page
+    assert "In Indonesian, fewer answers than the base’s are right with the others as well: LoRA (64 %)." in page
+
+
+def test_few_rows_and_none_are_said(run):
+    scores = fake_scores()
+    for model in scores["models"].values():
+        model["answers"]["target"]["judged"] = 2
+    write_json(run / "scores.json", scores)
+    assert "Only 2 rows in Indonesian could be judged: too few to tell." in opened(report(run))
+    for model in scores["models"].values():
+        for found in model["answers"].values():
+            found |= {"judged": 0, "exact_match": None, "exact_match_low": None, "exact_match_high": None, "f1": None}
+    for changes in (scores["gain"], scores["forgetting"]):
+        for change in changes.values():
+            change |= {"exact_match": None, "f1": None}
+    write_json(run / "scores.json", scores | {"right_pairs": []})
+    page = opened(report(run))
+    assert "Right answers were not counted" in page and "are right" not in page and "nats per token gained" in page
+
+
+def test_one_method_is_not_the_lowest_of_the_methods(run):
+    scores = fake_scores()
+    for name in ("lora+", "pissa"):
+        for part in ("models", "gain", "forgetting"):
+            del scores[part][name]
+    write_json(run / "scores.json", scores | {"pairs": [], "right_pairs": []})
+    page = plain(report(run))
+    assert "LoRA has a held-out loss of 3.87 nats per token" in page and "Of the methods" not in page
+
+
+def test_answers_are_folded_and_steps_have_names_for_people(run):
+    page = plain(report(run))
+    rows = page.split('id="answers"')[1].split("</section>")[0]
+    assert rows.count('<details class="row">') == 7 and "<details open" not in page
+    funnel = page.split('id="rows"')[1].split("</section>")[0]
+    assert "chosen from the clusters" in funnel and ">select<" not in funnel
+    assert "17 prompts and 0 answers of the rows trained on were cut" in funnel
 
 
 def test_scores_of_another_format_say_what_to_do(run):
@@ -305,7 +407,7 @@ def test_keys_step_through_an_answer(run):
         page.open((run / "report.html").as_uri())
         answer = page.run("document.querySelector('.row .m2').querySelector('[data-film]').textContent")
         masked = "document.querySelector('.row .m2').querySelectorAll('.masked').length"
-        page.run("document.querySelector('.row input').focus()")
+        page.run("document.querySelector('.row').open = true, document.querySelector('.row input').focus()")
         last = int(page.run("document.activeElement.max"))
         page.key("Home")
         pieces = page.run("document.querySelector('.row .m2').querySelectorAll('.token').length")

@@ -86,7 +86,7 @@ def wilson(mean: float, rows: int, comparisons: int = 1) -> tuple[float, float]:
 
 def difference(
     plus: Mapping[Any, float], minus: Mapping[Any, float], comparisons: int = 1
-) -> dict[str, float | int] | None:
+) -> dict[str, float | None] | None:
     """`mean`, `low` and `high` of one model's shares less another's, paired by row; None where they share no row.
 
     Newcombe's interval of paired shares (Statistics in Medicine 17, 1998, method 10, without its continuity

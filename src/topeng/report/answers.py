@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from topeng.evaluate.breakage import distinct
+from topeng.evaluate.breakage import distinct, too_short
+from topeng.evaluate.right_answers import token_f1
 from topeng.lines import read_lines
 from topeng.report.files import Finished, Record, first_of
 
@@ -50,9 +51,15 @@ def _failed(records: Sequence[Record]) -> dict[str, list[Record]]:
     by_repetition = sorted(((_distinct(record), record) for record in records), key=lambda item: item[0])
     return {
         "empty": [record for record in records if not record["answer"].strip()],
+        "too_short": sorted(filter(too_short, records), key=lambda record: len(record["answer"])),
         "at_limit": [record for _, record in by_repetition if not record["ended"]],
         "repetitive": [record for pairs, record in by_repetition if pairs < REPETITIVE],
+        "wrong": sorted((one for one in records if one.get("right") is False), key=_alike),
     }
+
+
+def _alike(record: Record) -> float:
+    return token_f1(record["answer"], record["reference"])
 
 
 def _distinct(record: Record) -> float:
@@ -84,7 +91,7 @@ def _row(key: Key, answered: Mapping[str, Mapping[Key, Record]], films: list[Rec
 
 def _answer(record: Record | None, films: list[Record]) -> Record:
     if record is None:
-        return {"text": None, "film": None, "tokens": None, "passes": None, "ended": True}
+        return {"text": None, "film": None, "tokens": None, "passes": None, "ended": True, "right": None}
     film = None
     if record.get("pieces"):
         film = len(films)
@@ -95,4 +102,5 @@ def _answer(record: Record | None, films: list[Record]) -> Record:
         "tokens": len(record["token_ids"]) if "token_ids" in record else None,
         "passes": record.get("forward_passes"),
         "ended": record.get("ended", True),
+        "right": record.get("right"),
     }

@@ -12,10 +12,11 @@ from topeng.adapt.settings import METHODS
 from topeng.lines import read_lines
 from topeng.pages import LOOK
 from topeng.report import answers as side_by_side
-from topeng.report import plane, plots
+from topeng.report import opening, plane, plots
 from topeng.report.files import (
     Finished,
     Record,
+    cut_rows,
     embedded,
     own_source,
     read_json,
@@ -29,9 +30,21 @@ from topeng.report.files import (
 from topeng.report.wording import Wording, best_adapter, better_of, finite, mean, pair_sentences, summary
 
 MAP_PAGE = "corpus/map.html"
-SECTIONS = ("comparison", "loss", "failures", "answers", "rows", "overlap", "clusters", "run")
+SECTIONS = ("right", "comparison", "loss", "failures", "answers", "rows", "overlap", "clusters", "run")
 STYLES = 8  # colours of methods in page.css
 STEPS = ("steps.js",)
+STAGES = {
+    "source": "stage_source",
+    "ingest": "stage_ingest",
+    "subsets": "stage_subsets",
+    "sample": "stage_sample",
+    "distinct": "stage_distinct",
+    "filter": "stage_filter",
+    "split": "stage_split",
+    "select": "stage_select",
+    "tokens": "stage_tokens",
+}
+"""Names for people of the funnel's steps."""
 WORDS_OF_STEPS = ("step", "play", "pause")
 
 
@@ -70,8 +83,8 @@ def write_report(run_dir: Path, path: Path, title: str, answers: int, language: 
 def _context(found: Finished, answers: int, words: Wording) -> Record:
     """All that the templates show."""
     run, scores, summaries = found.folder, found.scores, found.summaries
-    funnel = _funnel(read_json(run / "corpus" / "funnel.json"), summaries)
-    models = comparison(found, words)
+    funnel = _funnel(read_json(run / "corpus" / "funnel.json"), summaries, words)
+    models, names = comparison(found, words), opening.language_names(found, words)
     logs = {
         method: [read_lines(run / "adapters" / name / "log.jsonl") for name in found.names(method)]
         for method in found.methods
@@ -79,12 +92,19 @@ def _context(found: Finished, answers: int, words: Wording) -> Record:
     rows, films = side_by_side.rows(found, answers)
     steps = {key: words.texts[key] for key in WORDS_OF_STEPS}
     return {
+        "about": opening.about(found, words, names, funnel["kept_rows"]),
+        "example": opening.example(found, words),
+        "verdict": opening.verdict(words, models, names),
+        "names": names,
+        "judged": {name: max(_judged(model, name) for model in models) for name in names},
+        "cut": next((cut for summary in summaries.values() if (cut := cut_rows(summary))), {}),
         "summary": summary(words, funnel, models),
         "sentences": pair_sentences(words, scores["pairs"]),
         "best": best_adapter(models),
         "models": models,
         "styles": {model["name"]: model for model in models},
         "pairs": [_pair(pair) for pair in scores["pairs"]],
+        "right_pairs": scores["right_pairs"],
         "signatures": scores["signatures"],
         "tradeoff": plots.tradeoff_plot(scores, found.methods, words),
         "loss": plots.loss_plot(logs, words),
@@ -120,9 +140,22 @@ def _model(name: str, found: Finished, words: Wording) -> Record:
         "answers": measures["answers"],
         "gain": found.scores["gain"].get(name, {}).get("nats_per_token") or {},
         "forgetting": found.scores["forgetting"].get(name, {}).get("nats_per_token") or {},
+        "right": {"target": _change(found, "gain", name), "source": _change(found, "forgetting", name)},
         "share": found.summaries.get(name, {}).get("share"),
         **style(name, found.methods),
     }
+
+
+def _change(found: Finished, kind: str, name: str) -> Record | None:
+    """Of right answers, after less before: what is forgotten is below zero on the page."""
+    figure = found.scores[kind].get(name, {}).get("exact_match")
+    if figure is None or kind == "gain":
+        return figure
+    return figure | {"mean": -figure["mean"], "low": -figure["high"], "high": -figure["low"]}
+
+
+def _judged(model: Record, language: str) -> int:
+    return (model["answers"][language] or {}).get("judged", 0)
 
 
 def style(name: str, methods: list[str]) -> Record:
@@ -143,7 +176,7 @@ def _pair(pair: Record) -> Record:
     return pair | {"better": better_of(pair)[0]}
 
 
-def _funnel(funnel: Record, summaries: Mapping[str, Record]) -> Record:
+def _funnel(funnel: Record, summaries: Mapping[str, Record], words: Wording) -> Record:
     """The funnel, each step with its share of the corpus; its last is training's, the same for every method."""
     source = finite(funnel.get("source_rows"))
     kept = {"source_rows": source, "kept_rows": funnel.get("kept_rows")}
@@ -152,8 +185,12 @@ def _funnel(funnel: Record, summaries: Mapping[str, Record]) -> Record:
     if trained:
         steps.append({"stage": "tokens", "rows": trained["rows"], "dropped": trained["dropped"]})
         kept["kept_rows"] = trained["rows"]
-    steps = [step | {"share": share(step.get("rows"), source)} for step in steps]
+    steps = [step | {"share": share(step.get("rows"), source), "name": _stage(words, step["stage"])} for step in steps]
     return kept | {"kept_share": share(kept["kept_rows"], source), "steps": steps}
+
+
+def _stage(words: Wording, stage: str) -> str:
+    return words(STAGES[stage]) if stage in STAGES else stage
 
 
 def _cluster(cluster: Record) -> Record:

@@ -96,7 +96,7 @@ class Scale:
         return round(100 - part if self.upwards else part, 2)
 
     def ticks(self, words: Wording, integer: bool = False) -> list[Tick]:
-        values = MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=integer).tick_values(self.low, self.high)
+        values = _locator(integer).tick_values(self.low, self.high)
         digits = max(0, -math.floor(math.log10(round(values[1] - values[0], 9))))
         inside = [float(value) for value in values if self.low <= value <= self.high]
         return [Tick(self(value), words.decimal(round(value, digits) + 0.0, digits)) for value in inside]
@@ -105,11 +105,12 @@ class Scale:
 def loss_plot(logs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], words: Wording) -> LossPlot | None:
     """The curves of `log.jsonl` by method, a log for each of its seeds; None where no loss is finite."""
     held_out = {method: [_points(log, "eval_loss") for log in seeds] for method, seeds in logs.items()}
-    training = {method: [_points(log, "loss") for log in seeds] for method, seeds in logs.items()}
-    steps = [step for figures in (held_out, training) for lines in figures.values() for line in lines for step in line]
+    training = {method: [_smooth(_points(log, "loss")) for log in seeds] for method, seeds in logs.items()}
+    drawn = [line for figures in (held_out, training) for lines in figures.values() for line in lines]
+    steps = [step for line in drawn for step in line]
     if not steps:
         return None
-    x, y = Scale(0, max(*steps, 1)), _loss_scale(held_out, training)
+    x, y = _between_ticks(0, max(*steps, 1), integer=True), _loss_scale(drawn)
     curves = [_curve(method, held_out[method], training[method], x, y) for method in logs]
     return LossPlot(curves, x.ticks(words, integer=True), y.ticks(words), _loss_text(held_out, words))
 
@@ -169,14 +170,26 @@ def _points(log: Sequence[Mapping[str, Any]], key: str) -> Line:
     return {step: loss for step, loss in pairs if step is not None and loss is not None}
 
 
-def _loss_scale(held_out: Mapping[str, list[Line]], training: Mapping[str, list[Line]]) -> Scale:
-    """All of the held-out losses; of the training losses, whose weights 1 / p make spikes, the middle 90 %."""
-    values = [loss for lines in held_out.values() for line in lines for loss in line.values()]
-    noisy = [loss for lines in training.values() for line in lines for loss in line.values()]
-    values += list(np.quantile(noisy, [0.05, 0.95])) if noisy else []
-    low, high = float(min(values)), float(max(values))
-    margin = 0.06 * (high - low) or 0.5
-    return Scale(low - margin, high + margin, upwards=True)
+def _loss_scale(lines: Sequence[Line]) -> Scale:
+    """From tick to tick, with all of the losses between."""
+    values = [loss for line in lines for loss in line.values()]
+    return _between_ticks(min(values), max(values), upwards=True)
+
+
+def _between_ticks(low: float, high: float, upwards: bool = False, integer: bool = False) -> Scale:
+    ticks = np.asarray(_locator(integer).tick_values(low, high if high > low else low + 1))
+    return Scale(float(ticks[ticks <= low].max()), float(ticks[ticks >= high].min()), upwards)
+
+
+def _locator(integer: bool) -> MaxNLocator:
+    return MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=integer)
+
+
+def _smooth(line: Line) -> Line:
+    """The median of neighbouring steps: single losses, whose weights are 1 / p, have spikes."""
+    steps, half = sorted(line), max(1, len(line) // 20)
+    losses = [line[step] for step in steps]
+    return {step: float(np.median(losses[max(0, place - half) : place + half + 1])) for place, step in enumerate(steps)}
 
 
 def _curve(method: str, held_out: list[Line], training: list[Line], x: Scale, y: Scale) -> Curve:

@@ -17,6 +17,9 @@ from topeng.adapt.settings import METHODS
 LANGUAGES = ("en", "id")
 DASH, MINUS, SPACE = "\N{EM DASH}", "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 TEXTS: dict[str, list[str]] = yaml.safe_load((Path(__file__).parent / "wording.yaml").read_text(encoding="utf-8"))
+LANGUAGE_NAMES: dict[str, list[str]] = yaml.safe_load(
+    (Path(__file__).parent / "languages.yaml").read_text(encoding="utf-8")
+)
 UNITS = {"en": ("s", "min", "h"), "id": ("dtk", "mnt", "j")}
 COMMAS = str.maketrans(",.", ".,")
 
@@ -36,6 +39,7 @@ class Wording:
         "signed",
         "percent",
         "points",
+        "whole",
         "duration",
         "memory",
         "interval",
@@ -103,6 +107,11 @@ class Wording:
         space = SPACE if self.language == "en" else ""
         return f"{self.decimal(number * 100, max(0, digits - 1 - magnitude))}{space}%"
 
+    def whole(self, share: Any) -> str:
+        """In whole per cent: 0.714 -> 71 %."""
+        number = finite(share)
+        return DASH if number is None else f"{self.decimal(100 * number, 0)}{SPACE if self.language == 'en' else ''}%"
+
     def points(self, share: Any) -> str:
         """A change of a share in points of per cent, whole: 0.524 -> +52, -0.03 -> −3."""
         number = finite(share)
@@ -143,7 +152,7 @@ def summary(words: Wording, kept: Mapping[str, Any], models: list[dict[str, Any]
     sentences = [words("kept_sentence", source=source, kept=rows, share=words.percent(kept["kept_share"]))]
     best = best_adapter(models)
     if best:
-        sentences += [_gain(words, best), _cost(words, best)]
+        sentences += [_gain(words, best, len(models) > 2), _cost(words, best)]
         if words.interval(best["gain"]) or words.interval(best["forgetting"]):
             sentences.append(words("intervals_sentence"))
     return " ".join(sentence for sentence in sentences if sentence)
@@ -222,9 +231,11 @@ def better_of(pair: Mapping[str, Any]) -> tuple[str, str]:
     return (pair["a"], pair["b"]) if pair["difference"]["mean"] < 0 else (pair["b"], pair["a"])
 
 
-def _gain(words: Wording, model: Mapping[str, Any]) -> str:
+def _gain(words: Wording, model: Mapping[str, Any], many: bool) -> str:
     loss = words.decimal(mean(model["target"]["nats_per_token"]), 2)
-    found, change = words("best_sentence", model=model["label"], loss=loss), mean(model["gain"])
+    key = "best_sentence" if many else "only_sentence"
+    perplexity = words.count(math.exp(min(700, mean(model["target"]["nats_per_token"]) or 0)))
+    found, change = words(key, model=model["label"], loss=loss, perplexity=perplexity), mean(model["gain"])
     if change is None:
         return f"{found}."
     key = "unclear_gain" if not clear(model["gain"]) else "under" if change > 0 else "over"
