@@ -60,14 +60,11 @@ def _print_results(folder: Path, last: str, console: Any) -> None:
 
         print_sweep(folder / "sweep.json", console)
     if last in ("compare", "report"):
-        import json
+        from topeng.report.ending import print_ending
 
-        from topeng.report.table import print_comparison
-
-        print_comparison(json.loads((folder / "scores.json").read_text()), console)
+        print_ending(folder, console)
+        return
     console.print(f"The run folder is {folder}", highlight=False, soft_wrap=True)
-    if last == "report":
-        console.print(f"The report is {folder / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def corpus(known: argparse.Namespace, rest: list[str]) -> int:
