@@ -27,6 +27,9 @@ STAGE_COMMANDS = {  # command -> the last stage it does, by the start of its nam
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status: 0, 1 with the error in one line, or 128 and the signal's number."""
     parser = _parser()
+    if not (sys.argv[1:] if arguments is None else arguments):
+        parser.print_help()
+        return 0
     known, rest = parser.parse_known_args(arguments)
     try:
         with handling(stop, *SIGNALS):
@@ -80,7 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("model", help="the base: a checkpoint folder or a model id")
     export.add_argument("adapter", help="an adapter folder")
     export.add_argument("out", help="the folder to write")
-    _add(parsers, "options", "every option of a recipe, with default, unit and source", commands.options)
+    options = _add(parsers, "options", "every option of a recipe, with default, unit and source", commands.options)
+    options.add_argument("section", nargs="?", metavar="SECTION", help="of the recipe, such as `train`: its alone")
     return parser
 
 

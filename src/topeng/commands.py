@@ -5,6 +5,7 @@ when it is called.
 import argparse
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Sequence
 from importlib import resources
@@ -146,6 +147,7 @@ def generate(known: argparse.Namespace, rest: list[str]) -> int:
     _prepare_libraries()
     from rich.console import Console
 
+    from topeng.generate.answer import empty_cause
     from topeng.generate.job import answer_prompts
 
     source = {name: getattr(known, name) for name in ("model", "adapter", "template", "system")}
@@ -153,6 +155,9 @@ def generate(known: argparse.Namespace, rest: list[str]) -> int:
     if not known.out:
         for record in records:
             print(record["answer"])
+    empty = sum(not record["answer"].strip() for record in records)
+    if empty:
+        print(f"topeng: {empty} of {len(records)} answers are empty: {empty_cause(settings)}", file=sys.stderr)
     if known.html:
         from topeng.generate.animation import write_animation
 
@@ -212,9 +217,19 @@ def export(known: argparse.Namespace, rest: list[str]) -> int:
 
 def options(known: argparse.Namespace, rest: list[str]) -> int:
     _refuse(rest)
+    import difflib
+
     from topeng.recipe import describe
 
-    for name, default, text in describe():
+    listed = describe()
+    sections = list(dict.fromkeys(name.rpartition(".")[0] or name for name, _, _ in listed))
+    if known.section and known.section not in sections:
+        near = difflib.get_close_matches(known.section, sections, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sections)}"
+        raise RecipeError(f"{known.section!r} is no section of a recipe: {hint}")
+    for name, default, text in listed:
+        if known.section and not f"{name}.".startswith(f"{known.section}."):
+            continue
         print(f"--{name} {default}\n    {text}")
     return 0
 
