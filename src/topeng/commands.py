@@ -39,10 +39,12 @@ def run(known: argparse.Namespace, rest: list[str]) -> int:
     planned = stages_until(recipe, "sweep" if sweep else known.last, folder, console)
     if known.dry_run or plan:
         from topeng.plan import print_plan, print_trial
+        from topeng.verdict import print_verdict
 
         print_plan(recipe, planned, folder, console)
         if plan:
             print_trial(recipe, folder, console)
+        print_verdict(recipe, folder, console)
         return 0
     check(recipe, planned)
     if ranks.RANK > 0:

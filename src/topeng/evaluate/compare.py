@@ -6,7 +6,7 @@ Shapes: S seeds, R rows, M replicates.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -40,6 +40,8 @@ class Scored:
     seed: int | None
     training: dict[str, Any]
     conditions: dict[str, Any]
+    dropped: dict[str, int] = field(default_factory=dict)
+    cut: dict[str, int] = field(default_factory=dict)
 
     @cached_property
     def likelihood(self) -> dict[str, list[Line]]:
