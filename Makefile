@@ -2,31 +2,37 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint format bench install browser
+.PHONY: demo kecil test test-all lint format bench install develop browser
 
 demo: install
 	$(BIN)/topeng demo
 
+# Pretrains the base that comes with the package, and packs it: an hour or more.
+kecil: install
+	$(BIN)/topeng base recipes/kecil.yaml --run-dir runs/kecil && $(BIN)/python -m topeng.kecil runs/kecil
+
 # Two workers of one thread each: more threads than cores wait for each other.
-test: install browser
+test: develop browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
-test-all: install browser
+test-all: develop browser
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest
 
-lint: install
+lint: develop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: install
+format: develop
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install
+bench: develop
 	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python $$script; done
 
 install: .venv/.installed
+
+develop: .venv/.developed
 
 # The pages are tested in Chromium: installed where root or sudo without a password can; else those tests are skipped.
 browser:
@@ -36,8 +42,13 @@ browser:
 	} >/dev/null 2>&1 || echo "chromium could not be installed: tests in a browser are skipped, and fail where CI is set"
 
 .venv/.installed: pyproject.toml constraints.txt
-	@echo "Installing into .venv: minutes, and several GB; pip says nothing as long as all is well."
+	@echo "Installing what the demo needs into .venv: some minutes, and several GB, most of them PyTorch's."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --upgrade "pip>=25.1"
-	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[eval,ray]' --group dev
+	@$(BIN)/pip install --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/.developed: .venv/.installed
+	@echo "Adding Ray, lm-evaluation-harness and the tools of development: some minutes."
+	@$(BIN)/pip install --constraint constraints.txt --editable '.[eval,ray]' --group dev
 	@touch $@

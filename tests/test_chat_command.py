@@ -80,8 +80,8 @@ def test_the_denoising_is_shown(checkpoint):
 
 def test_an_empty_answer_is_seen(checkpoint, monkeypatch):
     monkeypatch.setattr("topeng.chat.decode_answer", lambda *_: "\n")
-    chat = Chat(str(checkpoint), None, SETTINGS, Console(file=io.StringIO(), force_terminal=True, highlight=False))
-    assert chat.answer("Apa?") == "\n" and "(an empty answer)" in chat.console.file.getvalue()
+    chat = Chat(str(checkpoint), None, SETTINGS, Console(file=io.StringIO(), width=200, highlight=False))
+    assert chat.answer("Apa?") == "\n" and "(an empty answer: the end token came" in chat.console.file.getvalue()
 
 
 def test_it_can_be_piped(checkpoint):
@@ -99,6 +99,7 @@ def test_it_can_be_piped(checkpoint):
     said = f"Apa?\n/adapter nowhere\n/adapter ../../{'a' * 300}\n/exit\nnever read\n"
     done = subprocess.run(command, input=said, capture_output=True, text=True, check=True)
     assert "File name too long" in done.stdout
+    assert done.stdout.startswith(f"model {checkpoint}, adapter none; up to 8 tokens in blocks of 8, a token a step, ")
     assert "there is no adapter folder 'nowhere'" in done.stdout and "Traceback" not in done.stderr
 
 

@@ -52,7 +52,9 @@ def test_bad_overrides(arguments, message):
         ),
         (["demo", "--adapter.methods", "[dorra]"], "did you mean 'dora'?"),
         (["demo", "--train.report_to", "[wandbb]"], "did you mean 'wandb'?"),
-        (["options", "more"], "unexpected argument 'more'"),
+        (["options", "xyz"], "'xyz' is no section of a recipe: there are seed, corpus"),
+        (["options", "trian"], "did you mean 'train'?"),
+        (["options", "train", "more"], "unexpected argument 'more'"),
     ],
 )
 def test_wrong_input_is_one_line_and_status_1(arguments, message, tmp_path, capsys):
@@ -140,6 +142,20 @@ def test_a_sweep_or_a_plan(capsys):
     with pytest.raises(SystemExit):
         main(["train", "recipe.yaml", "--sweep", "--plan"])
     assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_alone_it_helps(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["topeng"])
+    assert main() == 0
+    assert "COMMAND" in capsys.readouterr().out
+
+
+def test_options_of_a_section_are_listed(capsys):
+    assert main(["options", "base.tiny"]) == 0
+    named = [line for line in capsys.readouterr().out.splitlines() if line.startswith("--")]
+    assert len(named) > 3 and all(name.startswith("--base.tiny.") for name in named)
+    assert main(["options", "seed"]) == 0
+    assert capsys.readouterr().out.startswith("--seed 42\n")
 
 
 def test_options_are_listed(capsys):

@@ -9,12 +9,13 @@ import torch
 
 import topeng
 from topeng import kecil
-from topeng.evaluate.text_metrics import exact_match
+from topeng.evaluate.right_answers import exact_match
 from topeng.generate import Settings
 from topeng.generate.answer import answers
 from topeng.models import load_model, load_tokenizer
 from topeng.models.llada import FIXED
 
+pytestmark = pytest.mark.skipif(not kecil.FOLDER.is_dir(), reason="kecil is not packed yet: `make kecil`")
 SETTINGS = Settings(max_new_tokens=32, block_length=32, steps=16, stop_at_end=True)
 
 

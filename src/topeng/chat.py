@@ -11,7 +11,7 @@ from topeng import load
 from topeng.adapt.foreign import remove_adapter
 from topeng.adapt.methods import load_adapter
 from topeng.errors import AdapterError, TopengError
-from topeng.generate.answer import prompt_canvas
+from topeng.generate.answer import empty_cause, prompt_canvas
 from topeng.generate.canvas import Canvas
 from topeng.generate.decode import denoise
 from topeng.generate.settings import Settings
@@ -41,16 +41,18 @@ class Chat:
             ModelError, AdapterError: the model or the adapter cannot be loaded.
         """
         self.base, self.tokenizer = load(model)
-        self.model, self.adapters = self.base, Path()
+        self.model, self.adapters, self.name = self.base, Path(), model
         self.settings, self.console = settings, console or Console(highlight=False)
         self.opening: list[Message] = [] if system is None else [{"role": "system", "content": system}]
         self.messages = list(self.opening)
+        self.adapter: str | None = None
         if adapter:
             self.take_adapter(adapter)
 
     def talk(self) -> None:
         """Reads turns until /exit or the end of the input."""
-        self.console.print(HELP, style="dim", soft_wrap=True)
+        self._say(self._opening(), "dim")
+        self._say(HELP, "dim")
         while True:
             try:
                 line = self.console.input("[bold]> [/bold]" if self.console.is_terminal else "").strip()
@@ -73,7 +75,7 @@ class Chat:
             self.messages = list(self.opening)
             self.console.print("the conversation starts anew", style="dim")
         elif command.startswith("/"):
-            self.console.print(HELP, style="dim", soft_wrap=True)
+            self._say(HELP, "dim")
         elif line:
             self.answer(line)
 
@@ -91,8 +93,7 @@ class Chat:
                 if self.console.is_terminal:
                     live.update(self._draw(canvas), refresh=True)
         text = decode_answer(self.tokenizer, canvas.tokens[0, canvas.prompt_length :].tolist())
-        unseen = self.console.is_terminal and not text.strip()
-        self._say("(an empty answer)" if unseen else text)
+        self._say(text if text.strip() else f"(an empty answer: {empty_cause(self.settings)})")
         self.messages = [*messages, {"role": "assistant", "content": text}]
         return text
 
@@ -107,14 +108,22 @@ class Chat:
         """
         if isinstance(self.model, PeftModel):
             self.base = remove_adapter(self.model)
-        self.model = self.base
+        self.model, self.adapter = self.base, None
         if name == "base":
             return
         folder = Path(name) if Path(name).is_dir() else self.adapters / name
         if not name or not folder.is_dir():
             raise AdapterError(f"there is no adapter folder {name!r}: give a path, or a name beside the last adapter's")
         self.model = load(folder)[0] if is_checkpoint(folder) else load_adapter(self.base, folder)
-        self.adapters = folder.parent
+        self.adapters, self.adapter = folder.parent, name
+
+    def _opening(self) -> str:
+        """Who speaks, and how."""
+        settings, adapter = self.settings, self.adapter or "none"
+        steps = f"{settings.steps} steps" if settings.steps else "a token a step"
+        how = f"up to {settings.max_new_tokens} tokens in blocks of {settings.block_length}, {steps}"
+        noise = f"temperature {settings.temperature:g}" if settings.temperature else "greedy"
+        return f"model {self.name}, adapter {adapter}; {how}, policy {settings.policy}, {noise}"
 
     def _say(self, text: str, style: str = "") -> None:
         """Wrapped between words in a terminal; as it is in a file."""

@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # where the locale has no such character
     parser = _parser()
+    if not (sys.argv[1:] if arguments is None else arguments):
+        parser.print_help()
+        return 0
     known, rest = parser.parse_known_args(arguments)
     try:
         with handling(stop, *SIGNALS):
@@ -84,7 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("model", help="the base: a checkpoint folder or a model id")
     export.add_argument("adapter", help="an adapter folder")
     export.add_argument("out", help="the folder to write")
-    _add(parsers, "options", "every option of a recipe, with default, unit and source", commands.options)
+    options = _add(parsers, "options", "every option of a recipe, with default, unit and source", commands.options)
+    options.add_argument("section", nargs="?", metavar="SECTION", help="of the recipe, such as `train`: its alone")
     return parser
 
 

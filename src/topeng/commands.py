@@ -5,6 +5,7 @@ when it is called.
 import argparse
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,10 +43,12 @@ def run(known: argparse.Namespace, rest: list[str]) -> int:
     planned = stages_for(recipe, "sweep" if sweep else known.last, folder, console)
     if known.dry_run or plan:
         from topeng.plan import print_plan, print_trial
+        from topeng.verdict import print_verdict
 
         print_plan(recipe, planned, folder, console)
         if plan:
             print_trial(recipe, folder, console)
+        print_verdict(recipe, folder, console)
         return 0
     check(recipe, planned)
     if ranks.RANK > 0:
@@ -88,14 +91,11 @@ def _print_results(folder: Path, last: str, console: Any) -> None:
 
         print_sweep(folder / "sweep.json", console)
     if last in ("compare", "report"):
-        import json
+        from topeng.report.ending import print_ending
 
-        from topeng.report.table import print_comparison
-
-        print_comparison(json.loads((folder / "scores.json").read_text(encoding="utf-8")), console)
+        print_ending(folder, console)
+        return
     console.print(f"The run folder is {folder}", highlight=False, soft_wrap=True)
-    if last == "report":
-        console.print(f"The report is {folder / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def corpus(known: argparse.Namespace, rest: list[str]) -> int:
@@ -177,6 +177,7 @@ def generate(known: argparse.Namespace, rest: list[str]) -> int:
     prepare_libraries()
     from rich.console import Console
 
+    from topeng.generate.answer import empty_cause
     from topeng.generate.job import answer_prompts
 
     source = {name: getattr(known, name) for name in ("model", "adapter", "template", "system")}
@@ -184,6 +185,9 @@ def generate(known: argparse.Namespace, rest: list[str]) -> int:
     if not known.out:
         for record in records:
             print(record["answer"])
+    empty = sum(not record["answer"].strip() for record in records)
+    if empty:
+        print(f"topeng: {empty} of {len(records)} answers are empty: {empty_cause(settings)}", file=sys.stderr)
     if known.html:
         from topeng.generate.animation import write_animation
 
@@ -243,9 +247,19 @@ def export(known: argparse.Namespace, rest: list[str]) -> int:
 
 def options(known: argparse.Namespace, rest: list[str]) -> int:
     _refuse(rest)
+    import difflib
+
     from topeng.recipe import describe
 
-    for name, default, text in describe():
+    listed = describe()
+    sections = list(dict.fromkeys(name.rpartition(".")[0] or name for name, _, _ in listed))
+    if known.section and known.section not in sections:
+        near = difflib.get_close_matches(known.section, sections, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sections)}"
+        raise RecipeError(f"{known.section!r} is no section of a recipe: {hint}")
+    for name, default, text in listed:
+        if known.section and not f"{name}.".startswith(f"{known.section}."):
+            continue
         print(f"--{name} {default}\n    {text}")
     return 0
 

@@ -39,6 +39,23 @@ LIKELIHOOD_OPTIONS = ("draws", "replicates")
 BASE_TRAINING = ("batch_tokens", "noise", "precision", "compile", "warmup_fraction", "max_grad_norm")
 """Of the training options, those that a tiny base is pretrained by as well."""
 
+DOES = {  # the start of a stage's name -> what it does, for a person who waits
+    "corpus/ingest": "read the rows",
+    "corpus/draw": "filter and draw rows, hold out those of validation and test",
+    "corpus/embed": "turn rows into vectors, to tell what they are about",
+    "corpus/select": "choose the rows to train on",
+    "corpus/map": "draw the map of the rows",
+    "source": "rows of the language that the base knows",
+    "base": "pretrain a tiny base",
+    "train/": "train this adapter",
+    "sweep/": "try this learning rate",
+    "sweep": "gather the trials",
+    "likelihood/": "score held-out rows",
+    "evaluate/": "answer some of the held-out rows",
+    "compare": "compare the scores",
+    "report": "write the report and the model cards",
+}
+
 
 def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
     """The stages of a recipe, in order.
@@ -79,7 +96,7 @@ def stages_for(recipe: Recipe, wanted: str, run: Path, console: Console) -> list
             reads |= set(stage.reads)
     if not needed:
         raise RecipeError(f"the recipe has no stage `{wanted}`: it names base.model = {recipe.base.model}")
-    return needed
+    return [replace(stage, does=_does(stage.name)) for stage in needed]
 
 
 def do_apart(recipe: str, run: Path, wanted: str, name: str, folder: Path) -> None:
@@ -94,6 +111,10 @@ def do_apart(recipe: str, run: Path, wanted: str, name: str, folder: Path) -> No
     console = Console(force_terminal=False, soft_wrap=True)
     planned = stages_for(parse(yaml.safe_load(recipe)), wanted, run, console)
     next(stage for stage in planned if stage.name == name).work(folder)
+
+
+def _does(name: str) -> str:
+    return next((words for start, words in DOES.items() if name.startswith(start)), "")
 
 
 def sweep_stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:

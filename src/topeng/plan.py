@@ -37,13 +37,13 @@ TRIAL_STEPS = 6
 
 def print_plan(recipe: Recipe, planned: list[Stage], run: Path, console: Console) -> None:
     """Prints the stages, the row counts, the trainable parameters and an estimate of memory; nothing is loaded."""
-    _print(console, f"Stages, in {run}", [*outlook(planned, run).items()])
-    _print(console, "Rows", corpus_rows(recipe))
+    print_rows(console, f"Stages, in {run}", [*outlook(planned, run).items()])
+    print_rows(console, "Rows", corpus_rows(recipe))
     config = base_config(recipe)
     with torch.device("meta"):
         model = FAMILIES[config.model_type](config)
     total = model.num_parameters()
-    _print(
+    print_rows(
         console, "Model", [("base", recipe.base.model or "a tiny one, pretrained first"), ("parameters", f"{total:,}")]
     )
     counts = trainable_parameters(recipe, config)
@@ -52,7 +52,7 @@ def print_plan(recipe: Recipe, planned: list[Stage], run: Path, console: Console
         for method, count in counts.items()
     ]
     steps = f"{training_steps(recipe):,} of {recipe.train.batch_rows} rows, by each method"
-    _print(console, "Training", [*rows, ("optimiser steps", steps)])
+    print_rows(console, "Training", [*rows, ("optimiser steps", steps)])
     _print_memory(recipe, config, total, counts, console)
 
 
@@ -172,7 +172,7 @@ def print_trial(recipe: Recipe, run: Path, console: Console) -> None:
         rows.append((method, f"{took}; {_gib(memory)} at most"))
     if not torch.cuda.is_available():
         rows.append(("memory", f"of it {_gib(alone)} before the first base is loaded"))
-    _print(console, f"A trial of {TRIAL_STEPS} steps, the first not counted", rows)
+    print_rows(console, f"A trial of {TRIAL_STEPS} steps, the first not counted", rows)
 
 
 def _missing(recipe: Recipe, run: Path) -> str | None:
@@ -221,7 +221,7 @@ def _gib(size: float) -> str:
     return f"{size / GIB:.2f} GiB"
 
 
-def _print(console: Console, title: str, rows: list[tuple[str, str]]) -> None:
+def print_rows(console: Console, title: str, rows: list[tuple[str, str]]) -> None:
     table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2))
     table.add_column()
     table.add_column(overflow="fold")

@@ -19,12 +19,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from topeng import ranks
 from topeng.errors import RunError
 from topeng.kecil import locate
 from topeng.memory import peak_memory, reset_peak_memory
+from topeng.progress import clock
 from topeng.workers import Workers
 
 MANIFEST = "manifest.json"
@@ -48,6 +48,7 @@ class Stage:
         inputs: files or folders from outside the run that it reads; a name that is no path stands for itself.
         together: all ranks of the run take part; rank 0 alone writes the outputs.
         apart: a worker may do it, beside others that it doesn't read from.
+        does: what it does, for a person who waits.
     """
 
     name: str
@@ -58,6 +59,11 @@ class Stage:
     inputs: Sequence[str] = field(default=())
     together: bool = False
     apart: bool = False
+    does: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}: {self.does}" if self.does else self.name
 
 
 class RunFolder:
@@ -179,7 +185,8 @@ class RunFolder:
         with _storage("the run"):
             write_atomically(self.path / "recipe.yaml", recipe)
         self.manifest |= {"versions": _versions(), "seed": seed}
-        labels = {stage.name: f"[{number}/{len(stages)}] {stage.name}" for number, stage in enumerate(stages, start=1)}
+        began = time.monotonic()
+        labels = {one.name: f"[{number}/{len(stages)}] {one.title}" for number, one in enumerate(stages, start=1)}
         for group in _side_by_side(stages) if workers else ([stage] for stage in stages):
             to_do = []
             for stage in group:
@@ -193,7 +200,8 @@ class RunFolder:
             for stage, seconds, peak in self._do(to_do, workers):
                 size = f"{peak / 2**30:.1f} GiB"
                 name = f"{stage.name} " if len(to_do) > 1 else ""
-                console.print(f"  {name}done in {seconds:.1f} s, peak memory {size}", style="dim", highlight=False)
+                took = f"  {name}done in {seconds:.1f} s, {clock(time.monotonic() - began)} so far, peak memory {size}"
+                console.print(took, style="dim", highlight=False)
 
     def follow(self, stages: Sequence[Stage]) -> None:
         """What ranks other than 0 do: their part of the stages that all ranks share, when rank 0 comes to them."""
@@ -349,12 +357,6 @@ def digest(path: Path) -> str:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
         total.update(f"{file.relative_to(path)} {content}\n".encode())
     return total.hexdigest()
-
-
-def progress_bar(console: Console, *more: ProgressColumn) -> Progress:
-    """A progress line with what is left; in a log file, none."""
-    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *more)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -24,8 +24,9 @@ from topeng.adapt.usage import SHARES
 from topeng.errors import CorpusError, RunError
 from topeng.kecil import locate
 from topeng.models import find_device, is_checkpoint, load_tokenizer
+from topeng.progress import progress_bar
 from topeng.recipe import Recipe
-from topeng.run import progress_bar, write_atomically
+from topeng.run import write_atomically
 from topeng.text.rows import read_rows, read_texts
 from topeng.text.tokens import Example, count_cuts, tokenize_rows, tokenize_texts
 

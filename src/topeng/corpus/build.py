@@ -37,7 +37,8 @@ from topeng.corpus.schema import DRAWN, EMBEDDED, INGESTED, ROW_ID
 from topeng.corpus.settings import CorpusOptions, SourceOptions
 from topeng.corpus.split import reserve
 from topeng.errors import CorpusError
-from topeng.run import progress_bar, write_atomically
+from topeng.progress import progress_bar
+from topeng.run import write_atomically
 
 
 def ingest_corpus(options: CorpusOptions, seed: int, work: Path, console: Console) -> None:

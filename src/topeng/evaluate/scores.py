@@ -24,8 +24,9 @@ from topeng.evaluate.right_answers import judged
 from topeng.generate.answer import Answer, answers
 from topeng.lines import Line, LineFile
 from topeng.options import results
+from topeng.progress import progress_bar
 from topeng.recipe import Recipe
-from topeng.run import digest, progress_bar, write_atomically
+from topeng.run import digest, write_atomically
 from topeng.text.chat import encode_answer
 from topeng.text.rows import read_rows
 from topeng.text.tokens import Example, count_cuts, fit_row, history, tokenize_rows

@@ -98,6 +98,16 @@ def answers(
             yield _answer(model, tokenizer, canvas, row, index, question_text(questions[index]), seconds[row])
 
 
+def empty_cause(settings: Settings) -> str:
+    """Why an answer is likely to be empty, and what helps."""
+    if settings.min_new_tokens:
+        return "what was generated is white space or special tokens; more training, or another prompt, may help"
+    return (
+        "the end token came first, as of a model that has not learnt to answer this; --min_new_tokens 8 puts the end "
+        "off, more training may help"
+    )
+
+
 def to_messages(question: Question, system: str | None = None) -> list[Message]:
     """A question as the conversation that asks it.
 

@@ -13,7 +13,7 @@ from topeng import load
 from topeng.generate.answer import Answer, Question, answers
 from topeng.generate.settings import Settings
 from topeng.lines import Line, LineFile
-from topeng.run import progress_bar
+from topeng.progress import progress_bar
 
 
 def answer_prompts(

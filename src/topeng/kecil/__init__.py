@@ -5,6 +5,8 @@
 
 from pathlib import Path
 
+from topeng.errors import ModelError
+
 NAME = "kecil"
 """What `base.model` and `topeng chat` call it."""
 
@@ -14,5 +16,13 @@ HELD_OUT = Path(__file__).parent / "held_out.parquet"
 
 
 def locate(model: str | Path) -> str | Path:
-    """The folder of the packaged base where its name is given; anything else as it is."""
-    return FOLDER if str(model) == NAME else model
+    """The folder of the packaged base where its name is given; anything else as it is.
+
+    Raises:
+        ModelError: it is asked for, and this copy of Topeng has not got it.
+    """
+    if str(model) != NAME:
+        return model
+    if not FOLDER.is_dir():
+        raise ModelError(f"{NAME} is not in this copy of Topeng: `make kecil` pretrains and packs it; or name a checkpoint")
+    return FOLDER
