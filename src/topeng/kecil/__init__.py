@@ -24,5 +24,5 @@ def locate(model: str | Path) -> str | Path:
     if str(model) != NAME:
         return model
     if not FOLDER.is_dir():
-        raise ModelError(f"{NAME} is not in this copy of Topeng: `make kecil` pretrains and packs it; or name a checkpoint")
+        raise ModelError(f"{NAME} is not in this copy of Topeng: `make kecil` pretrains it; or name a checkpoint")
     return FOLDER
