@@ -164,7 +164,7 @@ CASES: dict[str, list[Case]] = {
     ],
     "The corpus": [
         Case("no such file", f"{CORPUS} --corpus.files '[nowhere.parquet]'"),
-        Case("another format", f"{CORPUS} --corpus.files '[mine.txt]'", write("mine.txt", "Apa?")),
+        Case("another format", f"{CORPUS} --corpus.files '[mine.xlsx]'", write("mine.xlsx", "Apa?")),
         Case("text, called Parquet", f"{CORPUS} --corpus.files '[mine.parquet]'", write("mine.parquet", ROWS)),
         Case("Parquet, cut short", f"{CORPUS} --corpus.files '[mine.parquet]'", wiped(900)),
         Case("Parquet with wiped pages", f"{CORPUS} --corpus.files '[mine.parquet]'", wiped()),
@@ -221,7 +221,7 @@ CASES: dict[str, list[Case]] = {
         Case("a folder of something else", f"{ASK} --adapter runs", lambda: Path("runs").mkdir()),
         Case("of a wider base", f"{ASK} --adapter wider"),
         Case("of a deeper base", f"{ASK} --adapter deeper"),
-        Case("of another base of its shape", LORA, write("lora/base.json", '{"fingerprint": "another"}')),
+        Case("of another base of its shape", LORA, write("lora/base.json", json.dumps({"fingerprint": "0" * 64}))),
         Case("adapter_config.json is not JSON", LORA, write("lora/adapter_config.json", "{")),
         Case("adapter_config.json is a list", LORA, write("lora/adapter_config.json", "[]")),
         Case("an unknown kind", LORA, change("lora/adapter_config.json", peft_type="TOPENG")),

@@ -8,7 +8,7 @@ from topeng.run import Stage
 def test_addresses_wait_for_their_stage(monkeypatch):
     """A finished stage is not done again: its report can be written where there is no network."""
     asked = []
-    monkeypatch.setattr("topeng.corpus.readers._remote", lambda name: asked.append(name) or [name])
+    monkeypatch.setattr("topeng.corpus.files._remote", lambda name: asked.append(name) or [name])
     recipe = parse({"source": {"files": ["hf://datasets/someone/english@1a2b3c/**"]}})
     check(recipe, [Stage("source", [], {}, lambda folder: None)])
     assert asked == []

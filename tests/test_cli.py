@@ -52,7 +52,7 @@ def test_bad_overrides(arguments, message):
         ),
         (["demo", "--adapter.methods", "[dorra]"], "did you mean 'dora'?"),
         (["demo", "--train.report_to", "[wandbb]"], "did you mean 'wandb'?"),
-        (["options", "xyz"], "'xyz' is no section of a recipe: there are seed, corpus"),
+        (["options", "xyz"], "'xyz' is no section of a recipe: there are seed, threads, corpus"),
         (["options", "trian"], "did you mean 'train'?"),
         (["options", "train", "more"], "unexpected argument 'more'"),
     ],

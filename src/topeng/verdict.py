@@ -19,13 +19,13 @@ from topeng.plan import GIB, base_config, print_rows, trainable_parameters, trai
 from topeng.recipe import Recipe
 
 CORE_FLOPS = 60e9
-"""Of a core, measured: 1,043 tokens/s of a 19 M parameter stack in fp32 on two (benchmarks/training.json)."""
+"""Of a core, derived from 1,043 tokens/s of a 19 M parameter stack in fp32 on two (benchmarks/training.json)."""
 GPU_FLOPS = 200e12
 """Of one GPU of the H100's kind in bf16: assumed, a fifth of its peak; none was measured."""
 INGEST_ROWS = 67_000.0
 """A core and second, measured (benchmarks/corpus.json)."""
 TFIDF_ROWS, BERT_ROWS, BERT_GPU_ROWS = 5_000.0, 1.0, 1_800.0
-"""Embedded a second: measured, measured, and reckoned (docs/scale.md)."""
+"""Rows embedded per second: the first two derived from measurements, the last from arithmetic (docs/scale.md)."""
 CENDOL_ROWS = 12_810_390
 ROW_BYTES, DOWNLOAD_BYTES = 190, 154
 """Of a row of the corpus, as ingest leaves it and as it is downloaded (docs/scale.md)."""

@@ -383,3 +383,10 @@ def test_an_address_is_read_as_a_file_is_and_named_in_errors(tmp_path, address):
 
 def test_every_ending_has_a_reader_and_none_is_read_elsewhere():
     assert set(files.ENDINGS) == set(formats.READERS) - {".txt", ""}
+
+
+def test_rows_without_a_field_are_not_lost_in_silence(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n{}\n{}\n")
+    with pytest.raises(CorpusError, match="line 2 is an object without a field"):
+        list(readers.tables(str(path)))

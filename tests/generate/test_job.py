@@ -25,7 +25,7 @@ def test_answers_are_written_whole_with_a_page(checkpoint, adapters, tmp_path, c
     assert {"answer", "token_ids", "forward_passes", "tokens_per_forward_pass", "seconds", "ended"} <= records[0].keys()
     html = page.read_text()
     assert "Siapa &lt;b&gt;kamu&lt;/b&gt;?" in html and html.count("<article") == 3
-    assert "http" not in html
+    assert "http:" not in html and "https:" not in html
     assert not list(out.parent.glob("*.unfinished"))
 
 

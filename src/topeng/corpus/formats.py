@@ -129,6 +129,8 @@ def _json(name: str, stack: ExitStack, _: str | None) -> Rows:
     )
     first = next(batches, Batch([], []))
     columns = list(dict.fromkeys(column for record in first.rows for column in record))
+    if first.places and not columns:
+        raise CorpusError(f"{name}, line {first.places[0]} is an object without a field: a row has fields by name")
     return Rows("JSON array" if array else "JSON Lines", "line", columns, itertools.chain([first], batches))
 
 
