@@ -235,6 +235,17 @@ def test_answers_are_decoded_and_cut(shared_model, tokenizer, manager, chat):
         assert any(found)
 
 
+def test_a_system_message_is_part_of_the_chat(shared_model, tokenizer, manager):
+    system = "Jawablah dengan singkat."
+    model = make(shared_model, tokenizer)
+    results = evaluate(model, manager, "texts", apply_chat_template=True, system_instruction=system)
+    row = ROWS[0]
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": row["question"]}]
+    prompt = encode_prompt(tokenizer, messages)
+    expected = [-nll(shared_model, prompt, encode_text(tokenizer, choice)) for choice in row["choices"]]
+    assert [value for value, _ in responses(results, "texts")[0]] == pytest.approx(expected, abs=1e-5)
+
+
 def test_a_chat_is_scored_in_the_format_of_training(shared_model, tokenizer, manager):
     results = evaluate(make(shared_model, tokenizer), manager, "texts", apply_chat_template=True)
     row = ROWS[0]
