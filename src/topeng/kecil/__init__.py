@@ -1,4 +1,4 @@
-"""`kecil` ("small" in Indonesian), the base that comes with the package, and the rows that it was not trained on.
+"""`kecil` ("small" in Indonesian), a base to come with the package, and the rows that it was not trained on.
 
 `make kecil` pretrains it by recipes/kecil.yaml and packs it here (`python -m topeng.kecil RUN`).
 """

@@ -78,7 +78,7 @@ def load_model(
     """A checkpoint in its family's official layout, in evaluation mode, without remote code.
 
     Args:
-        path: a folder, a model id of the hub, or `kecil`, the base that comes with Topeng.
+        path: a folder, a model id of the hub, or `kecil` (`topeng.kecil`).
         dtype: of the weights; that of the checkpoint without it.
         device: a GPU where there is one, without it.
         revision: commit of a model id.
