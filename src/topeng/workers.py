@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -28,8 +28,8 @@ PARENT_SECONDS = 0.2
 class Workers:
     """Processes that do stages; made by `workers`."""
 
-    def __init__(self, pool: ProcessPoolExecutor, work: Work) -> None:
-        self._pool, self._work = pool, work
+    def __init__(self, pool: ProcessPoolExecutor, work: Work, count: int) -> None:
+        self._pool, self._work, self._count = pool, work, count
 
     def do(self, folders: Mapping[str, Path]) -> Iterator[tuple[str, float, int]]:
         """The name, the seconds and the peak memory in bytes of each stage, as it ends.
@@ -41,20 +41,19 @@ class Workers:
             RunError: a worker was killed.
             Whatever a stage raises, once those beside it have stopped in order.
         """
-        futures: dict[Future, str] = {
-            self._pool.submit(_do, self._work, name, folder): name for name, folder in folders.items()
-        }
+        waiting, running = list(folders), dict[Future, str]()
         try:
-            for future in as_completed(futures):
-                yield futures[future], *future.result()
+            while waiting or running:
+                while waiting and len(running) < self._count:  # none is queued: a worker told to stop would begin it
+                    name = waiting.pop(0)
+                    running[self._pool.submit(_do, self._work, name, folders[name])] = name
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), *future.result()
         except BrokenProcessPool as error:
             raise RunError(
                 f"a process that worked on {', '.join(folders)} was killed, perhaps for want of memory: run the same "
                 "command again, with a higher `threads` for fewer at a time"
             ) from error
-        finally:
-            for future in futures:
-                future.cancel()
 
 
 @contextmanager
@@ -67,7 +66,7 @@ def workers(work: Work, count: int, threads: int, prepare: Callable[[], None]) -
     start = (threads, os.getpid(), prepare)
     pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=_start, initargs=start)
     try:
-        yield Workers(pool, work)
+        yield Workers(pool, work, count)
     except BaseException:
         for process in (pool._processes or {}).values():
             process.terminate()  # a training stops after its step, with a checkpoint
@@ -79,7 +78,8 @@ def workers(work: Work, count: int, threads: int, prepare: Callable[[], None]) -
 def _start(threads: int, parent: int, prepare: Callable[[], None]) -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it stops its workers in order
+    for number in (signal.SIGINT, *SIGNALS):  # Ctrl-C is the parent's; killed while idle it holds a lock
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     prepare()
 
