@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from topeng.errors import CorpusError, RunError
+from topeng.stop import SIGNALS, handling, stop
 from topeng.workers import workers
 
 MICRO = """
@@ -110,3 +111,65 @@ def sleep(name: str, folder: Path) -> None:
     (folder / "partial").write_text(str(os.getpid()))
     (folder / "partial").rename(folder / "sleeping")
     time.sleep(600)
+
+
+def step_by_step(name: str, folder: Path) -> None:
+    """A stage that ends after its step when it is asked to stop, with a checkpoint, as a training; at once if twice."""
+    if name == "short":
+        return
+    asked: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if asked:
+            stop(number)
+        asked.append(number)
+
+    with handling(note, *SIGNALS, signal.SIGINT):
+        (folder / f"{name} began").touch()
+        while not asked:
+            time.sleep(0.1)
+        time.sleep(1)  # the step at hand
+        (folder / f"{name} checkpoint").touch()
+        stop(asked[0])
+
+
+STOPPED = """
+import signal, sys; sys.path.insert(0, sys.argv[1]); import test_workers as t; from pathlib import Path
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with t.handling(t.stop, *t.SIGNALS), t.workers(t.step_by_step, 2, 1, t.nothing) as started:
+        for name, *_ in started.do(dict.fromkeys(sys.argv[3:], Path(sys.argv[2]))): Path(sys.argv[2], name).touch()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("names", [("short", "long"), ("long", "other", "third")], ids=["one idle", "one waiting"])
+def test_a_run_that_is_stopped_stops_each_stage_once(names, number, tmp_path):
+    (tmp_path / "parent.py").write_text(STOPPED)
+    command = [sys.executable, str(tmp_path / "parent.py"), str(Path(__file__).parent), str(tmp_path), *names]
+    parent = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    try:
+        while not all((tmp_path / (name if name == "short" else f"{name} began")).exists() for name in names[:2]):
+            time.sleep(0.1)
+            assert parent.poll() is None
+        os.killpg(parent.pid, number) if number == signal.SIGINT else parent.send_signal(number)  # a terminal's: to all
+        assert parent.wait(60) != 0
+    finally:
+        if parent.poll() is None:
+            os.killpg(parent.pid, signal.SIGKILL)
+    assert all((tmp_path / f"{name} checkpoint").exists() for name in names[:2] if name != "short")
+    assert not (tmp_path / "third began").exists()
+
+
+def step_or_die(name: str, folder: Path) -> None:
+    if name != "dies":
+        return step_by_step(name, folder)
+    while not (folder / "long began").exists():
+        time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_lets_the_others_stop_in_order(tmp_path):
+    with pytest.raises(RunError, match="on dies was killed"), workers(step_or_die, 2, 1, nothing) as started:
+        list(started.do({"dies": tmp_path, "long": tmp_path}))
+    assert (tmp_path / "long checkpoint").exists()

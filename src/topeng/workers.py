@@ -8,14 +8,15 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from topeng.errors import RunError
+from topeng.errors import RunError, Stopped
 from topeng.memory import peak_memory, reset_peak_memory
 from topeng.stop import SIGNALS, handling, stop
 
@@ -26,10 +27,16 @@ PARENT_SECONDS = 0.2
 
 
 class Workers:
-    """Processes that do stages; made by `workers`."""
+    """Processes that do stages; made by `workers`.
 
-    def __init__(self, pool: ProcessPoolExecutor, work: Work, count: int) -> None:
-        self._pool, self._work, self._count = pool, work, count
+    Each hears from a pipe of its own, without the locks of a pool's queue: one that is killed, idle or not, neither
+    holds up the others nor has them stopped twice.
+    """
+
+    def __init__(self, work: Work, count: int, threads: int, prepare: Callable[[], None]) -> None:
+        self._work, self._count, self._start = work, count, (threads, os.getpid(), prepare)
+        self._idle: list[Connection] = []
+        self._all: dict[Connection, SpawnProcess] = {}
 
     def do(self, folders: Mapping[str, Path]) -> Iterator[tuple[str, float, int]]:
         """The name, the seconds and the peak memory in bytes of each stage, as it ends.
@@ -41,19 +48,43 @@ class Workers:
             RunError: a worker was killed.
             Whatever a stage raises, once those beside it have stopped in order.
         """
-        waiting, running = list(folders), dict[Future, str]()
-        try:
-            while waiting or running:
-                while waiting and len(running) < self._count:  # none is queued: a worker told to stop would begin it
-                    name = waiting.pop(0)
-                    running[self._pool.submit(_do, self._work, name, folders[name])] = name
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(future), *future.result()
-        except BrokenProcessPool as error:
-            raise RunError(
-                f"a process that worked on {', '.join(folders)} was killed, perhaps for want of memory: run the same "
-                "command again, with a higher `threads` for fewer at a time"
-            ) from error
+        waiting, busy = list(folders.items()), dict[Connection, str]()
+        while waiting or busy:
+            while waiting and len(busy) < self._count:
+                worker = self._idle.pop() if self._idle else self._new()
+                busy[worker] = waiting[0][0]
+                with _killed(busy[worker]):
+                    worker.send((self._work, *waiting.pop(0)))
+            ready = wait(list(busy))
+            for worker in [one for one in busy if one in ready]:
+                name = busy.pop(worker)
+                with _killed(name):
+                    result = worker.recv()
+                if isinstance(result, BaseException):
+                    raise result
+                self._idle.append(worker)
+                yield name, *result
+
+    def _new(self) -> Connection:
+        context = get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, *self._start))
+        process.start()
+        theirs.close()
+        self._all[ours] = process
+        return ours
+
+    def stop(self) -> None:
+        """Asks each to stop: a training does after its step, with a checkpoint, if asked once."""
+        for process in self._all.values():
+            process.terminate()
+
+    def end(self) -> None:
+        """Waits until all have ended."""
+        for connection in self._all:
+            connection.close()
+        for process in self._all.values():
+            process.join()
 
 
 @contextmanager
@@ -63,25 +94,52 @@ def workers(work: Work, count: int, threads: int, prepare: Callable[[], None]) -
     Args:
         prepare: called in each process before it works.
     """
-    start = (threads, os.getpid(), prepare)
-    pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=_start, initargs=start)
+    started = Workers(work, count, threads, prepare)
     try:
-        yield Workers(pool, work, count)
+        try:
+            yield started
+        except BaseException:
+            started.stop()
+            raise
+        finally:
+            started.end()
     except BaseException:
-        for process in (pool._processes or {}).values():
-            process.terminate()  # a training stops after its step, with a checkpoint
+        started.stop()  # asked again while they were ending: at once; those that have ended hear nothing
         raise
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
-def _start(threads: int, parent: int, prepare: Callable[[], None]) -> None:
+@contextmanager
+def _killed(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, ConnectionError) as error:
+        raise RunError(
+            f"the process that worked on {name} was killed, perhaps for want of memory: run the same command again, "
+            "with a higher `threads` for fewer at a time"
+        ) from error
+
+
+def _serve(connection: Connection, threads: int, parent: int, prepare: Callable[[], None]) -> None:
+    """Does what it hears, until it is asked to stop or nobody is there to hear from."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
-    for number in (signal.SIGINT, *SIGNALS):  # Ctrl-C is the parent's; killed while idle it holds a lock
-        signal.signal(number, signal.SIG_IGN)
+    # Ctrl-C is the parent's: it stops its workers in order. Blocked, not ignored: a training would listen to it again,
+    # and take the parent's word for a second signal.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     prepare()
+    while True:
+        try:
+            work, name, folder = connection.recv()
+        except EOFError:
+            return
+        result = _do(work, name, folder)
+        try:
+            connection.send(result)
+        except OSError:  # the parent has ended its part
+            return
+        if isinstance(result, Stopped):
+            return
 
 
 def _end_with(parent: int) -> None:
@@ -90,9 +148,13 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _do(work: Work, name: str, folder: Path) -> tuple[float, int]:
+def _do(work: Work, name: str, folder: Path) -> tuple[float, int] | BaseException:
     started = time.monotonic()
     reset_peak_memory()
-    with handling(stop, *SIGNALS):
-        work(name, folder)
+    try:
+        with handling(stop, *SIGNALS):
+            work(name, folder)
+    except BaseException as error:
+        error.add_note("".join(traceback.format_exception(error)))  # the parent's own says nothing of where
+        return error.with_traceback(None)
     return time.monotonic() - started, peak_memory()

@@ -131,7 +131,7 @@ def check_base(model: Any, path: Path) -> None:
     except (ValueError, KeyError, TypeError) as error:
         raise AdapterError(f"{file} is not what a training leaves: copy the adapter anew") from error
     if not same:
-        base = json.loads((path / "adapter_config.json").read_text()).get("base_model_name_or_path")
+        base = json.loads((path / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
         raise AdapterError(
             f"the adapter in {path} was trained on another base{f', {base}' if base else ''}: its weights are not this "
             "one's; take the base that it was trained on"
