@@ -40,7 +40,8 @@ def run(known: argparse.Namespace, rest: list[str]) -> int:
     ranks.use_own_gpu()
     console = Console(quiet=ranks.RANK > 0)
     sweep, plan = (getattr(known, flag, False) for flag in ("sweep", "plan"))
-    planned = stages_for(recipe, "sweep" if sweep else known.last, folder, console)
+    wanted = "sweep" if sweep else known.last
+    planned = stages_for(recipe, wanted, folder, console)
     if known.dry_run or plan:
         from topeng.plan import print_plan, print_trial
         from topeng.verdict import print_verdict
@@ -54,15 +55,15 @@ def run(known: argparse.Namespace, rest: list[str]) -> int:
     if ranks.RANK > 0:
         RunFolder(folder).follow(planned)
         return 0
-    last, text = "sweep" if sweep else known.last, recipes.dump(recipe)
-    with RunFolder(folder).locked() as locked, _workers(recipe, text, folder, last) as side_by_side:
+    text = recipes.dump(recipe)
+    with RunFolder(folder).locked() as locked, _workers(recipe, text, folder, wanted) as side_by_side:
         locked.run(planned, text, recipe.seed, console, side_by_side)
-    _print_results(folder, "sweep" if sweep else known.last, console)
+    _print_results(folder, wanted, console)
     return 0
 
 
 @contextmanager
-def _workers(recipe: "Recipe", text: str, folder: Path, last: str) -> Iterator["Workers | None"]:
+def _workers(recipe: "Recipe", text: str, folder: Path, wanted: str) -> Iterator["Workers | None"]:
     """Processes for stages that are done side by side; none where `threads` asks for none, or a GPU or ranks work."""
     from topeng import ranks
 
@@ -73,7 +74,7 @@ def _workers(recipe: "Recipe", text: str, folder: Path, last: str) -> Iterator["
     from topeng.workers import workers
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    work, count = partial(do_apart, text, folder, last), max(1, cores // recipe.threads)
+    work, count = partial(do_apart, text, folder, wanted), max(1, cores // recipe.threads)
     with workers(work, count, recipe.threads, prepare_libraries) as started:
         yield started
 
@@ -136,10 +137,9 @@ def _check_corpus(names: list[str], overrides: dict[str, str]) -> int:
     from topeng.models import load_tokenizer
     from topeng.text.chat import encode_text
 
-    tokenizer = load_tokenizer(base, recipe.base.revision)
-    longest = recipe.text.max_length
+    tokenizer, unit = load_tokenizer(base, recipe.base.revision), f"tokens of {Path(base).name}"
     return check_files(
-        names, how, languages, lambda text: len(encode_text(tokenizer, text)), f"tokens of {Path(base).name}", longest
+        names, how, languages, lambda text: len(encode_text(tokenizer, text)), unit, recipe.text.max_length
     )
 
 

@@ -1,6 +1,8 @@
 """What this process holds of the machine's memory."""
 
 import resource
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -15,6 +17,14 @@ def reset_peak_memory() -> None:
 def peak_memory() -> int:
     """The most bytes that the process has held since the last reset."""
     return _memory("VmHWM:")
+
+
+def measured(work: Callable[[], None]) -> tuple[float, int]:
+    """The seconds that some work took, and the most bytes that the process held meanwhile."""
+    reset_peak_memory()
+    started = time.monotonic()
+    work()
+    return time.monotonic() - started, peak_memory()
 
 
 def memory_in_use() -> int:

@@ -9,6 +9,8 @@ from markupsafe import Markup
 
 LOOK = Path(__file__).parent / "look.css"
 """Colours, types and the player of answers, in the light and in the dark. Each page has a style of its own after it."""
+PLAYER = Path(__file__).parent / "player.js"
+"""Shows the steps of a denoising; a page's own script comes after it."""
 
 
 def templates(folder: Path, escape: bool = True) -> Environment:

@@ -293,7 +293,7 @@ def _evaluate(
 
     trained_by = _training_options(recipe, options, training.method) if training else {}
     measured = recipe.evaluate.measured
-    depends = {"seed": recipe.seed, "base": _model_options(options), "text": _asked_options(recipe)}
+    depends = {"seed": recipe.seed, "base": _model_options(options), "text": recipe.text.asked}
     scoring = depends | {option: measured[option] for option in LIKELIHOOD_OPTIONS}
     answering = depends | {"evaluate": measured, "generate": options["generate"], "languages": recipe.corpus.languages}
     base, inputs = _model_sources(recipe)
@@ -356,11 +356,6 @@ def _training_options(recipe: Recipe, options: dict[str, Any], method: str) -> d
         del adapter["loraplus_lr_ratio"]
     shared = {"seed": recipe.seed, "train": train, "text": _text_options(recipe, options)}
     return shared | {"base": _model_options(options)} | ({} if METHODS[method].full else {"adapter": adapter})
-
-
-def _asked_options(recipe: Recipe) -> dict[str, Any]:
-    """Of the text options, those that decide what is asked."""
-    return {"max_length": recipe.text.max_length, "min_share": recipe.text.min_share}
 
 
 def _text_options(recipe: Recipe, options: dict[str, Any]) -> dict[str, Any]:

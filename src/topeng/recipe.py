@@ -51,6 +51,11 @@ class TextOptions(Options):
         "fill", "end tokens after the answer: to the batch's longest row, to the decoding block, or one", source=LLADA
     )
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """Those that decide what is asked, in training, scoring and generation alike."""
+        return {"max_length": self.max_length, "min_share": self.min_share}
+
 
 @dataclass(frozen=True)
 class TinyOptions(Options):

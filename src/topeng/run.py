@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from rich.console import Console
 from topeng import ranks
 from topeng.errors import RunError
 from topeng.kecil import locate
-from topeng.memory import peak_memory, reset_peak_memory
+from topeng.memory import measured
 from topeng.progress import clock
 from topeng.workers import Workers
 
@@ -214,23 +215,20 @@ class RunFolder:
 
     def _do(self, stages: Sequence[Stage], workers: Workers | None) -> Iterator[tuple[Stage, float, int]]:
         """Does stages that don't depend on each other; each as it ends, with seconds and its peak memory in bytes."""
+        by_name = {stage.name: stage for stage in stages}
         fingerprints = {stage.name: self._begin(stage) for stage in stages}
-        if workers and all(stage.apart for stage in stages):
-            by_name = {stage.name: stage for stage in stages}
-            with _storage(" and ".join(by_name)):
-                for name, seconds, peak in workers.do({stage.name: self._work_folder(stage) for stage in stages}):
-                    self._end(by_name[name], fingerprints[name], seconds, peak)
-                    yield by_name[name], seconds, peak
-            return
+        folders = {stage.name: self._work_folder(stage) for stage in stages}
+        apart = workers if all(stage.apart for stage in stages) else None
+        with _storage(" and ".join(by_name)):
+            for name, seconds, peak in apart.do(folders) if apart else self._do_here(stages):
+                self._end(by_name[name], fingerprints[name], seconds, peak)
+                yield by_name[name], seconds, peak
+
+    def _do_here(self, stages: Sequence[Stage]) -> Iterator[tuple[str, float, int]]:
+        """In this process, as `Workers.do` does in others."""
         for stage in stages:
-            with _storage(stage.name):
-                _tell_ranks(stage, WORK)
-                started = time.monotonic()
-                reset_peak_memory()
-                stage.work(self._work_folder(stage))
-                seconds, peak = time.monotonic() - started, peak_memory()
-                self._end(stage, fingerprints[stage.name], seconds, peak)
-            yield stage, seconds, peak
+            _tell_ranks(stage, WORK)
+            yield stage.name, *measured(partial(stage.work, self._work_folder(stage)))
 
     def _begin(self, stage: Stage) -> str:
         """Makes its work folder, unless an earlier start of the same left one; returns its fingerprint."""

@@ -11,13 +11,14 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from topeng.errors import RunError, Stopped
-from topeng.memory import peak_memory, reset_peak_memory
+from topeng.memory import measured
 from topeng.stop import SIGNALS, handling, stop
 
 Work = Callable[[str, Path], None]
@@ -149,12 +150,9 @@ def _end_with(parent: int) -> None:
 
 
 def _do(work: Work, name: str, folder: Path) -> tuple[float, int] | BaseException:
-    started = time.monotonic()
-    reset_peak_memory()
     try:
         with handling(stop, *SIGNALS):
-            work(name, folder)
+            return measured(partial(work, name, folder))
     except BaseException as error:
         error.add_note("".join(traceback.format_exception(error)))  # the parent's own says nothing of where
         return error.with_traceback(None)
-    return time.monotonic() - started, peak_memory()

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from topeng.generate.settings import Settings
-from topeng.pages import LOOK, own_source, templates
+from topeng.pages import LOOK, PLAYER, own_source, templates
 from topeng.run import write_atomically
 
 HERE = Path(__file__).parent
@@ -41,7 +41,7 @@ def write_animation(
     words = _words(language)
     (style, style_digest), (script, script_digest) = (
         own_source(LOOK, HERE / "animation.css"),
-        own_source(HERE / "animation.js"),
+        own_source(PLAYER, HERE / "animation.js"),
     )
     environment = templates(HERE)
     environment.globals |= {"t": lambda key, **values: words[key].format(**values)}

@@ -25,7 +25,7 @@ def rows(found: Finished, limit: int) -> tuple[list[Record], list[Record]]:
         Rows with, for each model that answered any, the answer of its first name or None; and films, to which an
         answer's `film` points: `pieces`, the text of each token, and `at`, the forward pass that committed it.
     """
-    answered = {model: _answers(found, found.names(model)[0]) for model in ["base", *found.methods]}
+    answered = {model: answered_by(found, found.names(model)[0]) for model in ["base", *found.methods]}
     answered = {model: records for model, records in answered.items() if records}
     films: list[Record] = []
     shown = [key for language in LANGUAGES for key in _first_keys(answered, language, limit)]
@@ -39,7 +39,7 @@ def worst(found: Finished) -> list[Record]:
     """
     failed = []
     for model in ["base", *found.methods]:
-        records = [record for name in found.names(model) for record in _answers(found, name).values()]
+        records = [record for name in found.names(model) for record in answered_by(found, name).values()]
         for kind, those in _failed(records).items():
             if those:
                 failed.append(those[0] | {"model": model, "kind": kind, "count": len(those), "rows": len(records)})
@@ -67,7 +67,8 @@ def _distinct(record: Record) -> float:
     return distinct(tokens, 2) if len(tokens) >= FEWEST_TOKENS else 1.0
 
 
-def _answers(found: Finished, name: str) -> dict[Key, Record]:
+def answered_by(found: Finished, name: str) -> dict[Key, Record]:
+    """The lines of `answers.jsonl` of an adapter, or of `base`; none where there is no such file."""
     path = found.folder / "evaluate" / name / "answers.jsonl"
     records = read_lines(path) if path.exists() else []
     return {(record["language"], record["row_id"]): record for record in records}

@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from topeng.lines import read_lines
+from topeng import kecil
+from topeng.report.answers import answered_by
 from topeng.report.files import Finished, Record, without_homes
 from topeng.report.wording import LANGUAGE_NAMES, Wording, best_adapter, bounds, finite
 
 FEW_ROWS = 30
 """Under so many, a share of right answers says little: half of 30 is 33 to 67 %."""
-OWN_BASE = "kecil"
-"""The small base that comes with the package."""
 MALAY_TOO = ["id", "ms"]
 """The default of `corpus.languages`: short Indonesian texts are taken for Malay, which nobody adapts to by that."""
 
@@ -32,7 +31,7 @@ def language_names(found: Finished, words: Wording) -> dict[str, str]:
 def about(found: Finished, words: Wording, names: Mapping[str, str], rows: Any) -> str:
     """One sentence: the base, the language, the methods, the rows, the day of the scores."""
     base = found.recipe["base"]["model"]
-    small = base is None or base == OWN_BASE
+    small = base is None or base == kecil.NAME
     made_up = not found.recipe["corpus"]["files"]
     day = datetime.fromtimestamp((found.folder / "scores.json").stat().st_mtime, UTC)
     return words(
@@ -68,9 +67,8 @@ def example(found: Finished, words: Wording) -> Record | None:
 
 
 def _answers(found: Finished, model: str) -> dict[Any, Record]:
-    path = found.folder / "evaluate" / found.names(model)[0] / "answers.jsonl"
-    lines = read_lines(path) if path.exists() else []
-    return {line["row_id"]: line for line in lines if line["language"] == "target"}
+    lines = answered_by(found, found.names(model)[0])
+    return {row: line for (language, row), line in lines.items() if language == "target"}
 
 
 def _middle(found: Finished) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from topeng.adapt.settings import METHODS
 from topeng.lines import read_lines
-from topeng.pages import LOOK
+from topeng.pages import LOOK, PLAYER
 from topeng.report import answers as side_by_side
 from topeng.report import opening, plane, plots
 from topeng.report.files import (
@@ -27,12 +27,12 @@ from topeng.report.files import (
     without_homes,
     write_page,
 )
+from topeng.report.table import judged
 from topeng.report.wording import Wording, best_adapter, better_of, finite, mean, pair_sentences, summary
 
 MAP_PAGE = "corpus/map.html"
 SECTIONS = ("right", "comparison", "loss", "failures", "answers", "rows", "overlap", "clusters", "run")
 STYLES = 8  # colours of methods in page.css
-STEPS = ("steps.js",)
 STAGES = {
     "source": "stage_source",
     "ingest": "stage_ingest",
@@ -62,7 +62,7 @@ def write_report(run_dir: Path, path: Path, title: str, answers: int, language: 
         RunError: a file of the run folder is missing or cannot be read.
     """
     words, found = Wording(language), read_run(Path(run_dir))
-    (style, style_digest), (script, script_digest) = own_source(LOOK, "page.css"), own_source(*STEPS)
+    (style, style_digest), (script, script_digest) = own_source(LOOK, "page.css"), own_source(PLAYER, "steps.js")
     page = (
         templates(words)
         .get_template("page.html.jinja")
@@ -96,7 +96,7 @@ def _context(found: Finished, answers: int, words: Wording) -> Record:
         "example": opening.example(found, words),
         "verdict": opening.verdict(words, models, names),
         "names": names,
-        "judged": {name: max(_judged(model, name) for model in models) for name in names},
+        "judged": {name: judged(models, name) for name in names},
         "cut": next((cut for summary in summaries.values() if (cut := cut_rows(summary))), {}),
         "summary": summary(words, funnel, models),
         "sentences": pair_sentences(words, scores["pairs"]),
@@ -152,10 +152,6 @@ def _change(found: Finished, kind: str, name: str) -> Record | None:
     if figure is None or kind == "gain":
         return figure
     return figure | {"mean": -figure["mean"], "low": -figure["high"], "high": -figure["low"]}
-
-
-def _judged(model: Record, language: str) -> int:
-    return (model["answers"][language] or {}).get("judged", 0)
 
 
 def style(name: str, methods: list[str]) -> Record:

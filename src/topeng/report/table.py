@@ -1,6 +1,6 @@
 """The comparison for a terminal: right answers, losses, and what they come to in plain sentences."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -20,9 +20,9 @@ def print_comparison(scores: Mapping[str, Any], console: Console) -> None:
     """Prints `scores.json`, the lowest held-out loss first; its tables are whole at 80 columns."""
     words, models = Wording(), scores["models"]
     order = sorted(models, key=lambda name: models[name]["target"]["nats_per_token"]["mean"])
-    judged = {language: _judged(models, language) for language in ("target", "source")}
-    if any(judged.values()):
-        console.print(RIGHT.format(**judged), style="italic", highlight=False)
+    rows = {language: judged(models.values(), language) for language in ("target", "source")}
+    if any(rows.values()):
+        console.print(RIGHT.format(**rows), style="italic", highlight=False)
         console.print(_table(RIGHT_COLUMNS, order, scores, words, _right_cells))
     else:
         console.print(NOT_JUDGED, highlight=False)
@@ -34,8 +34,9 @@ def print_comparison(scores: Mapping[str, Any], console: Console) -> None:
     console.print(sentences)
 
 
-def _judged(models: Mapping[str, Any], language: str) -> int:
-    return max((model["answers"][language] or {}).get("judged", 0) for model in models.values())
+def judged(models: Iterable[Mapping[str, Any]], language: str) -> int:
+    """The rows with one right answer that models have answered."""
+    return max((model["answers"][language] or {}).get("judged", 0) for model in models)
 
 
 def _table(

@@ -82,12 +82,24 @@ def fit_row(
         messages: before the answer.
         answer: its tokens.
     """
-    prompt = encode_prompt(tokenizer, messages)
+    prompt, kept, _ = _fit(tokenizer, messages, answer, max_length, min_share)
+    return prompt, kept
+
+
+def _fit(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    answer: Sequence[int],
+    max_length: int,
+    min_share: float,
+) -> tuple[list[int], list[int], bool]:
+    """As `fit_row`, and whether the prompt was cut."""
+    prompt = whole = encode_prompt(tokenizer, messages)
     if len(prompt) + len(answer) > max_length:
         headers = len(encode_prompt(tokenizer, messages, max_tokens=0))
         least = headers + int(min_share * max(0, max_length - headers))
         prompt = encode_prompt(tokenizer, messages, max_tokens=max(least, max_length - len(answer)))
-    return prompt, list(answer[: max(0, max_length - len(prompt))])
+    return prompt, list(answer[: max(0, max_length - len(prompt))]), len(prompt) < len(whole)
 
 
 def tokenize_row(
@@ -118,10 +130,10 @@ def tokenize_row(
         return NO_ANSWER
     if not before:
         return NO_QUESTION
-    prompt, answer = fit_row(tokenizer, before, whole, max_length, min_share)
+    prompt, answer, cut_prompt = _fit(tokenizer, before, whole, max_length, min_share)
     if not answer:
         return NO_ROOM
-    cut_prompt, cut_answer = len(prompt) < len(encode_prompt(tokenizer, before)), len(answer) < len(whole)
+    cut_answer = len(answer) < len(whole)
     if eos == "one":
         answer.append(special_tokens(tokenizer).eos)
     elif eos == "block":
