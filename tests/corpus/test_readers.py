@@ -135,7 +135,7 @@ FAULTS = [
     ("a.json", '[{"input": "a", "output": "b"}', "is not closed"),
     ("a.json", '[{"input": "a", "output": "b"}]\n[]', "line 2: something follows the array"),
     ("a.json", '[{"input": "a", "output": "b"},\n3]', "line 2 holds a number, and must hold an object"),
-    ("a.jsonl.gz", gzip.compress(b'{"input": "a", "output": "b"}\n' * 99)[:-9], "cannot read .*a.jsonl.gz"),
+    ("a.jsonl.gz", gzip.compress(b'{"input": "a", "output": "b"}\n' * 99, mtime=0)[:-9], "cannot read .*a.jsonl.gz"),
     ("a.csv", "input,output,prompt\na,b,c\n", "has a column 'prompt', which would be ignored beside input, output"),
     ("a.csv", "prompt,completion,input,output\na,b,c,d\n", "may be input and output or prompt and completion"),
 ]
