@@ -22,9 +22,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
         taken = {id(weight) for weight in matrices}
         others = [weight for weight in model.parameters() if id(weight) not in taken]
         self._parts: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(
-                matrices, lr=learning_rate, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"
-            ),
+            torch.optim.Muon(matrices, lr=learning_rate, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(others, lr=learning_rate, betas=BETAS, weight_decay=0.0),
         ]
         super().__init__([*matrices, *others], {"lr": learning_rate})

@@ -3,14 +3,13 @@
 from collections.abc import Iterable
 
 import torch
-from torch import nn
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from topeng.models import LLaDAConfig, LLaDAModelLM
 from topeng.recipe import TinyOptions
 from topeng.text.chat import CHAT_TEMPLATE, NAMES
-
 
 ROLES = ["system", "user", "assistant"]
 EMBEDDING_STD = 0.5

@@ -277,7 +277,6 @@ EXERCISES = [
 ]
 
 
-
 def _list(length: int) -> Grammar:
     """Words in a row, about whose order something is asked: what teaches a model to copy."""
     slots = ["{word}", *(f"{{word{place}}}" for place in range(2, length + 1))]
