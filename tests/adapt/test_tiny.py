@@ -30,7 +30,7 @@ def step(model, optimizer, seed):
 def copied_share(model):
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(6, 400, (200, 12), generator=generator)
-    tokens[:, 5] = base.config.mask_token_id
+    tokens[:, 5] = model.config.mask_token_id
     with torch.no_grad():
         found = model(input_ids=tokens).logits[:, 5]
     found[:, model.config.mask_token_id] = -torch.inf  # its own embedding is the nearest
