@@ -1,10 +1,13 @@
 """What tests share: the folder `shared/` beside the project where it is there, and a tiny model of our own."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
+
+import browser
 
 hypothesis.settings.register_profile("topeng", deadline=None, derandomize=True)  # the first call compiles
 hypothesis.settings.load_profile("topeng")
@@ -89,6 +92,20 @@ def encoder(tmp_path_factory) -> Path:
     BertModel(BertConfig(vocab_size=20, max_position_embeddings=16, **shape)).save_pretrained(folder)
     BertTokenizer(vocab=str(folder / "vocab.txt"), do_lower_case=False).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory) -> Iterator[browser.Browser]:
+    """Started once: a start takes longer than a test in it."""
+    with browser.started(tmp_path_factory.mktemp("profile")) as running:
+        yield running
+
+
+@pytest.fixture
+def page(chromium) -> Iterator[browser.Page]:
+    """A tab of its own in that browser."""
+    with chromium.tab() as tab:
+        yield tab
 
 
 def random_model():
