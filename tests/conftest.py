@@ -5,7 +5,6 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-import torch
 
 import browser
 
@@ -15,7 +14,14 @@ hypothesis.settings.load_profile("topeng")
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 GOLDEN = ROOT / "tests" / "golden" / "llada-tiny"
+LONGEST = ["test_pipeline.py", "test_workers.py", "test_engine.py", "test_callbacks.py", "test_trainer.py"]
+"""Files that take longest: begun first, so that no worker of xdist is at one of them when the others are done."""
 TEXTS = ["Ibu kota Indonesia adalah Jakarta.", "What is the capital of Indonesia?", "Kucing itu tidur di kursi kayu."]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture
@@ -63,6 +69,7 @@ def adapters(tmp_path_factory, shared_model) -> Path:
     import copy
 
     import peft
+    import torch
 
     from topeng.adapt.tiny import new_model, tiny_config
     from topeng.recipe import TinyOptions
@@ -82,6 +89,7 @@ def adapters(tmp_path_factory, shared_model) -> Path:
 @pytest.fixture(scope="session")
 def encoder(tmp_path_factory) -> Path:
     """A BERT of random weights, uncased, whose tokenizer config does not say so."""
+    import torch
     from transformers import BertConfig, BertModel, BertTokenizer
 
     folder = tmp_path_factory.mktemp("encoder")
@@ -110,6 +118,8 @@ def page(chromium) -> Iterator[browser.Page]:
 
 def random_model():
     """Random weights large enough that predictions differ."""
+    import torch
+
     from topeng.adapt.tiny import new_model, tiny_config
     from topeng.recipe import TinyOptions
 
