@@ -1,5 +1,6 @@
 """What tests share: the folder `shared/` beside the project where it is there, and a tiny model of our own."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,12 @@ TEXTS = ["Ibu kota Indonesia adalah Jakarta.", "What is the capital of Indonesia
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
+def pytest_collection_finish() -> None:
+    """What the imports made is here to stay: a training collects garbage twice, and no longer looks through it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
