@@ -52,22 +52,18 @@ LAPSES = """(() => {
 })()"""
 
 
-class Page:
-    """One tab; every call waits for the browser's answer."""
+class Browser:
+    """Chromium; every call waits for its answer."""
 
     def __init__(self, pipe: socket.socket) -> None:
-        self.pipe, self.answers = pipe, pipe.makefile("rb")
-        self.number, self.session, self.events = 0, None, []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
+        self.pipe, self.answers, self.number = pipe, pipe.makefile("rb"), 0
+        self.events: list[dict[str, Any]] = []
 
-    def call(self, method: str, **values: Any) -> dict[str, Any]:
+    def call(self, method: str, session: str | None = None, **values: Any) -> dict[str, Any]:
         self.number += 1
         command = {"id": self.number, "method": method, "params": values}
-        if self.session:
-            command["sessionId"] = self.session
+        if session:
+            command["sessionId"] = session
         self.pipe.sendall(json.dumps(command).encode() + b"\0")
         while (message := self._message()).get("id") != self.number:
             self.events.append(message)
@@ -80,6 +76,28 @@ class Page:
             assert byte, "the browser is gone"
             text += byte
         return json.loads(text)
+
+    @contextmanager
+    def tab(self) -> Iterator["Page"]:
+        """A tab in a context of its own: it shares nothing with those before it."""
+        self.events.clear()
+        context = self.call("Target.createBrowserContext")["browserContextId"]
+        target = self.call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
+        session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        yield Page(self, session)
+        self.call("Target.disposeBrowserContext", browserContextId=context)
+
+
+class Page:
+    """One tab; every call waits for the browser's answer."""
+
+    def __init__(self, browser: Browser, session: str) -> None:
+        self.browser, self.session = browser, session
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **values: Any) -> dict[str, Any]:
+        return self.browser.call(method, self.session, **values)
 
     def open(self, url: str, width: int = 1280, height: int = 800, **media: str) -> None:
         """Loads a page of a size, with CSS media features such as prefers_color_scheme="dark"."""
@@ -136,17 +154,21 @@ class Page:
         roles = [node["role"]["value"] for node in nodes if not node["ignored"] and not _named(node)]
         return self.run(LAPSES) + [f"{role} without a name" for role in roles if role in NAMED]
 
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """What happened in this tab so far, by the end of its name."""
+        self.settle()
+        ours = [event for event in self.browser.events if event.get("sessionId") == self.session]
+        return [event["params"] for event in ours if event["method"].endswith(name)]
+
     def requests(self) -> list[str]:
         """Addresses that were asked for, other than data in the page itself."""
-        self.settle()
-        asked = [event["params"]["request"]["url"] for event in self.events if event["method"].endswith("WillBeSent")]
+        asked = [event["request"]["url"] for event in self.events("WillBeSent")]
         return [url for url in asked if not url.startswith(("data:", "about:"))]
 
     def complaints(self) -> list[str]:
         """What the browser logged as errors: exceptions, refused scripts, failed loads."""
-        self.settle()
-        logged = [event["params"]["entry"] for event in self.events if event["method"] == "Log.entryAdded"]
-        thrown = [str(event["params"]) for event in self.events if event["method"] == "Runtime.exceptionThrown"]
+        logged = [event["entry"] for event in self.events("Log.entryAdded")]
+        thrown = [str(event) for event in self.events("Runtime.exceptionThrown")]
         return thrown + [str(entry) for entry in logged if entry["level"] in ("error", "warning")]
 
 
@@ -155,8 +177,8 @@ def _named(node: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def browser(profile: Path) -> Iterator[Page]:
-    """A tab of a fresh Chromium; where it is not installed the test is skipped, and in CI it fails."""
+def started(profile: Path) -> Iterator[Browser]:
+    """A fresh Chromium; where it is not installed the test is skipped, and in CI it fails."""
     binary = shutil.which("chromium")
     if binary is None:
         missing = "chromium is not installed: apt-get install chromium"
@@ -169,10 +191,9 @@ def browser(profile: Path) -> Iterator[Page]:
         its.close()
         ours.settimeout(60)
         try:
-            page = Page(ours)
-            yield page
-            page.session = None
-            page.call("Browser.close")
+            browser = Browser(ours)
+            yield browser
+            browser.call("Browser.close")
             process.wait(30)
         finally:
             process.kill()

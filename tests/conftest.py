@@ -1,10 +1,13 @@
 """What tests share: the folder `shared/` beside the project where it is there, and a tiny model of our own."""
 
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
-import torch
+
+import browser
 
 hypothesis.settings.register_profile("topeng", deadline=None, derandomize=True)  # the first call compiles
 hypothesis.settings.load_profile("topeng")
@@ -12,7 +15,23 @@ hypothesis.settings.load_profile("topeng")
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 GOLDEN = ROOT / "tests" / "golden" / "llada-tiny"
+LONGEST = ["test_pipeline.py", "test_trainer.py", "test_callbacks.py", "test_engine.py", "test_workers.py"]
+"""Files that take longest: begun first, so that no worker of xdist is at one of them when the others are done.
+
+On a new machine the first that draws a plane compiles umap's parts, for 20 s: of these the last finds them compiled.
+"""
 TEXTS = ["Ibu kota Indonesia adalah Jakarta.", "What is the capital of Indonesia?", "Kucing itu tidur di kursi kayu."]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
+def pytest_collection_finish() -> None:
+    """What the imports made is here to stay: a training collects garbage twice, and no longer looks through it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
@@ -64,6 +83,7 @@ def adapters(tmp_path_factory, shared_model) -> Path:
     import copy
 
     import peft
+    import torch
 
     from topeng.adapt.tiny import new_model, tiny_config
     from topeng.recipe import TinyOptions
@@ -83,6 +103,7 @@ def adapters(tmp_path_factory, shared_model) -> Path:
 @pytest.fixture(scope="session")
 def encoder(tmp_path_factory) -> Path:
     """A BERT of random weights, uncased, whose tokenizer config does not say so."""
+    import torch
     from transformers import BertConfig, BertModel, BertTokenizer
 
     folder = tmp_path_factory.mktemp("encoder")
@@ -95,8 +116,24 @@ def encoder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory) -> Iterator[browser.Browser]:
+    """Started once: a start takes longer than a test in it."""
+    with browser.started(tmp_path_factory.mktemp("profile")) as running:
+        yield running
+
+
+@pytest.fixture
+def page(chromium) -> Iterator[browser.Page]:
+    """A tab of its own in that browser."""
+    with chromium.tab() as tab:
+        yield tab
+
+
 def random_model():
     """Random weights large enough that predictions differ."""
+    import torch
+
     from topeng.adapt.tiny import new_model, tiny_config
     from topeng.recipe import TinyOptions
 

@@ -3,14 +3,18 @@
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from topeng.cli import main
 from topeng.errors import CorpusError, RunError
 from topeng.stop import SIGNALS, handling, stop
 from topeng.workers import workers
@@ -21,7 +25,7 @@ corpus: {synthetic_rows: 1000, subsets: [], languages: [], sample_rows: 120, tes
          clusters: 2, train_rows: 40, umap_rows: 50}
 source: {synthetic_rows: 500, test_rows: 8}
 text: {max_length: 96}
-base: {tiny: {vocab_size: 600, hidden_size: 32, intermediate_size: 64, layers: 2, steps: 6, batch_rows: 8}}
+base: {model: CHECKPOINT, device: cpu}
 adapter: {methods: [lora, pissa], rank: 2, alpha: 4}
 train: {steps: 8, batch_rows: 8, learning_rate: 0.01, eval_steps: 4, save_steps: 2, report_to: []}
 generate: {max_new_tokens: 16, steps: 4, block_length: 16}
@@ -63,12 +67,15 @@ def test_a_killed_worker_is_told_in_one_line(tmp_path):
         list(started.do({"one": tmp_path}))
 
 
-def run(recipe: Path, folder: Path, cores: str) -> None:
-    lines = [f"import os, sys; os.sched_setaffinity(0, {{{cores}}})", "from topeng.cli import main"]
-    code = "\n".join([*lines, "sys.exit(main(sys.argv[1:]))"])
-    command = [sys.executable, "-c", code, "evaluate", str(recipe), "--run-dir", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+@contextmanager
+def cores(*numbers: int) -> Iterator[None]:
+    """What is started in it has these cores alone."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, numbers)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def outputs(folder: Path) -> dict[str, dict[str, str]]:
@@ -78,11 +85,14 @@ def outputs(folder: Path) -> dict[str, dict[str, str]]:
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the cores of a process can be chosen on Linux alone")
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
-def test_two_at_a_time_leave_what_one_after_another_leaves(tmp_path):
+def test_two_at_a_time_leave_what_one_after_another_leaves(checkpoint, tmp_path):
     recipe = tmp_path / "micro.yaml"
-    recipe.write_text(MICRO)
-    run(recipe, tmp_path / "two", "0, 1")
-    run(recipe, tmp_path / "one", "0")
+    recipe.write_text(MICRO.replace("CHECKPOINT", str(checkpoint)))
+    assert main(["corpus", str(recipe), "--run-dir", str(tmp_path / "one")]) == 0
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    for name, numbers in {"two": (0, 1), "one": (0,)}.items():
+        with cores(*numbers):
+            assert main(["evaluate", str(recipe), "--run-dir", str(tmp_path / name)]) == 0
     assert outputs(tmp_path / "two") == outputs(tmp_path / "one")
     assert len(outputs(tmp_path / "two")) == 5
 

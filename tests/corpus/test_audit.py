@@ -6,22 +6,18 @@ from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
-from test_build import OPTIONS, make
+from small_corpus import OPTIONS, make
 
 from topeng.cli import main
 from topeng.corpus.audit import diff, verify
+from topeng.corpus.schema import INGESTED
 from topeng.errors import CorpusError
 from topeng.run import digest
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    return make(OPTIONS, tmp_path_factory.mktemp("audit"))
-
-
 @pytest.fixture
-def corpus(finished, tmp_path):
-    return shutil.copytree(finished / "corpus", tmp_path / "corpus", ignore=shutil.ignore_patterns("ingested"))
+def corpus(clean, tmp_path):
+    return shutil.copytree(clean / "corpus", tmp_path / "corpus", ignore=shutil.ignore_patterns("ingested"))
 
 
 def problems(folder):
@@ -67,22 +63,22 @@ def test_a_lost_row_is_named(corpus):
     assert f"row {train['row_id'][0].as_py()} is in train on one side alone" in str(found)
 
 
-def test_two_selections_differ_by_options_rows_and_reasons(finished, tmp_path, capsys):
-    other = make(replace(OPTIONS, near_duplicate=0.5, synthetic_rows=8000), tmp_path / "other")
-    found = diff(finished, other)
+def test_two_selections_differ_by_options_rows_and_reasons(clean, tmp_path, capsys):
+    other = make(replace(OPTIONS, near_duplicate=0.5), tmp_path / "other", given=clean, kept=[INGESTED])
+    found = diff(clean, other)
     assert found.options == {"near_duplicate": (0.8, 0.5)}
     both, first, second = found.rows["train"]
     assert both + first == both + second == 400 and 0 < first < 400
     assert sum(found.why[0].values()) == first and "near duplicate" in found.why[0]
-    assert main(["corpus", "diff", str(finished), str(other)]) == 0
+    assert main(["corpus", "diff", str(clean), str(other)]) == 0
     assert "near_duplicate: 0.8 in A, 0.5 in B" in capsys.readouterr().out
-    assert diff(finished, finished).rows["train"] == (400, 0, 0)
+    assert diff(clean, clean).rows["train"] == (400, 0, 0)
 
 
-def test_corpora_of_two_sources_are_not_compared(finished, tmp_path):
+def test_corpora_of_two_sources_are_not_compared(clean, tmp_path):
     other = make(replace(OPTIONS, synthetic_rows=8001), tmp_path / "other")
     with pytest.raises(CorpusError, match="their row ids name different rows"):
-        diff(finished, other)
+        diff(clean, other)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"files": {}}'])
@@ -93,10 +89,10 @@ def test_a_damaged_manifest_is_named(corpus, capsys, content):
         assert "it is not as a run left it" in capsys.readouterr().err
 
 
-def test_a_corpus_that_lost_a_file_is_not_compared(finished, corpus):
+def test_a_corpus_that_lost_a_file_is_not_compared(clean, corpus):
     (corpus / "decisions.parquet").unlink()
     with pytest.raises(CorpusError, match=r"decisions\.parquet is missing"):
-        diff(finished, corpus)
+        diff(clean, corpus)
 
 
 def test_a_folder_without_a_corpus_and_wrong_words_are_errors(tmp_path, capsys):

@@ -7,45 +7,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
+from small_corpus import BEFORE_SELECT, OPTIONS, QUIET, SIDES, make
 
 from topeng.corpus import build
 from topeng.corpus.clean import benchmark_items
-from topeng.corpus.schema import COLUMNS
-from topeng.corpus.select import select_corpus
-from topeng.corpus.settings import CorpusOptions, SourceOptions
+from topeng.corpus.schema import COLUMNS, INGESTED
+from topeng.corpus.settings import SourceOptions
 from topeng.errors import CorpusError
 
-QUIET = Console(quiet=True)
-OPTIONS = CorpusOptions(
-    synthetic_rows=8000,
-    sample_fraction=0.36,
-    test_rows=60,
-    validation_rows=30,
-    clusters=5,
-    train_rows=400,
-    umap_rows=200,
-)
-SIDES = ("train", "test", "validation")
 
-
-def make(options, folder, seed=42):
-    folder.mkdir(exist_ok=True)
-    build.ingest_corpus(options, seed, folder, QUIET)
-    build.draw_corpus(options, seed, folder, folder, QUIET)
-    build.embed_corpus(options, seed, folder, folder, QUIET)
-    select_corpus(options, seed, folder, folder, QUIET)
-    return folder
-
-
-@pytest.fixture(scope="module", params=["clean", "paper"])
-def corpus(request, tmp_path_factory):
-    return make(replace(OPTIONS, profile=request.param), tmp_path_factory.mktemp("corpus"))
-
-
-@pytest.fixture(scope="module")
-def clean(tmp_path_factory):
-    return make(OPTIONS, tmp_path_factory.mktemp("clean"))
+@pytest.fixture(params=["clean", "paper"])
+def corpus(request):
+    return request.getfixturevalue(request.param)
 
 
 def read(corpus, name):
@@ -113,10 +86,9 @@ def test_the_clean_pool_has_no_content_twice_and_its_quotas_follow_the_corpus(cl
     assert sum(got.values()) == sum(entry["wanted"] for entry in strata.values())
 
 
-def test_the_paper_s_pool_has_its_copies(tmp_path):
-    corpus = make(replace(OPTIONS, profile="paper"), tmp_path / "paper")
-    pool = pq.read_table(corpus / "corpus" / "drawn" / "pool.parquet")
-    assert pool.num_rows == round(0.36 * funnel_of(corpus)["steps"][2]["rows"])
+def test_the_paper_s_pool_has_its_copies(paper):
+    pool = pq.read_table(paper / "corpus" / "drawn" / "pool.parquet")
+    assert pool.num_rows == round(0.36 * funnel_of(paper)["steps"][2]["rows"])
     assert len(set(pool["content_hash"].to_pylist())) < 0.95 * pool.num_rows
 
 
@@ -137,8 +109,9 @@ def test_what_is_left_of_overlap_is_told(corpus):
     assert shares == sorted(shares, reverse=True) and overlap["mean_share"] < 0.2
 
 
-def test_the_card_names_sources_licences_and_upsampling(tmp_path):
-    corpus = make(replace(OPTIONS, licences={"dolly": "CC BY-SA 3.0 | <b>"}), tmp_path / "card")
+def test_the_card_names_sources_licences_and_upsampling(clean, tmp_path):
+    options = replace(OPTIONS, licences={"dolly": "CC BY-SA 3.0 | <b>"})
+    corpus = make(options, tmp_path, given=clean, kept=BEFORE_SELECT)
     card = (corpus / "corpus" / "README.md").read_text()
     assert "CC BY-SA 3.0 \\| &lt;b>" in card and "not stated" in card
     subsets = json.loads((corpus / "corpus" / "corpus.json").read_text())["subsets"]
@@ -267,9 +240,10 @@ def test_rows_that_hold_a_benchmark_s_text_leave_with_their_matches(clean, tmp_p
         ({"profile": "paper", "test_rows": 7000}, "share no source text"),
     ],
 )
-def test_a_count_that_cannot_be_met_is_an_error(tmp_path, change, message):
+def test_a_count_that_cannot_be_met_is_an_error(clean, tmp_path, change, message):
+    kept = [] if change.keys() & {"expected_rows", "digest"} else [INGESTED]
     with pytest.raises(CorpusError, match=message):
-        make(replace(OPTIONS, **change), tmp_path)
+        make(replace(OPTIONS, **change), tmp_path, given=clean, kept=kept)
     assert not (tmp_path / "corpus" / "train.parquet").exists()
 
 

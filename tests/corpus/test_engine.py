@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
+from tasks import dies, dies_once, fails, square
 
 from topeng.corpus import build
 from topeng.corpus.engine import NATIVE, open_engine, whole_file
@@ -29,18 +29,6 @@ from topeng.recipe import parse
 from topeng.run import digest
 
 ON_RAY = CorpusOptions(engine="ray")
-
-
-def square(number, slow=-1):
-    if number == slow:
-        time.sleep(0.5)
-    return number**2
-
-
-def fails(number, error):
-    if number == 2:
-        raise error
-    return number
 
 
 @pytest.fixture(scope="module")
@@ -113,17 +101,6 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path):
     opened = open_engine(CorpusOptions(engine="ray", ray_address="127.0.0.1:1"), tmp_path)
     with pytest.raises(CorpusError, match=r"cannot use the Ray cluster at 127\.0\.0\.1:1: .*refused"):
         opened.__enter__()
-
-
-def dies_once(marker):
-    if not marker.exists():
-        marker.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return marker.name
-
-
-def dies(number):
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_task_whose_worker_dies_is_done_again(ray, tmp_path):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
-from test_build import OPTIONS, QUIET, make
+from small_corpus import OPTIONS, QUIET
 
 from topeng.corpus.audit import verify
 from topeng.corpus.cluster import STARTING_ROWS, cluster, quotas
@@ -94,10 +94,9 @@ def test_top_ups_are_the_last_rows_of_a_cluster_that_are_taken(selection):
     assert set(fewer) | set(added) == set(taken) and len(none) == 0
 
 
-def test_clusters_are_described(tmp_path):
-    make(OPTIONS, tmp_path)
-    described = json.loads((tmp_path / "corpus" / "clusters.json").read_text())
-    pool = {row["row_id"]: row for row in pq.read_table(tmp_path / "corpus" / "drawn" / "pool.parquet").to_pylist()}
+def test_clusters_are_described(clean):
+    described = json.loads((clean / "corpus" / "clusters.json").read_text())
+    pool = {row["row_id"]: row for row in pq.read_table(clean / "corpus" / "drawn" / "pool.parquet").to_pylist()}
     assert sum(entry["rows"] for entry in described) == len(pool)
     assert sum(entry["selected"] for entry in described) == OPTIONS.train_rows
     for entry in described:
@@ -108,10 +107,9 @@ def test_clusters_are_described(tmp_path):
             assert pool[row["row_id"]]["input"].startswith(row["input"][:TEXT_SHOWN].removesuffix("…"))
 
 
-def test_the_plane_holds_the_rows_that_it_shows(tmp_path):
-    make(OPTIONS, tmp_path)
-    found = pq.read_table(tmp_path / "corpus" / "umap.parquet")
-    train = set(pq.read_table(tmp_path / "corpus" / "train.parquet")["row_id"].to_pylist())
+def test_the_plane_holds_the_rows_that_it_shows(clean):
+    found = pq.read_table(clean / "corpus" / "umap.parquet")
+    train = set(pq.read_table(clean / "corpus" / "train.parquet")["row_id"].to_pylist())
     assert found.num_rows == OPTIONS.umap_rows
     assert max(len(text) for text in found["output"].to_pylist()) <= TEXT_SHOWN + 1
     for row in found.to_pylist():
@@ -119,21 +117,19 @@ def test_the_plane_holds_the_rows_that_it_shows(tmp_path):
         assert np.isfinite([row["x"], row["y"]]).all()
 
 
-def test_a_leak_is_never_written(tmp_path, monkeypatch):
+def test_a_leak_is_never_written(clean, tmp_path, monkeypatch):
     def leaking(options, seed, run, work, train, funnel):
         return {"validation": train.slice(0, 1), "test": train.slice(1, 1)}
 
-    make(OPTIONS, tmp_path)
     monkeypatch.setattr("topeng.corpus.select._held_out", leaking)
     with pytest.raises(AssertionError, match="a group stands on two sides"):
-        select_corpus(OPTIONS, 42, tmp_path, tmp_path, QUIET)
+        select_corpus(OPTIONS, 42, clean, tmp_path, QUIET)
 
 
-def test_top_ups_are_told_and_decided(tmp_path):
+def test_top_ups_are_told_and_decided(clean, tmp_path):
     options = replace(OPTIONS, train_rows=1_200, clusters=8)
-    make(options, tmp_path)
     with (tmp_path / "out").open("w") as file:
-        select_corpus(options, 42, tmp_path, tmp_path, Console(file=file))
+        select_corpus(options, 42, clean, tmp_path, Console(file=file))
     assert "rows that small clusters lack:" in (tmp_path / "out").read_text()
     described = json.loads((tmp_path / "corpus" / "clusters.json").read_text())
     short = sum(entry["short"] for entry in described)
@@ -154,9 +150,8 @@ def test_a_few_rows_have_a_plane_too(rows):
     assert found.num_rows == rows and np.isfinite(found["x"].to_numpy()).all()
 
 
-def test_the_selection_changes_the_rows_and_nothing_else(tmp_path):
-    make(OPTIONS, tmp_path)
-    random, test = ((tmp_path / "corpus" / f"{name}.parquet").read_bytes() for name in ("train", "test"))
-    select_corpus(replace(OPTIONS, selection="k-center"), 42, tmp_path, tmp_path, QUIET)
+def test_the_selection_changes_the_rows_and_nothing_else(clean, tmp_path):
+    random, test = ((clean / "corpus" / f"{name}.parquet").read_bytes() for name in ("train", "test"))
+    select_corpus(replace(OPTIONS, selection="k-center"), 42, clean, tmp_path, QUIET)
     assert (tmp_path / "corpus" / "test.parquet").read_bytes() == test
     assert (tmp_path / "corpus" / "train.parquet").read_bytes() != random

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from browser import browser
 from topeng.generate.animation import write_animation
 from topeng.generate.settings import Settings
 from topeng.pages import LOOK
@@ -81,29 +80,27 @@ LOOKS = [(1280, "light", "en"), (390, "dark", "en"), (390, "light", "id"), (1280
 
 
 @pytest.mark.parametrize(("width", "scheme", "language"), LOOKS)
-def test_a_browser_shows_it(tmp_path, width, scheme, language):
+def test_a_browser_shows_it(tmp_path, width, scheme, language, page):
     write(tmp_path, SOURCE | {"system": "Kata" * 40}, language)
-    with browser(tmp_path / "profile") as page:
-        page.open(f"{(tmp_path / 'page.html').as_uri()}#pass=1", width, prefers_color_scheme=scheme)
-        assert page.run("document.documentElement.scrollWidth") == width
-        assert page.run("document.querySelector('.prompt').textContent") == f"Siapa {HOSTILE}?"
-        sizes = "[...document.querySelectorAll('button, input')].map(one => [one.offsetWidth, one.offsetHeight])"
-        assert min(map(min, page.run(sizes))) >= 24  # WCAG 2.2, 2.5.8
-        assert page.lapses() == page.complaints() == []
+    page.open(f"{(tmp_path / 'page.html').as_uri()}#pass=1", width, prefers_color_scheme=scheme)
+    assert page.run("document.documentElement.scrollWidth") == width
+    assert page.run("document.querySelector('.prompt').textContent") == f"Siapa {HOSTILE}?"
+    sizes = "[...document.querySelectorAll('button, input')].map(one => [one.offsetWidth, one.offsetHeight])"
+    assert min(map(min, page.run(sizes))) >= 24  # WCAG 2.2, 2.5.8
+    assert page.lapses() == page.complaints() == []
 
 
-def test_keys_let_masks_fall(tmp_path, url):
+def test_keys_let_masks_fall(tmp_path, url, page):
     masked = "[...document.querySelector('.answer').querySelectorAll('.masked')].map(one => one.textContent)"
-    with browser(tmp_path / "profile") as page:
-        page.open(f"{url}#pass=0")
-        assert page.run(masked) == ["Nama", "saya", "Topeng"]  # what was given was never masked
-        page.key("ArrowRight")
-        assert page.run(masked) == ["Nama", "Topeng"]
-        assert page.run("document.querySelector('input').ariaValueText") == "pass 1 of 3"
-        page.key("ArrowLeft")
-        assert len(page.run(masked)) == 3
-        page.run("document.querySelector('input').focus()")
-        page.key("End")
-        assert page.run(masked) == [] and page.complaints() == []
-        page.run("document.querySelector('button').click()")
-        assert page.run("document.querySelector('button').ariaLabel") == "Pause"
+    page.open(f"{url}#pass=0")
+    assert page.run(masked) == ["Nama", "saya", "Topeng"]  # what was given was never masked
+    page.key("ArrowRight")
+    assert page.run(masked) == ["Nama", "Topeng"]
+    assert page.run("document.querySelector('input').ariaValueText") == "pass 1 of 3"
+    page.key("ArrowLeft")
+    assert len(page.run(masked)) == 3
+    page.run("document.querySelector('input').focus()")
+    page.key("End")
+    assert page.run(masked) == [] and page.complaints() == []
+    page.run("document.querySelector('button').click()")
+    assert page.run("document.querySelector('button').ariaLabel") == "Pause"

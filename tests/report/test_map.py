@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 from made_up import write_json, write_plane
 
-from browser import browser
 from topeng.errors import RunError
 from topeng.report.files import embedded
 from topeng.report.map import SPAN, write_map
@@ -154,12 +153,6 @@ def test_a_missing_file_is_named(corpus):
 def test_numbers_that_json_lacks_are_refused():
     with pytest.raises(ValueError, match="JSON"):
         embedded([float("nan")])
-
-
-@pytest.fixture
-def page(tmp_path):
-    with browser(tmp_path / "profile") as page:
-        yield page
 
 
 def big(tmp_path: Path) -> str:

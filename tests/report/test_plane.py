@@ -10,7 +10,6 @@ import pytest
 from made_up import write_plane
 from made_up_run import fake_run
 
-from browser import browser
 from topeng.report.page import write_report
 from topeng.report.plane import cluster_map
 from topeng.report.wording import Wording
@@ -53,7 +52,7 @@ BOXES = """[...document.querySelectorAll('.map text')].map(one => {
 
 
 @pytest.mark.slow
-def test_names_on_the_picture_cover_no_other(tmp_path):
+def test_names_on_the_picture_cover_no_other(tmp_path, page):
     run = fake_run(tmp_path / "run")
     path = run / "corpus" / "umap.parquet"
     plane = pq.read_table(path)
@@ -62,11 +61,10 @@ def test_names_on_the_picture_cover_no_other(tmp_path):
         plane = plane.set_column(plane.schema.get_field_index(name), name, pa.array(values.astype(np.float32)))
     pq.write_table(plane, path)
     write_report(run, tmp_path / "report.html", "Names", answers=1)
-    with browser(tmp_path / "profile") as page:
-        for width in (1280, 660, 390):
-            page.open((tmp_path / "report.html").as_uri(), width)
-            boxes = page.run(BOXES)
-            assert len(boxes) >= 6 and {box[4] for box in boxes} <= {"none" if width == 390 else "inline", None}
-            for place, (left, top, right, bottom, _) in enumerate(boxes):
-                for other in boxes[:place]:
-                    assert right <= other[0] or left >= other[2] or bottom <= other[1] + 4 or top >= other[3] - 4
+    for width in (1280, 660, 390):
+        page.open((tmp_path / "report.html").as_uri(), width)
+        boxes = page.run(BOXES)
+        assert len(boxes) >= 6 and {box[4] for box in boxes} <= {"none" if width == 390 else "inline", None}
+        for place, (left, top, right, bottom, _) in enumerate(boxes):
+            for other in boxes[:place]:
+                assert right <= other[0] or left >= other[2] or bottom <= other[1] + 4 or top >= other[3] - 4

@@ -15,7 +15,6 @@ import pytest
 from made_up import ATTACK, write_json
 from made_up_run import METHODS, NAMES, fake_answer, fake_run, fake_scores, write_json_lines
 
-from browser import browser
 from topeng.adapt.settings import METHODS as ALL_METHODS
 from topeng.errors import RunError
 from topeng.pages import LOOK
@@ -387,52 +386,49 @@ SELDOM = [look for look in LOOKS if look not in [(1280, "light", "en"), (390, "d
     ("width", "scheme", "language"),
     [pytest.param(*look, marks=[pytest.mark.slow] if look in SELDOM else []) for look in LOOKS],
 )
-def test_a_browser_shows_the_page(run, width, scheme, language):
+def test_a_browser_shows_the_page(run, width, scheme, language, page):
     report(run, title="Kata" * 40, language=language)
     url = (run / "report.html").as_uri()
-    with browser(run / "profile") as page:
-        page.open(url, width, prefers_color_scheme=scheme)
-        page.run("document.querySelectorAll('details').forEach(one => { one.open = true; })")
-        widths = "document.documentElement.scrollWidth + ' ' + document.documentElement.clientWidth"
-        assert page.run(widths) == f"{width} {width}"
-        colour = "getComputedStyle(document.body).backgroundColor"
-        assert page.run(colour) == f"rgb{colours(scheme)['page']}"
-        assert page.lapses() == []
-        assert page.complaints() == [] and set(page.requests()) == {url}
+    page.open(url, width, prefers_color_scheme=scheme)
+    page.run("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    widths = "document.documentElement.scrollWidth + ' ' + document.documentElement.clientWidth"
+    assert page.run(widths) == f"{width} {width}"
+    colour = "getComputedStyle(document.body).backgroundColor"
+    assert page.run(colour) == f"rgb{colours(scheme)['page']}"
+    assert page.lapses() == []
+    assert page.complaints() == [] and set(page.requests()) == {url}
 
 
-def test_keys_step_through_an_answer(run):
+def test_keys_step_through_an_answer(run, page):
     report(run)
-    with browser(run / "profile") as page:
-        page.open((run / "report.html").as_uri())
-        answer = page.run("document.querySelector('.row .m2').querySelector('[data-film]').textContent")
-        masked = "document.querySelector('.row .m2').querySelectorAll('.masked').length"
-        page.run("document.querySelector('.row').open = true, document.querySelector('.row input').focus()")
-        last = int(page.run("document.activeElement.max"))
-        page.key("Home")
-        pieces = page.run("document.querySelector('.row .m2').querySelectorAll('.token').length")
-        assert page.run(masked) == pieces > 2
-        page.key("ArrowRight")
-        assert page.run(masked) == pieces - 2  # two fell in the first step
-        assert page.run("document.querySelector('.row .m2').querySelectorAll('.new').length") == 2
-        assert page.run("document.activeElement.getAttribute('aria-valuetext')") == f"step 1 of {last}"
-        page.key("End")
-        assert page.run(masked) == 0
-        assert page.run("document.querySelector('.row .m2').querySelector('[data-film]').textContent") == answer
-        assert page.complaints() == []
+    page.open((run / "report.html").as_uri())
+    answer = page.run("document.querySelector('.row .m2').querySelector('[data-film]').textContent")
+    masked = "document.querySelector('.row .m2').querySelectorAll('.masked').length"
+    page.run("document.querySelector('.row').open = true, document.querySelector('.row input').focus()")
+    last = int(page.run("document.activeElement.max"))
+    page.key("Home")
+    pieces = page.run("document.querySelector('.row .m2').querySelectorAll('.token').length")
+    assert page.run(masked) == pieces > 2
+    page.key("ArrowRight")
+    assert page.run(masked) == pieces - 2  # two fell in the first step
+    assert page.run("document.querySelector('.row .m2').querySelectorAll('.new').length") == 2
+    assert page.run("document.activeElement.getAttribute('aria-valuetext')") == f"step 1 of {last}"
+    page.key("End")
+    assert page.run(masked) == 0
+    assert page.run("document.querySelector('.row .m2').querySelector('[data-film]').textContent") == answer
+    assert page.complaints() == []
 
 
 @pytest.mark.slow
-def test_texts_of_tokens_never_become_elements(run):
+def test_texts_of_tokens_never_become_elements(run, page):
     report(run)
-    with browser(run / "profile") as page:
-        page.open((run / "report.html").as_uri())
-        before = page.run("document.querySelectorAll('script').length")
-        page.run("document.querySelectorAll('.row input').forEach(one => one.dispatchEvent(new Event('input')))")
-        assert page.run(f"document.querySelector('main').textContent.includes({json.dumps(ATTACK)})")
-        assert page.run("document.querySelectorAll('script').length") == before == 2
-        page.run("document.body.append(Object.assign(document.createElement('script'), {text: 'document.title = 1'}))")
-        assert page.run("document.title") == "Topeng"
+    page.open((run / "report.html").as_uri())
+    before = page.run("document.querySelectorAll('script').length")
+    page.run("document.querySelectorAll('.row input').forEach(one => one.dispatchEvent(new Event('input')))")
+    assert page.run(f"document.querySelector('main').textContent.includes({json.dumps(ATTACK)})")
+    assert page.run("document.querySelectorAll('script').length") == before == 2
+    page.run("document.body.append(Object.assign(document.createElement('script'), {text: 'document.title = 1'}))")
+    assert page.run("document.title") == "Topeng"
 
 
 def test_home_folders_are_not_shown(run):

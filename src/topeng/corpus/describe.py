@@ -91,12 +91,23 @@ def _umap(vectors: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.neighbors import NearestNeighbors
     from umap import UMAP
 
+    _keep_compiled()
     count = min(NEIGHBOURS, len(vectors) - 1)
     distances, places = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(vectors).kneighbors(vectors)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "precomputed_knn.* is not an NNDescent object")
         umap = UMAP(n_neighbors=count, random_state=seed, n_jobs=1, precomputed_knn=(places, distances))
         return umap.fit_transform(vectors)
+
+
+def _keep_compiled() -> None:
+    """umap's loops are compiled in each process, for 5 s of CPU; numba keeps them on disk where it is asked to."""
+    from numba.core.dispatcher import Dispatcher
+    from umap import layouts, umap_
+
+    for function in (*vars(umap_).values(), *vars(layouts).values()):
+        if isinstance(function, Dispatcher):
+            function.enable_caching()
 
 
 def _first_distinct(pool: pa.Table, places: np.ndarray) -> list[dict[str, Any]]:
