@@ -137,6 +137,8 @@ FAULTS = [
     ("a.json", '[{"input": "a", "output": "b"},\n3]', "line 2 holds a number, and must hold an object"),
     ("a.jsonl.gz", gzip.compress(b'{"input": "a", "output": "b"}\n' * 99, mtime=0)[:-9], "cannot read .*a.jsonl.gz"),
     ("a.csv", "input,output,prompt\na,b,c\n", "has a column 'prompt', which would be ignored beside input, output"),
+    ("a.csv", "input,output,input \na,b,c\n", "line 1: the name 'input' stands 2 times in the header"),
+    ("a.csv", "input,output, \na,b,c\n", "line 1: column 3 of 3 has no name"),
     ("a.csv", "prompt,completion,input,output\na,b,c,d\n", "may be input and output or prompt and completion"),
 ]
 
@@ -178,6 +180,7 @@ READ = [
     ("a.tsv", "input\toutput\nApa, ya?\tItu\n", [("Apa, ya?", "Itu")]),
     ("a.tsv", "input,output\nApa?,Itu\n", [("Apa?", "Itu")]),
     ("A.CSV", "sep=;\ninput;output\nApa?;Itu\n", [("Apa?", "Itu")]),
+    ("a.csv", "input , output\nApa?,Itu\n", [("Apa?", "Itu")]),
     ("a.csv", "\n\ninput,output\r\rApa?,Itu\r", [("Apa?", "Itu")]),
     ("a.csv", 'input,"out\nput"\n', CorpusError),
     ("a.csv", 'input,output\n"Apa\r\n\r\nitu?","Ini ""itu""\n"\n', [("Apa\r\n\r\nitu?", 'Ini "itu"\n')]),
