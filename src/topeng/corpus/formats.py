@@ -63,7 +63,7 @@ def open_rows(name: str, separator: str | None = None) -> Rows:
         CorpusError: at once or from the batches: it cannot be read, with the line and the remedy.
     """
     kind = files.ending(name)
-    if files.is_address(name) and kind in ("", ".parquet"):
+    if files.is_address(name) and kind in ("", ".parquet") and not (kind and "?" in name):  # a glob's sign to Daft
         return _remote_parquet(name)
     if kind not in READERS:
         hint = "; save it as CSV (UTF-8)" if kind in (".xlsx", ".xls", ".ods") else ""
