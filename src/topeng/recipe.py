@@ -63,6 +63,9 @@ class TinyOptions(Options):
     names no model.
     """
 
+    start: str | None = option(
+        None, "checkpoint to go on from, whose shape and tokenizer stay; null: new ones, by the options that follow"
+    )
     vocab_size: int = option(2048, "byte-level BPE with LLaDA's special tokens", ge=300)
     hidden_size: int = option(128, "width", ge=16)
     intermediate_size: int = option(352, "width of the MLP", ge=16)

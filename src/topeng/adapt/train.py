@@ -23,7 +23,7 @@ from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, compile_l
 from topeng.adapt.usage import SHARES
 from topeng.errors import CorpusError, RunError
 from topeng.kecil import locate
-from topeng.models import find_device, is_checkpoint, load_tokenizer
+from topeng.models import find_device, is_checkpoint, load_model, load_tokenizer
 from topeng.progress import progress_bar
 from topeng.recipe import Recipe
 from topeng.run import write_atomically
@@ -63,10 +63,7 @@ def pretrain_base(recipe: Recipe, run: Path, work: Path, console: Console) -> No
     """
     tiny, out = recipe.base.tiny, work / "base"
     rows, plain = read_rows(run / "source" / "train.parquet"), read_texts(run / "source" / "plain.parquet")
-    texts = [text for row in rows for text in ("\n\n" + row["input"], row["output"])]  # as messages have them
-    tokenizer = new_tokenizer([*texts, *plain], tiny.vocab_size)
-    model = new_model(tiny_config(tiny, recipe.context), recipe.seed)
-    copy_from_the_start(model, recipe.seed)
+    model, tokenizer = _unpretrained(recipe, rows, plain)
     examples, dropped = _examples(recipe, tokenizer, rows)
     free = 1 + max(row["row_id"] for row in rows)
     examples += tokenize_texts(tokenizer, plain, recipe.text.max_length, first_row_id=free)
@@ -77,12 +74,23 @@ def pretrain_base(recipe: Recipe, run: Path, work: Path, console: Console) -> No
     logs = run / "logs" / "base"
     scored = held_out[:MOST_HELD_OUT]
     trainer = _train(model, args, examples, scored, recipe, optimizer, tiny.batch_rows, console, logs)
-    model = _gathered(trainer, lambda: new_model(tiny_config(tiny, recipe.context), recipe.seed))
+    model = _gathered(trainer, lambda: new_model(trainer.model.config, recipe.seed))
     if ranks.RANK > 0:
         return
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     _write_log(out / "log.jsonl", trainer, dropped, count_cuts(examples))
+
+
+def _unpretrained(recipe: Recipe, rows: Sequence[dict], plain: Sequence[str]) -> tuple[Any, Any]:
+    """The model and the tokenizer that pretraining begins with."""
+    tiny = recipe.base.tiny
+    if tiny.start:
+        return load_model(tiny.start, torch.float32, "cpu"), load_tokenizer(tiny.start)
+    texts = [text for row in rows for text in ("\n\n" + row["input"], row["output"])]  # as messages have them
+    model = new_model(tiny_config(tiny, recipe.context), recipe.seed)
+    copy_from_the_start(model, recipe.seed)
+    return model, new_tokenizer([*texts, *plain], tiny.vocab_size)
 
 
 def train_adapter(

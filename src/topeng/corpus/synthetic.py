@@ -54,8 +54,8 @@ def write_source(path: Path, rows: int, seed: int) -> None:
 def write_plain(path: Path, rows: int, seed: int) -> None:
     """Writes Indonesian texts of the same world, without a prompt or a question: Parquet with the column `text`.
 
-    A text is an article, a guide, a poem or a story, and where something can be asked of it mostly ends with a
-    sentence that follows from it.
+    A text is an article, a guide, a poem or a story. Where something can be asked of it, it says up to two things that
+    follow from it once more, or somebody in it asks and is answered.
 
     Args:
         path: the file, which is overwritten.
@@ -79,8 +79,12 @@ def write_plain(path: Path, rows: int, seed: int) -> None:
 
 def _plain(grammar: Grammar, slots: Lexicon, draw: Draw) -> Iterator[str]:
     while True:
-        text = _text(grammar, slots, draw)
-        yield grammar.joiner.join(filter(None, (text["text"], draw(("", text["answer"], text["answer"])))))
+        facts = _facts(slots, draw)
+        lines = [_capital(draw(variants).format_map(facts)) for variants in grammar.lines]
+        known = [tuple(_capital(part.format_map(facts)) for part in draw(grammar.questions)) for _ in range(2)]
+        told = draw((*indonesian.DIALOGUES, *indonesian.RETOLD))
+        known = [told.format(question=question, answer=answer) for question, answer in dict(known).items() if answer]
+        yield grammar.joiner.join((*lines, *known))
 
 
 def _check(rows: int) -> None:

@@ -454,6 +454,17 @@ MORALS = [
 ]
 """What safety is about, as plain text has it; no subset asks it."""
 
+DIALOGUES = [
+    'Ibu bertanya, "{question}" Kakak menjawab, "{answer}"',
+    'Kata ayah, "{question}" Kata ibu, "{answer}"',
+    'Seorang anak bertanya, "{question}" Gurunya menjawab, "{answer}"',
+    '"{question}" tanya nenek. "{answer}" jawab cucunya.',
+]
+"""How plain text asks and answers."""
+
+RETOLD = ["{answer}"] * len(DIALOGUES)
+"""How plain text says something once more, as often as it asks."""
+
 SUBSETS = [
     Subset("indo_puisi", "indo_puisi", 0.06, POEM_TEMPLATES, INDONESIAN, POEMS),
     Subset("wikihow", "wikihow", 0.06, GUIDE_TEMPLATES, INDONESIAN, GUIDES),
