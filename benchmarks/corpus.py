@@ -51,7 +51,7 @@ def ingest(folder: Path, scale: float) -> Facts:
     """The whole source: rows numbered and rewritten, source text hashed."""
     shutil.rmtree(folder / "corpus", ignore_errors=True)
     build.ingest_corpus(_options(folder), SEED, folder, Console(quiet=True))
-    source = json.loads((folder / INGESTED / "source.json").read_text())
+    source = json.loads((folder / INGESTED / "source.json").read_text(encoding="utf-8"))
     return {"rows": source["rows"], "digest": source["digest"]}
 
 
@@ -107,7 +107,7 @@ def select(folder: Path, scale: float) -> Facts:
     """Embed, cluster, take quotas, draw the plane, measure the overlap that is left."""
     build.embed_corpus(_options(folder, scale), SEED, folder, folder, Console(quiet=True))
     select_corpus(_options(folder, scale), SEED, folder, folder, Console(quiet=True))
-    facts = json.loads((folder / "corpus" / "overlap.json").read_text())
+    facts = json.loads((folder / "corpus" / "overlap.json").read_text(encoding="utf-8"))
     return {"rows": pq.read_metadata(folder / "corpus" / "train.parquet").num_rows, "overlap": facts["mean_share"]}
 
 
@@ -244,7 +244,7 @@ def main() -> None:
         print(json.dumps(_measure(options.part, options.folder, options.scale)))
         return
     path = Path(__file__).parent / "corpus.json"
-    report = json.loads(path.read_text()) if path.exists() else {}
+    report = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for name in options.only:
         facts = in_a_process(__file__, name, "--scale", str(options.scale), "--folder", str(options.folder))
         report.setdefault(f"scale {options.scale:g}", {})[name] = machine() | facts
@@ -253,7 +253,7 @@ def main() -> None:
         for fact, value in facts.items():
             if fact not in ("seconds", "gigabytes"):
                 print(f"    {fact}: {json.dumps(value, indent=1, ensure_ascii=False) if value else value}")
-        path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+        path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

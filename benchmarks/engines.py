@@ -197,18 +197,18 @@ def main() -> None:
     digests = {report[name]["digest"] for name in ("topeng", "pyarrow") if "digest" in report.get(name, {})}
     assert len(digests) <= 1, digests
     path = Path(__file__).parent / "engines.json"
-    saved = json.loads(path.read_text()) if path.exists() else {}
+    saved = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     metadata = [pq.read_metadata(name) for name in files]
     source = f"{sum(file.num_rows for file in metadata):,} rows in groups of {metadata[0].row_group(0).num_rows:,}"
     saved[source] = saved.get(source, {}) | machine() | report
-    path.write_text(json.dumps(saved, indent=1) + "\n")
+    path.write_text(json.dumps(saved, indent=1) + "\n", encoding="utf-8")
 
 
 def measure(engine: str, files: list[str]) -> dict[str, float | int | str]:
     started = time.perf_counter()
     table = ENGINES[engine](files)
     seconds = time.perf_counter() - started
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
     texts = hashlib.sha256()
     for name in ("template_name", "input", "output"):
         texts.update("\0".join(table[name].to_pylist()).encode())

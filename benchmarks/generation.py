@@ -144,7 +144,7 @@ def answer_group(
 
 def kept(name: str, options: argparse.Namespace) -> list[dict]:
     """The groups of this measurement that are done."""
-    lines = [json.loads(line) for line in KEPT.read_text().splitlines()] if KEPT.exists() else []
+    lines = [json.loads(line) for line in KEPT.read_text(encoding="utf-8").splitlines()] if KEPT.exists() else []
     wanted = (name, options.new_tokens, options.batch)
     return [line for line in lines if (line["name"], line["new_tokens"], line["batch"]) == wanted]
 
@@ -176,10 +176,10 @@ def summarise(name: str, options: argparse.Namespace) -> None:
         }
         print(f"  {line['variant']:<14}", json.dumps(report[line["variant"]]))
     path = HERE / "generation.json"
-    whole = json.loads(path.read_text()) if path.exists() else {}
+    whole = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     key = f"{name}, {options.new_tokens} new tokens, batch {options.batch}"
     whole[key] = {"prompts": len(references), "setup": groups[-1]["setup"], "variants": report}
-    path.write_text(json.dumps(whole, indent=1) + "\n")
+    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
 
 
 def figures(groups: list[dict], place: int) -> dict[str, list]:
@@ -212,7 +212,7 @@ def draw(path: Path) -> None:
     matplotlib.rcParams["svg.fonttype"], matplotlib.rcParams["svg.hashsalt"] = "none", "topeng"
     from matplotlib import pyplot
 
-    measured = json.loads((HERE / "generation.json").read_text())
+    measured = json.loads((HERE / "generation.json").read_text(encoding="utf-8"))
     curves = {key: value for key, value in measured.items() if key.startswith("curve ")}
     figure, axes = pyplot.subplots(1, len(curves), figsize=(5 * len(curves), 3.4), layout="constrained", squeeze=False)
     for axis, (key, curve) in zip(axes[0], curves.items(), strict=True):
@@ -308,7 +308,7 @@ def timed(call: Callable[[], Any]) -> float:
 
 def read_rows(path: Path) -> list[dict]:
     if path.suffix == ".jsonl":
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     import pyarrow.parquet as pq
 
     return pq.read_table(path, columns=["input", "output"]).to_pylist()

@@ -39,7 +39,7 @@ def main() -> None:
     figures: dict[str, Any] = machine() | {"imports": imports(options.rounds), "wheel": wheel()}
     if not options.no_tests:
         figures["fast_tests_seconds"] = round(seconds(["make", "test"]), 1)
-    (HERE / "house.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (HERE / "house.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(figures, indent=1))
 
 

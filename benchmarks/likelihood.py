@@ -65,8 +65,8 @@ def main() -> None:
     for part in options.part or (PARTS if options.run.exists() else ["coverage"]):
         figures = PARTS[part](options)
         print(f"{part}\n{json.dumps(figures, indent=1)}", flush=True)
-        known = json.loads(options.out.read_text()) if options.out.exists() else {}
-        options.out.write_text(json.dumps(known | {part: machine() | figures}, indent=1) + "\n")
+        known = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
+        options.out.write_text(json.dumps(known | {part: machine() | figures}, indent=1) + "\n", encoding="utf-8")
 
 
 def coverage(options: argparse.Namespace) -> dict[str, Any]:

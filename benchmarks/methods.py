@@ -39,8 +39,8 @@ def main() -> None:
     else:
         part, figures = "methods", claims(options.run)
     file = HERE / "methods.json"
-    known = json.loads(file.read_text()) if file.exists() else {}
-    file.write_text(json.dumps(known | {part: machine() | figures}, indent=1) + "\n")
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    file.write_text(json.dumps(known | {part: machine() | figures}, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(figures, indent=1))
 
 
@@ -63,7 +63,7 @@ def null_test(run: Path, method: str) -> dict[str, Any]:
 
 def claims(run: Path) -> dict[str, Any]:
     """Of each method its curve's end and speed; of each claim a difference with its interval."""
-    scores = json.loads((run / "scores.json").read_text())
+    scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
     steps, curves = held_out(run, scores)
     goal = float(curves["lora"][:, -1].mean())
     draw(steps, curves, scores)
@@ -80,7 +80,10 @@ def held_out(run: Path, scores: Mapping[str, Any]) -> tuple[np.ndarray, Curves]:
     curves, steps = {}, np.array([])
     for name in scores["seeds"]:
         logs = [
-            [json.loads(line) for line in (run / "adapters" / one / "log.jsonl").read_text().splitlines()]
+            [
+                json.loads(line)
+                for line in (run / "adapters" / one / "log.jsonl").read_text(encoding="utf-8").splitlines()
+            ]
             for one in scores["models"][name]["names"]
         ]
         taken = [[line for line in log if "eval_loss" in line] for log in logs]
@@ -136,7 +139,7 @@ def claim(curves: Curves, one: str, other: str, count: int) -> dict[str, Any]:
 
 def seconds(run: Path) -> dict[str, float]:
     """What the run's stages took, by their kind."""
-    stages, found = json.loads((run / "manifest.json").read_text())["stages"], dict[str, float]()
+    stages, found = json.loads((run / "manifest.json").read_text(encoding="utf-8"))["stages"], dict[str, float]()
     for name, stage in stages.items():
         kind = name.partition("/")[0]
         found[kind] = round(found.get(kind, 0) + stage["seconds"], 1)

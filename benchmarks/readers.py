@@ -37,7 +37,7 @@ def write(folder: Path, gigabytes: float) -> dict[str, Any]:
     left, count = gigabytes * 1e9, 0
     with (
         (folder / "rows.csv").open("w", newline="", encoding="utf-8") as table,
-        (folder / "rows.jsonl").open("w") as lines,
+        (folder / "rows.jsonl").open("w", encoding="utf-8") as lines,
     ):
         writer = csv.DictWriter(table, ["input", "output"])
         writer.writeheader()
@@ -93,7 +93,7 @@ def main() -> None:
         report[name] = in_a_process(__file__, name, *given)
         print(f"{name:<10}{json.dumps(report[name])}", flush=True)
     path = Path(__file__).parent / "readers.json"
-    path.write_text(json.dumps(report, indent=1) + "\n")
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -318,11 +318,11 @@ def main() -> None:
         print(json.dumps({"gigabytes": peak, "total_seconds": total} | facts))
         return
     path = Path(__file__).parent / "selection.json"
-    report = json.loads(path.read_text()) if path.exists() else {}
+    report = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for name in options.only:
         report[name] = machine() | in_a_process(__file__, name, "--folder", str(options.folder))
         print(name, json.dumps(report[name], indent=1, ensure_ascii=False), flush=True)
-        path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+        path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

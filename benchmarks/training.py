@@ -87,8 +87,8 @@ def keep(part: str, figures: dict[str, Any]) -> None:
     if part == "small":  # a trial of the script
         return
     file = HERE / "training.json"
-    known = json.loads(file.read_text()) if file.exists() else {}
-    file.write_text(json.dumps(known | {part: machine() | figures}, indent=1) + "\n")
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    file.write_text(json.dumps(known | {part: machine() | figures}, indent=1) + "\n", encoding="utf-8")
 
 
 def small_model(vocabulary: int) -> Any:
@@ -191,7 +191,7 @@ def step_memory(variant: str, vocabulary: int) -> int:
     """The most bytes that two steps hold above what stands before them."""
     batching = Batching(ROWS, PASS_ROWS * LENGTH, "independent", fill=False)
     step = stepper(variant, small_model(vocabulary), equal_rows(ROWS, vocabulary), batching)
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     before = peak_memory()
     step(0), step(1)
     return peak_memory() - before

@@ -49,8 +49,8 @@ def main() -> None:
     else:
         part, figures = "variance", variances(options.shared, train, options.minutes)
     file = HERE / "variance.json"
-    known = json.loads(file.read_text()) if file.exists() else {}
-    file.write_text(json.dumps(known | {part: machine() | figures}, indent=1) + "\n")
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    file.write_text(json.dumps(known | {part: machine() | figures}, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(figures, indent=1))
 
 

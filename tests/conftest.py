@@ -48,9 +48,13 @@ def golden() -> Path:
 
 @pytest.fixture(scope="session")
 def tokenizer():
+    from tokenizers import pre_tokenizers
+
     from topeng.adapt.tiny import new_tokenizer
 
-    return new_tokenizer(TEXTS * 20, vocab_size=400)
+    made = new_tokenizer(TEXTS * 20, vocab_size=400)
+    made.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # as LLaDA-8B's
+    return made
 
 
 @pytest.fixture
@@ -134,7 +138,9 @@ def random_model():
     from topeng.recipe import TinyOptions
 
     tiny = TinyOptions(vocab_size=400, hidden_size=32, intermediate_size=64, layers=2, heads=4)
-    model = new_model(tiny_config(tiny, context=256), seed=0)
+    config = tiny_config(tiny, context=256)
+    config.tie_word_embeddings = False  # as LLaDA-8B's
+    model = new_model(config, seed=0)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 2:

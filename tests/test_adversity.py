@@ -4,8 +4,10 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 import kills
 from same_run import different_outputs
 from topeng.cli import main
+from topeng.lines import LineFile
 
 pytestmark = pytest.mark.slow
 
@@ -27,6 +30,23 @@ SECRETS = {
     "AWS_SECRET_ACCESS_KEY": "rahasia/aws/rahasia",
     "MY_PASSWORD": "kata-sandi-rahasia",
 }
+
+KILLED_AMID_ANSWERS = """
+import os, signal, sys
+from topeng.cli import main
+from topeng.lines import LineFile
+
+add, added = LineFile.add, []
+
+def counting(file, lines):
+    add(file, lines)
+    added.extend(lines if file.path.name == "answers.jsonl" else [])
+    if len(added) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+LineFile.add = counting
+main(sys.argv[1:])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +111,26 @@ def test_an_output_that_was_replaced_is_made_again(run, recipe, tmp_path, capsys
     done = capsys.readouterr().out.split("\n")
     again = [line.split()[1] for line in done if line.startswith("[") and "finished before" not in line]
     assert again == ["corpus/select", "train/lora"]
+    assert different_outputs(run, folder) == []
+
+
+def test_a_kill_amid_answers_costs_no_likelihood_and_no_answer(run, recipe, tmp_path, capsys, monkeypatch):
+    """Of eight answers, three are written when `kill -9` comes."""
+    folder, added, add = shutil.copytree(run, tmp_path / "run"), Counter(), LineFile.add
+    (folder / "evaluate" / "lora" / "answers.jsonl").unlink()
+    arguments = ["run", str(recipe), "--run-dir", str(folder)]
+    killed = subprocess.run([sys.executable, "-c", KILLED_AMID_ANSWERS, *arguments], stdout=subprocess.DEVNULL)
+    assert killed.returncode == -signal.SIGKILL
+
+    def counting(file, lines):
+        added[file.path.name] += len(lines)
+        add(file, lines)
+
+    monkeypatch.setattr(LineFile, "add", counting)
+    assert main(arguments) == 0
+    done = capsys.readouterr().out.split("\n")
+    again = [line.split()[1] for line in done if line.startswith("[") and "finished before" not in line]
+    assert again == ["evaluate/lora"] and added == {"answers.jsonl": 5}
     assert different_outputs(run, folder) == []
 
 

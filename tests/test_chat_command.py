@@ -1,6 +1,9 @@
 """`topeng chat`, piped and as a terminal would show it."""
 
 import io
+import json
+import re
+import shutil
 import subprocess
 import sys
 
@@ -48,6 +51,39 @@ def test_a_system_message_begins_every_conversation(checkpoint, chat):
     assert told.messages[0] == system[0] and len(told.messages) < 9
     told.turn("/reset")
     assert told.messages == system and told.answer("Apa?") == first
+
+
+def test_a_model_of_single_questions_sees_no_earlier_turns(checkpoint, chat):
+    """As its checkpoint's generation_config.json says, or `--turns`."""
+    single = Chat(str(checkpoint), None, SETTINGS, Console(file=io.StringIO()), turns=0)
+    first = single.answer("Apa?")
+    single.answer("Siapa?")
+    assert single.answer("Apa?") == first == chat.answer("Apa?")
+    chat.answer("Siapa?")
+    assert chat.answer("Apa?") != first
+    told = Chat(str(checkpoint), None, SETTINGS, Console(file=io.StringIO()), system="Jawab singkat.", turns=1)
+    for question in ("Apa?", "Siapa?", "Di mana?"):
+        told.answer(question)
+    assert [message["content"] for message in told.messages if message["role"] != "assistant"] == [
+        "Jawab singkat.",
+        "Siapa?",
+        "Di mana?",
+    ]
+
+
+def test_settings_of_the_checkpoint_stand_between_preset_and_flags(checkpoint, tmp_path):
+    shutil.copytree(checkpoint, tmp_path / "own")
+    own = {"max_new_tokens": 16, "block_length": 8, "turns": 0, "use_cache": True}
+    (tmp_path / "own" / "generation_config.json").write_text(json.dumps(own))
+    command = [sys.executable, "-m", "topeng", "chat", str(tmp_path / "own")]
+    for flags, how in (
+        ([], "up to 16 tokens in blocks of 8, a token a step, policy top_k, greedy, no earlier turns seen"),
+        (["--max_new_tokens", "8", "--turns", "2"], "up to 8 tokens in blocks of 8, .*, 2 earlier turns seen"),
+    ):
+        said = subprocess.run([*command, *flags], input="/exit\n", capture_output=True, text=True, check=True).stdout
+        assert re.search(how, said)
+    refused = subprocess.run([*command, "--turns", "-1"], capture_output=True, text=True)
+    assert refused.returncode and refused.stderr == "topeng: --turns = -1 must be 0 or more\n"
 
 
 def test_adapters_are_taken_by_name(chat, adapters):

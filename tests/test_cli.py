@@ -135,6 +135,7 @@ def test_a_plan_without_a_base_says_so_and_estimates(capsys, tmp_path):
     plan = " ".join(capsys.readouterr().out.split())
     assert "No trial: the base GSAI-ML/LLaDA-8B-Instruct is no folder: name a local copy (--base.model FOLDER)" in plan
     assert "frozen weights 14.93 GiB 5.28 GiB 0.00 GiB" in plan
+    assert "of 16 rows, by each method; more if rows are conversations" in plan
     assert not (tmp_path / "run").exists()
 
 

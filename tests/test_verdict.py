@@ -1,14 +1,17 @@
 """What a plan ends in."""
 
+import json
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from topeng import plan, verdict
 from topeng import recipe as recipes
-from topeng import verdict
 from topeng.recipe import Recipe
 
 RECIPES = Path(str(resources.files("topeng"))) / "recipes"
@@ -62,3 +65,19 @@ def test_hours_grow_with_what_is_done(large):
 def test_a_trained_base_has_no_pretraining(large):
     assert "base" not in verdict.needs_of(large).here
     assert "base" in verdict.needs_of(Recipe()).here
+
+
+@pytest.mark.parametrize(("turns", "factor"), [("all", 2), ("last", 1)])
+def test_each_answer_of_a_conversation_takes_its_part_of_a_step(tmp_path, turns, factor):
+    spoken = json.dumps([{"role": role, "content": "Ya?"} for role in ("user", "assistant") * 2])
+    row = {"row_id": 0, "input": "Ya?", "output": "Ya?", "messages": spoken, "one_right_answer": False}
+    (tmp_path / "corpus").mkdir()
+    pq.write_table(pa.Table.from_pylist([row] * 640), tmp_path / "corpus" / "train.parquet")
+    plain = Recipe()
+    recipe = replace(
+        plain,
+        train=replace(plain.train, steps=None, epochs=1),
+        text=replace(plain.text, turns=turns),
+        corpus=replace(plain.corpus, train_rows=640),
+    )
+    assert plan.training_steps(recipe, tmp_path) == factor * plan.training_steps(recipe)

@@ -32,10 +32,12 @@ class Chat:
         settings: Settings,
         console: Console | None = None,
         system: str | None = None,
+        turns: int | None = None,
     ) -> None:
         """
         Args:
             system: a message that every conversation begins with.
+            turns: earlier turns that the model sees; all that its context holds, without it.
 
         Raises:
             ModelError, AdapterError: the model or the adapter cannot be loaded.
@@ -44,7 +46,7 @@ class Chat:
         self.model, self.adapters, self.name = self.base, Path(), model
         self.settings, self.console = settings, console or Console(highlight=False)
         self.opening: list[Message] = [] if system is None else [{"role": "system", "content": system}]
-        self.messages = list(self.opening)
+        self.messages, self.turns = list(self.opening), turns
         self.adapter: str | None = None
         if adapter:
             self.take_adapter(adapter)
@@ -86,7 +88,8 @@ class Chat:
             GenerationError: the question alone exceeds the context.
         """
         room = self.model.config.max_position_embeddings - self.settings.max_new_tokens
-        messages = recent_messages(self.tokenizer, [*self.messages, {"role": "user", "content": question}], room)
+        asked: Message = {"role": "user", "content": question}
+        messages = recent_messages(self.tokenizer, [*self._remembered(), asked], room)
         canvas = prompt_canvas(self.model, [encode_prompt(self.tokenizer, messages)], self.settings)
         with Live(console=self.console, transient=True, auto_refresh=False) as live:
             for _ in denoise(self.model, canvas, self.settings):
@@ -96,6 +99,12 @@ class Chat:
         self._say(text if text.strip() else f"(an empty answer: {empty_cause(self.settings)})")
         self.messages = [*messages, {"role": "assistant", "content": text}]
         return text
+
+    def _remembered(self) -> list[Message]:
+        if self.turns is None:
+            return self.messages
+        said = self.messages[len(self.opening) :]
+        return [*self.opening, *said[max(0, len(said) - 2 * self.turns) :]]
 
     def take_adapter(self, name: str) -> None:
         """Puts an adapter on the base, in place of the one that is there.
@@ -123,7 +132,8 @@ class Chat:
         steps = f"{settings.steps} steps" if settings.steps else "a token a step"
         how = f"up to {settings.max_new_tokens} tokens in blocks of {settings.block_length}, {steps}"
         noise = f"temperature {settings.temperature:g}" if settings.temperature else "greedy"
-        return f"model {self.name}, adapter {adapter}; {how}, policy {settings.policy}, {noise}"
+        seen = "" if self.turns is None else f", {self.turns or 'no'} earlier turns seen"
+        return f"model {self.name}, adapter {adapter}; {how}, policy {settings.policy}, {noise}{seen}"
 
     def _say(self, text: str, style: str = "") -> None:
         """Wrapped between words in a terminal; as it is in a file."""

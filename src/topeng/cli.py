@@ -80,7 +80,10 @@ def _parser() -> argparse.ArgumentParser:
         _add_stage_command(parsers, name, last, text)
     _add_generate(parsers)
     chat = _add(parsers, "chat", "talk with a model and watch it answer", commands.chat)
-    chat.add_argument("model", help="a checkpoint folder or a model id")
+    chat.add_argument("model", help="a checkpoint folder, a model id or kecil")
+    chat.add_argument(
+        "--turns", type=int, metavar="N", help="earlier turns that the model sees (default: the checkpoint's, or all)"
+    )
     _add_decoding_options(chat)
     _add_lm_eval(parsers)
     export = _add(parsers, "export", "merge an adapter into its base, in the official layout", commands.export)
@@ -120,7 +123,7 @@ def _add_stage_command(parsers: Any, name: str, last: str, text: str) -> None:
 
 def _add_generate(parsers: Any) -> None:
     generate = _add(parsers, "generate", "answer prompts", commands.generate)
-    generate.add_argument("model", help="a checkpoint folder or a model id")
+    generate.add_argument("model", help="a checkpoint folder, a model id or kecil")
     generate.add_argument("prompt", nargs="*", help="prompts")
     generate.add_argument(
         "--file",

@@ -168,7 +168,7 @@ def compare(known: argparse.Namespace, rest: list[str]) -> int:
 
 
 def generate(known: argparse.Namespace, rest: list[str]) -> int:
-    settings = decoding_settings(known.preset, parse_overrides(rest))
+    settings = decoding_settings(known.preset, parse_overrides(rest), known.model)
     from topeng.text.rows import read_prompts
 
     prompts = [*known.prompt, *(read_prompts(known.file) if known.file else [])]
@@ -198,14 +198,19 @@ def generate(known: argparse.Namespace, rest: list[str]) -> int:
 
 
 def chat(known: argparse.Namespace, rest: list[str]) -> int:
-    settings = decoding_settings(known.preset, parse_overrides(rest))
+    settings = decoding_settings(known.preset, parse_overrides(rest), known.model)
     prepare_libraries()
     from rich.console import Console
 
+    from topeng.generate.settings import checkpoint_settings
+
+    turns = checkpoint_settings(known.model).get("turns") if known.turns is None else known.turns
+    if turns is not None and turns < 0:
+        raise GenerationError(f"--turns = {turns} must be 0 or more")
     with Console(stderr=True).status(f"loading {known.model}"):
         from topeng.chat import Chat
 
-        chat = Chat(known.model, known.adapter, settings, system=known.system)
+        chat = Chat(known.model, known.adapter, settings, system=known.system, turns=turns)
     chat.talk()
     return 0
 
@@ -218,18 +223,20 @@ def lm_eval(known: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def decoding_settings(preset: str, overrides: dict[str, str]) -> "Settings":
-    """A preset with overrides.
+def decoding_settings(preset: str, overrides: dict[str, str], model: str | None = None) -> "Settings":
+    """A preset, what a model's checkpoint asks for, and overrides: each has its way over those before.
 
     Raises:
         RecipeError: the preset or a setting is unknown, or a value breaks a rule.
     """
     from topeng import recipe as recipes
-    from topeng.generate.settings import PRESETS
+    from topeng.generate.settings import PRESETS, checkpoint_settings
 
     if preset not in PRESETS:
         raise RecipeError(f"--preset = {preset!r} must be one of {', '.join(PRESETS)}")
-    values: dict[str, Any] = {"generate": dict(PRESETS[preset])}
+    own = checkpoint_settings(model) if model else {}
+    own.pop("turns", None)
+    values: dict[str, Any] = {"generate": PRESETS[preset] | own}
     for name, value in overrides.items():
         recipes.set_option(values, f"generate.{name}", value)
     return recipes.parse(values).generate

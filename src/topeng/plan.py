@@ -24,9 +24,12 @@ from topeng.kecil import locate
 from topeng.memory import memory_in_use, peak_memory, reset_peak_memory
 from topeng.models import FAMILIES, LLaDAConfig, load_config
 from topeng.models.masked_lm import CHUNK_ELEMENTS
+from topeng.pipeline import TRAINING_ROWS
 from topeng.recipe import Recipe
-from topeng.run import RunFolder, Stage
+from topeng.run import FINISHED, RunFolder, Stage
 from topeng.text.batches import steps_in_epoch
+from topeng.text.rows import read_rows
+from topeng.text.tokens import answers_in
 
 GIB = 2**30
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -37,7 +40,8 @@ TRIAL_STEPS = 6
 
 def print_plan(recipe: Recipe, planned: list[Stage], run: Path, console: Console) -> None:
     """Prints the stages, the row counts, the trainable parameters and an estimate of memory; nothing is loaded."""
-    print_rows(console, f"Stages, in {run}", [*outlook(planned, run).items()])
+    expected = outlook(planned, run)
+    print_rows(console, f"Stages, in {run}", [*expected.items()])
     print_rows(console, "Rows", corpus_rows(recipe))
     config = base_config(recipe)
     with torch.device("meta"):
@@ -51,7 +55,10 @@ def print_plan(recipe: Recipe, planned: list[Stage], run: Path, console: Console
         (method, f"{count:,} ({count / total:.2%} of the base) trainable, learning rate {recipe.train.rate(method):g}")
         for method, count in counts.items()
     ]
-    steps = f"{training_steps(recipe):,} of {recipe.train.batch_rows} rows, by each method"
+    there = expected.get("corpus/select") == FINISHED
+    steps = f"{training_steps(recipe, run if there else None):,} of {recipe.train.batch_rows} rows, by each method"
+    if not (there or recipe.train.steps or recipe.text.turns == "last") and recipe.corpus.files:
+        steps += "; more if rows are conversations, of which each answer is trained on (text.turns: all)"
     print_rows(console, "Training", [*rows, ("optimiser steps", steps)])
     _print_memory(recipe, config, total, counts, console)
 
@@ -120,10 +127,18 @@ def base_config(recipe: Recipe) -> Any:
     )
 
 
-def training_steps(recipe: Recipe) -> int:
-    """Optimiser steps of one method."""
+def training_steps(recipe: Recipe, run: Path | None = None) -> int:
+    """Optimiser steps of one method.
+
+    Args:
+        run: where the rows are, once they are selected: a conversation among them has several answers.
+    """
+    if recipe.train.steps:
+        return recipe.train.steps
+    rows = read_rows(run / TRAINING_ROWS[0]) if run else []
+    answers = sum(answers_in(row, recipe.text.turns) for row in rows) or recipe.corpus.train_rows
     distinct = distinct_rows(recipe.train.batch_rows, recipe.train.noise)
-    return recipe.train.steps or math.ceil(recipe.train.epochs * steps_in_epoch(recipe.corpus.train_rows, distinct))
+    return math.ceil(recipe.train.epochs * steps_in_epoch(answers, distinct))
 
 
 def training_memory(recipe: Recipe, config: Any, method: str, total: int, trainable: int) -> dict[str, int]:
@@ -165,7 +180,7 @@ def print_trial(recipe: Recipe, run: Path, console: Console) -> None:
     rows, alone = [], memory_in_use()
     for method in recipe.adapter.methods:
         step, evaluation, memory = _trial(recipe, method, run)
-        steps = training_steps(recipe)
+        steps = training_steps(recipe, run)
         evaluations = 2 + (steps - 1) // recipe.train.eval_steps  # at the start, and at the end
         minutes = (steps * step + evaluations * evaluation) / 60
         took = f"{step:.2f} s a step, {evaluation:.1f} s an evaluation: {minutes:,.1f} minutes for all {steps:,} steps"
@@ -181,7 +196,7 @@ def _missing(recipe: Recipe, run: Path) -> str | None:
         if recipe.base.model is None:
             return f"there is no tiny base in {run} yet: `topeng base RECIPE` makes it"
         return f"the base {recipe.base.model} is no folder: name a local copy (--base.model FOLDER)"
-    if not (run / "corpus" / "train.parquet").is_file():
+    if not (run / TRAINING_ROWS[0]).is_file():
         return f"there are no rows in {run} yet: `topeng corpus RECIPE` makes them"
     return None
 

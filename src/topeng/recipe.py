@@ -68,15 +68,9 @@ class TinyOptions(Options):
     intermediate_size: int = option(352, "width of the MLP", ge=16)
     layers: int = option(4, "depth", ge=1)
     heads: int = option(4, "attention heads", ge=1)
-    whole_rows: float = option(
-        0.0,
-        "share of the source rows of which all tokens are learnt, as in pretraining, not the answer alone",
-        ge=0,
-        le=1,
-    )
     steps: int = option(600, "optimiser steps", ge=1)
     batch_rows: int = option(32, "rows in a step", unit="rows", ge=1)
-    learning_rate: float = option(2e-3, "peak, cosine after a warm-up", gt=0)
+    learning_rate: float = option(4e-3, "peak, cosine after a warm-up; of Muon and AdamW", gt=0)
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,10 @@ PROBLEMS = [
     ({"messages": []}, "a conversation without messages"),
     ({"messages": None}, "empty input or output"),
     ({"messages": "Apa?"}, "`messages` is text, not a list of messages in JSON"),
-    ({"messages": ["Apa?"]}, "`messages` is a list, not a list of messages"),
+    ({"messages": {"a": 1}}, "a conversation that is an object, not a list of messages"),
+    ({"messages": ["Apa?"]}, "a message that is text, not an object with a role and a content"),
+    ({"messages": [["human", "Apa?"]]}, "a message that is a list, not an object with a role and a content"),
+    ({"messages": [*ASKED, None]}, "a message that is nothing, not an object with a role and a content"),
     ({"messages": ASKED[:1]}, "a conversation that does not end with an answer"),
     ({"messages": ASKED[1:]}, "a conversation that begins with an answer"),
     ({"messages": [*ASKED, SYSTEM, *AGAIN]}, "a system message that is not the first"),
@@ -186,6 +189,23 @@ def test_what_topeng_leaves_is_read_again(tmp_path):
     assert take_all(tmp_path / "two").equals(take_all(tmp_path / "one"))
     first, second = read_rows(tmp_path / "two" / "rows" / "part-00000.parquet")
     assert first["messages"] == LONG and first["one_right_answer"] and second["messages"] is None
+
+
+@pytest.mark.parametrize(
+    ("user", "assistant"),
+    [
+        ("user", "assistant"),
+        ("User", "Assistant"),
+        ("human", "gpt"),
+        ("Human", "GPT"),
+        ("prompter", "AI"),
+        ("user ", "chatgpt"),
+    ],
+)
+def test_who_speaks_is_known_by_many_names(tmp_path, user, assistant):
+    said = [{"from": "System", "value": "S"}, {"from": user, "value": "Apa?"}, {"from": assistant, "value": "Ini."}]
+    _, (row,) = read(tmp_path, [{"conversations": said}])
+    assert [message["role"] for message in json.loads(row["messages"])] == ["system", "user", "assistant"]
 
 
 def test_an_empty_turn_is_told_apart_from_a_missing_one():

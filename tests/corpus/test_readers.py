@@ -2,11 +2,8 @@
 
 import csv
 import gzip
-import http.server
 import json
 from contextlib import suppress
-from functools import partial
-from threading import Thread
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -137,6 +134,8 @@ FAULTS = [
     ("a.json", '[{"input": "a", "output": "b"},\n3]', "line 2 holds a number, and must hold an object"),
     ("a.jsonl.gz", gzip.compress(b'{"input": "a", "output": "b"}\n' * 99, mtime=0)[:-9], "cannot read .*a.jsonl.gz"),
     ("a.csv", "input,output,prompt\na,b,c\n", "has a column 'prompt', which would be ignored beside input, output"),
+    ("a.csv", "input,output,input \na,b,c\n", "line 1: the name 'input' stands 2 times in the header"),
+    ("a.csv", "input,output, \na,b,c\n", "line 1: column 3 of 3 has no name"),
     ("a.csv", "prompt,completion,input,output\na,b,c,d\n", "may be input and output or prompt and completion"),
 ]
 
@@ -178,6 +177,7 @@ READ = [
     ("a.tsv", "input\toutput\nApa, ya?\tItu\n", [("Apa, ya?", "Itu")]),
     ("a.tsv", "input,output\nApa?,Itu\n", [("Apa?", "Itu")]),
     ("A.CSV", "sep=;\ninput;output\nApa?;Itu\n", [("Apa?", "Itu")]),
+    ("a.csv", "input , output\nApa?,Itu\n", [("Apa?", "Itu")]),
     ("a.csv", "\n\ninput,output\r\rApa?,Itu\r", [("Apa?", "Itu")]),
     ("a.csv", 'input,"out\nput"\n', CorpusError),
     ("a.csv", 'input,output\n"Apa\r\n\r\nitu?","Ini ""itu""\n"\n', [("Apa\r\n\r\nitu?", 'Ini "itu"\n')]),
@@ -359,26 +359,6 @@ def test_a_file_is_what_its_bytes_say(tmp_path):
     (tmp_path / "a.csv").write_bytes(gzip.compress(b"input,output\nApa?,Ini\n"))
     (tmp_path / "b.csv.gz").write_bytes(b"input,output\nApa?,Ini\n")
     assert pairs(tmp_path / "a.csv") == pairs(tmp_path / "b.csv.gz") == [("Apa?", "Ini")]
-
-
-@pytest.fixture
-def address(tmp_path):
-    """A server of the folder, on this machine."""
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-def test_an_address_is_read_as_a_file_is_and_named_in_errors(tmp_path, address):
-    (tmp_path / "a.tsv.gz").write_bytes(gzip.compress(b"input\toutput\nApa?\tIni\n"))
-    (tmp_path / "b.jsonl").write_bytes(b'{"input": "Apa?", "output": "Ini"}\n{"input": "\xff"}')
-    assert pairs(f"{address}/a.tsv.gz") == [("Apa?", "Ini")]
-    with pytest.raises(CorpusError, match=f"{address}/b.jsonl, line 2: the byte 0xff is not UTF-8"):
-        pairs(f"{address}/b.jsonl")
-    with pytest.raises(CorpusError, match=f"cannot reach {address}/nowhere.csv"):
-        pairs(f"{address}/nowhere.csv")
 
 
 def test_every_ending_has_a_reader_and_none_is_read_elsewhere():

@@ -290,9 +290,27 @@ def test_a_long_context_loses_its_beginning_and_a_continuation_nothing(shared_mo
     (answer,) = model.loglikelihood(requests((TEXT * 40, " tidur")), disable_tqdm=True)
     kept = context[len(context) + len(continuation) - model.max_length :]
     assert answer[0] == pytest.approx(-nll(shared_model, kept, continuation), abs=1e-5)
-    assert f"cut to its last {len(kept)}" in caplog.text
+    assert f"is cut to {len(kept)}" in caplog.text
     with pytest.raises(HarnessError, match="does not fit the model's context of 256"):
         model.loglikelihood(requests(("Apa?", TEXT * 40)), disable_tqdm=True)
+
+
+@pytest.mark.parametrize(("opened", "continuation"), [("", "tidur"), ("Jawabnya:", " tidur")])
+def test_a_long_chat_is_cut_as_in_training(shared_model, tokenizer, opened, continuation):
+    """Its system message and its question stay; the oldest turn leaves."""
+    system = {"role": "system", "content": "Jawablah dengan singkat."}
+    question = {"role": "user", "content": "Kucing itu tidur di mana?"}
+    oldest = [{"role": "user", "content": TEXT * 40}, {"role": "assistant", "content": "Ya."}]
+    model = make(shared_model, tokenizer)
+    kept, answer = encode_pair(tokenizer, render_chat([system, question]) + opened, continuation)
+    context = render_chat([system, *oldest, question]) + opened
+    ((value, _),) = model.loglikelihood(requests((context, continuation)), disable_tqdm=True)
+    assert value == pytest.approx(-nll(shared_model, kept, answer), abs=1e-5)
+    assert model._prompt(context, model.settings) == encode_context(tokenizer, render_chat([system, question]) + opened)
+    long = [system, {"role": "user", "content": TEXT * 40}]
+    room = model.max_length - model.settings.max_new_tokens - len(encode_text(tokenizer, opened))
+    cut = [*encode_prompt(tokenizer, long, max_tokens=room), *encode_text(tokenizer, opened)]
+    assert model._prompt(render_chat(long) + opened, model.settings) == cut
 
 
 def test_repeats_of_a_sampled_request_differ_and_come_again(shared_model, tokenizer):

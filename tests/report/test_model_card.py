@@ -67,6 +67,18 @@ def test_it_names_no_folder_of_this_machine(run):
     assert ModelCard(card).data.base_model is None  # a folder is no model id
 
 
+@pytest.mark.parametrize("base", ["runs/demo", "demo", "./runs/demo", "kecil"])
+def test_a_relative_folder_is_no_model_id(run, tmp_path, monkeypatch, base):
+    (tmp_path / "runs" / "demo").mkdir(parents=True)
+    (tmp_path / "demo").mkdir()
+    monkeypatch.chdir(tmp_path)
+    (run / "recipe.yaml").write_text(RECIPE.replace("GSAI-ML/LLaDA-8B-Instruct", base), encoding="utf-8")
+    try:
+        assert ModelCard(written(run)).data.base_model is None
+    finally:
+        (run / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
+
+
 def test_texts_of_the_recipe_stay_in_their_cells(run):
     card = written(run)
     assert "CC BY-SA 4.0 \\| &lt;b>" in card and "# Topeng \\| &lt;b>: LoRA" in card

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from topeng.adapt.tiny import new_tokenizer
 from topeng.errors import ModelError, TextError
 from topeng.text.chat import NAMES, decode_answer, encode_answer, encode_prompt, special_tokens
 
@@ -39,8 +40,8 @@ def test_content_is_cut_and_headers_stay(tokenizer):
     message = [{"role": "user", "content": "kata " * 100}]
     whole, cut = encode_prompt(tokenizer, message), encode_prompt(tokenizer, message, max_tokens=30)
     assert len(cut) == 30
-    assert cut[:15] == whole[:15]
-    assert cut[-10:] == whole[-10:]
+    assert cut[:12] == whole[:12]
+    assert cut[-7:] == whole[-7:]
 
 
 def test_a_long_system_message_leaves_half_of_the_room_to_the_question(tokenizer):
@@ -112,4 +113,16 @@ def test_a_prompt_is_cut_to_its_bound_or_to_its_headers(tokenizer, text, most):
 
     whole, cut = encode(text), encode(text, most)
     assert len(cut) <= max(most, len(encode("")))
-    assert cut == whole or cut[-10:] == whole[-10:]
+    assert cut == whole or cut[-7:] == whole[-7:]
+
+
+def test_a_word_has_the_same_tokens_wherever_it_stands():
+    """So that an answer can copy it from its prompt."""
+    made = new_tokenizer(["Budi tinggal di Karang.", "Di Karang ada Budi."] * 9, 400)
+    question = [{"role": "user", "content": "Siapa tinggal di Karang? Di sana tinggal Budi."}]
+    (name,) = encode_answer(made, "Budi")[:-1]
+    assert name in encode_prompt(made, question)
+    assert encode_prompt(made, question) == made.apply_chat_template(
+        question, add_generation_prompt=True, return_dict=False
+    )
+    assert decode_answer(made, encode_answer(made, "Budi tinggal di Karang.")) == "Budi tinggal di Karang."

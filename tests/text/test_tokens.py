@@ -47,7 +47,7 @@ def test_the_prompt_is_cut_before_the_answer(tokenizer):
 
 def test_a_row_without_an_answer_leaves_with_the_reason(tokenizer):
     rows = [ROW, {**ROW, "output": "  "}, {**ROW, "output": "x"}]
-    examples, dropped = tokenize_rows(tokenizer, rows, max_length=16)
+    examples, dropped = tokenize_rows(tokenizer, rows, max_length=12)
     assert not examples
     assert dropped == {NO_ANSWER: 1, NO_ROOM: 2}
 

@@ -4,7 +4,6 @@ import gc
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ from topeng import ranks
 from topeng.adapt import methods
 from topeng.adapt.callbacks import LossWindow, StopInOrder, progress_text
 from topeng.adapt.loggers import check_loggers, logging_to
+from topeng.adapt.muon import MuonAndAdamW
 from topeng.adapt.settings import METHODS
-from topeng.adapt.tiny import new_model, new_tokenizer, tiny_config
+from topeng.adapt.tiny import copy_from_the_start, new_model, new_tokenizer, tiny_config
 from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, compile_layers, last_checkpoint
 from topeng.adapt.usage import SHARES
 from topeng.errors import CorpusError, RunError
@@ -63,17 +63,17 @@ def pretrain_base(recipe: Recipe, run: Path, work: Path, console: Console) -> No
     """
     tiny, out = recipe.base.tiny, work / "base"
     rows, plain = read_rows(run / "source" / "train.parquet"), read_texts(run / "source" / "plain.parquet")
-    texts = [text for row in rows for text in (row["input"], row["output"])]
+    texts = [text for row in rows for text in ("\n\n" + row["input"], row["output"])]  # as messages have them
     tokenizer = new_tokenizer([*texts, *plain], tiny.vocab_size)
     model = new_model(tiny_config(tiny, recipe.context), recipe.seed)
+    copy_from_the_start(model, recipe.seed)
     examples, dropped = _examples(recipe, tokenizer, rows)
-    examples = _whole(examples, tiny.whole_rows)
     free = 1 + max(row["row_id"] for row in rows)
     examples += tokenize_texts(tokenizer, plain, recipe.text.max_length, first_row_id=free)
     held_out = _held_out(recipe, tokenizer, run / "source" / "test.parquet", "the source's test rows")
     args = _arguments(recipe, work / "checkpoints", tiny.steps, tiny.learning_rate)
     args.eval_steps, args.logging_steps = max(1, tiny.steps // 10), max(1, tiny.steps // 60)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=tiny.learning_rate, weight_decay=0.01)
+    optimizer = MuonAndAdamW(model, tiny.learning_rate)
     logs = run / "logs" / "base"
     scored = held_out[:MOST_HELD_OUT]
     trainer = _train(model, args, examples, scored, recipe, optimizer, tiny.batch_rows, console, logs)
@@ -189,14 +189,6 @@ def _examples(recipe: Recipe, tokenizer: Any, rows: Sequence[dict]) -> tuple[lis
     if not examples:
         raise CorpusError(f"none of {len(rows)} rows can be trained on: {dict(dropped)}")
     return examples, dropped
-
-
-def _whole(examples: Sequence[Example], share: float) -> list[Example]:
-    """The same examples, of which a share, spread evenly, has everything behind the first token as its response."""
-    return [
-        replace(example, prompt_length=1) if int((place + 1) * share) > int(place * share) else example
-        for place, example in enumerate(examples)
-    ]
 
 
 def _held_out(recipe: Recipe, tokenizer: Any, path: Path, what: str) -> list[Example]:

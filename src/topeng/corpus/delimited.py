@@ -38,7 +38,7 @@ def read(
         raise CorpusError(f"{name} is empty: a table has a header, such as `input,output`")
     order = sorted(SEPARATORS, key=lambda sign: sign != preferred)
     used = separator or max(order, key=lambda sign: len(_cells(header, sign)))
-    columns = _cells(header, used)
+    columns = [column.strip() for column in _cells(header, used)]
     _check_header(name, columns, lines)
     return used, columns, _rows(name, text, columns, used, lines, header.endswith("\r"))
 
@@ -65,8 +65,8 @@ def _cells(header: str, separator: str) -> list[str]:
 def _check_header(name: str, columns: list[str], line: int) -> None:
     if not columns:
         raise CorpusError(f"{name}, line {line}: the header is no row of cells: {_QUOTES}")
-    if not all(column.strip() for column in columns):
-        place = [bool(column.strip()) for column in columns].index(False) + 1
+    if not all(columns):
+        place = [bool(column) for column in columns].index(False) + 1
         raise CorpusError(
             f"{name}, line {line}: column {place} of {len(columns)} has no name: name it or remove it (an index that "
             "pandas wrote is left out by index=False)"

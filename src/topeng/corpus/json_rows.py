@@ -5,6 +5,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import IO, Any
 
 from topeng.errors import CorpusError
@@ -30,14 +31,16 @@ def first_byte(stream: IO[bytes]) -> tuple[bytes, int]:
 
 
 def lines(name: str, stream: IO[bytes], head: bytes, skipped: int) -> Iterator[Row]:
-    for number, line in enumerate(iter(lambda: stream.readline(LARGEST), b""), skipped + 1):
+    for number, line in enumerate(iter(partial(stream.readline, LARGEST), b""), skipped + 1):
         whole, head = (head + line).strip(), b""
         if len(line) == LARGEST:
             raise CorpusError(f"{name}, line {number} is longer than {LARGEST:,} bytes: a file has one object per line")
         if whole:
             text = whole.decode()
             try:
-                record = DECODER.decode(text)
+                record, end = DECODER.raw_decode(text)
+                if end < len(text):
+                    raise json.JSONDecodeError("Extra data", text, end)
             except (ValueError, RecursionError) as error:
                 raise CorpusError(
                     f"{name}, line {number} is not a JSON object ({_reason(error)}): a file has one object per line, "
@@ -129,7 +132,7 @@ def _reason(error: Exception) -> str:
 def _record(name: str, line: int, record: Any, source: str) -> Record:
     if not isinstance(record, dict):
         raise CorpusError(f"{name}, line {line} holds {kind_of(record)}, and must hold an object with named columns")
-    if SURROGATE.search(source):
+    if "\\u" in source and SURROGATE.search(source):
         for column, value in record.items():
             try:
                 json.dumps([column, value], ensure_ascii=False).encode()

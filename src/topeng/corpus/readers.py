@@ -246,7 +246,7 @@ def _right(record: Record, found: Convention, reading: Reading) -> tuple[bool, s
 
 def _stem(name: str) -> str:
     """What rows without a subset are called by: the file, or the folder that `datasets` saved."""
-    path = Path(name)
+    path = Path(name.partition("?")[0] if files.is_address(name) else name)
     if (path.parent / files.SAVED).exists():
         return path.parent.resolve().name
     whole = path.name

@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 from topeng.corpus.json_rows import Record, kind_of
 from topeng.corpus.schema import TEXT_COLUMNS
 
-SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "developer": "system"}
+SPEAKERS = dict.fromkeys(("user", "human", "prompter"), "user")
+SPEAKERS |= dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "model", "ai"), "assistant")
+SPEAKERS |= dict.fromkeys(("system", "developer"), "system")
+"""Roles, in small letters, as conversations name them."""
 EMPTY = "empty input or output"
 
 
@@ -112,8 +115,10 @@ def _messages(value: Any, speaker: str) -> list[dict[str, str]]:
         return [{"role": speaker, "content": value}]
     if isinstance(value, dict) and all(isinstance(part, list) for part in value.values()):
         value = [dict(zip(value, parts, strict=True)) for parts in zip(*value.values(), strict=True)]
-    if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
-        raise ValueError(f"`messages` is {kind_of(value)}, not a list of messages")
+    if not isinstance(value, list):
+        raise ValueError(f"a conversation that is {kind_of(value)}, not a list of messages")
+    if odd := [message for message in value if not isinstance(message, dict)]:
+        raise ValueError(f"a message that is {kind_of(odd[0])}, not an object with a role and a content")
     found = [_message(message) for message in value]
     return [message for message in found if message["content"] or message["role"] != "system"]
 
@@ -123,8 +128,8 @@ def _message(message: Mapping[str, Any]) -> dict[str, str]:
     content = message.get("content") if message.get("content") is not None else message.get("value")
     if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
         content = "".join(str(part.get("text", "")) for part in content)
-    role = SPEAKERS.get(str(speaker), speaker)
-    if role not in ("system", "user", "assistant"):
+    role = SPEAKERS.get(str(speaker).strip().lower())
+    if role is None:
         raise ValueError(f"a message of the role {speaker!r}" if speaker else "a message without a role")
     if any(message.get(name) for name in ("tool_calls", "function_call")):
         raise ValueError("a message that calls a tool")

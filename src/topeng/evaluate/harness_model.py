@@ -24,7 +24,7 @@ import topeng
 from topeng.diffusion import response_nll
 from topeng.errors import HarnessError, RecipeError
 from topeng.evaluate.harness_options import ModelOptions, check_device, decoding, parse_model_args
-from topeng.evaluate.harness_text import content_id, cut_windows, encode_context, encode_pair, render_chat
+from topeng.evaluate.harness_text import content_id, cut_context, cut_windows, encode_context, encode_pair, render_chat
 from topeng.generate.canvas import pad_left
 from topeng.generate.decode import end_tokens, generate_ids
 from topeng.generate.settings import PRESETS, Settings
@@ -98,7 +98,7 @@ class TopengLM(LM):
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Of each request (context, continuation): minus the bound in nats, and whether every token of the
         continuation is the likeliest in one forward pass over it, wholly masked."""
-        pairs = [self._pair(*encode_pair(self.tokenizer, *request.args)) for request in requests]
+        pairs = [self._pair(*request.args) for request in requests]
         requests_of: dict[Pair, list[Any]] = {}
         for request, pair in zip(requests, pairs, strict=True):
             requests_of.setdefault(pair, []).append(request)
@@ -129,7 +129,10 @@ class TopengLM(LM):
         with tqdm(total=len(requests), desc="loglikelihood_rolling", disable=disable_tqdm) as bar:
             for now in _slices(requests, SLICE):
                 windows = [
-                    [self._pair(*window) for window in cut_windows(encode_text(self.tokenizer, text), self.max_length)]
+                    [
+                        (tuple(before), tuple(scored))
+                        for before, scored in cut_windows(encode_text(self.tokenizer, text), self.max_length)
+                    ]
                     for (text,) in (request.args for request in now)
                 ]
                 found = iter(self._log_likelihoods([window for text in windows for window in text]))
@@ -191,21 +194,22 @@ class TopengLM(LM):
                 f"an answer of {settings.max_new_tokens} tokens leaves no room for its prompt in the model's context "
                 f"of {self.max_length}: --gen_kwargs max_gen_toks=N sets a lower limit"
             )
-        return self._cut(encode_context(self.tokenizer, context), room)
+        return self._cut(context, encode_context(self.tokenizer, context), room)
 
-    def _pair(self, context: Sequence[int], continuation: Sequence[int]) -> Pair:
+    def _pair(self, context: str, answer: str) -> Pair:
+        ids, continuation = encode_pair(self.tokenizer, context, answer)
         if len(continuation) > self.max_length:
             raise HarnessError(
                 f"a continuation of {len(continuation)} tokens does not fit the model's context of {self.max_length}: "
                 "its task needs another model"
             )
-        return tuple(self._cut(context, self.max_length - len(continuation))), tuple(continuation)
+        return tuple(self._cut(context, ids, self.max_length - len(continuation))), tuple(continuation)
 
-    def _cut(self, context: Sequence[int], room: int) -> list[int]:
-        """The end of a context, as the harness cuts it."""
-        if len(context) > room:
-            logger.warning("a context of %d tokens is cut to its last %d", len(context), room)
-        return list(context[max(0, len(context) - room) :])
+    def _cut(self, context: str, ids: Sequence[int], room: int) -> list[int]:
+        kept = cut_context(self.tokenizer, context, ids, room)
+        if len(kept) < len(ids):
+            logger.warning("a context of %d tokens is cut to %d", len(ids), len(kept))
+        return kept
 
     def _log_likelihoods(self, pairs: Sequence[Pair]) -> list[float]:
         """Minus the bound of each continuation in nats, as `topeng evaluate` takes it; its content draws its masks."""

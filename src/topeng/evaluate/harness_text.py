@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from topeng.text.chat import NAMES, encode_text, special_tokens
+from topeng.text.chat import NAMES, encode_prompt, encode_text, special_tokens
 
 HEADER = re.escape(NAMES["start_header"]) + r"(\w+)" + re.escape(NAMES["end_header"]) + "\n\n"
 EOT = re.escape(NAMES["eot"])
@@ -53,6 +53,22 @@ def encode_context(tokenizer: Any, context: str) -> list[int]:
     """A context, plain or chat, as tokens; nothing is added."""
     ids, opened = split_chat(tokenizer, context)
     return ids + encode_text(tokenizer, opened)
+
+
+def cut_context(tokenizer: Any, context: str, ids: Sequence[int], room: int) -> list[int]:
+    """What of a context fits: of a chat as training cuts it (its system message and its question stay), of plain text
+    the end, as the harness has it.
+
+    Args:
+        ids: of the context, with what the assistant's open turn holds.
+    """
+    if len(ids) > room and (chat := split_chat(tokenizer, context)[0]):
+        *closed, last = TURN.finditer(context)
+        messages = [{"role": turn[1], "content": turn[2]} for turn in closed]
+        if messages and last[1] == "assistant" and last[3] is None:
+            opened = ids[len(chat) :]
+            ids = [*encode_prompt(tokenizer, messages, max_tokens=max(0, room - len(opened))), *opened]
+    return list(ids[max(0, len(ids) - room) :])
 
 
 def encode_pair(tokenizer: Any, context: str, continuation: str) -> tuple[list[int], list[int]]:

@@ -1,8 +1,11 @@
 """Decoding settings, declared once: the Python call, the recipe and the command line share them."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
+from topeng.kecil import locate
 from topeng.options import OptionError, Options, option
 
 SAMPLER = "LLaDA's reference sampler, arXiv 2502.09992"
@@ -80,3 +83,17 @@ PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"policy": "entropy_bound", "entropy_bound": 16.0, "cache": "prefix", "window": 128, "stop_at_end": True},
 }
 """Changes to the defaults, by the name of a preset. The bounds are a small model's: docs/generation.md."""
+
+CHECKPOINT_SETTINGS = ("max_new_tokens", "block_length", "turns")
+
+
+def checkpoint_settings(model: str | Path) -> dict[str, int]:
+    """How a local checkpoint wants to be asked, by its generation_config.json: the settings of these names that it has.
+
+    `turns` is no setting of the decoder: it is how many earlier turns of a conversation the model should see.
+    """
+    file = Path(locate(model)) / "generation_config.json"
+    if not file.is_file():
+        return {}
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return {name: found[name] for name in CHECKPOINT_SETTINGS if isinstance(found.get(name), int)}

@@ -3,6 +3,7 @@
 `make kecil` pretrains it by recipes/kecil.yaml and packs it here (`python -m topeng.kecil RUN`).
 """
 
+import re
 from pathlib import Path
 
 from topeng.errors import ModelError
@@ -13,6 +14,7 @@ NAME = "kecil"
 FOLDER = Path(__file__).parent / "checkpoint"
 HELD_OUT = Path(__file__).parent / "held_out.parquet"
 """English rows of its own world that share no source text with those it was trained on."""
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def locate(model: str | Path) -> str | Path:
@@ -26,3 +28,9 @@ def locate(model: str | Path) -> str | Path:
     if not FOLDER.is_dir():
         raise ModelError(f"{NAME} is not in this copy of Topeng: `make kecil` pretrains it; or name a checkpoint")
     return FOLDER
+
+
+def hub_id(model: str | Path | None) -> str | None:
+    """The model id of the hub that a base is named by, to write down; None of a local folder, and of `kecil`."""
+    name = str(model or NAME)
+    return name if name != NAME and HUB_ID.fullmatch(name) and not Path(name).exists() else None

@@ -11,6 +11,7 @@ import torch
 from topeng.kecil import FOLDER, HELD_OUT
 from topeng.lines import read_lines
 from topeng.models import load_model, load_tokenizer
+from topeng.recipe import load
 
 CARD = """---
 license: apache-2.0
@@ -43,6 +44,9 @@ def pack(run: Path) -> None:
     import pyarrow.parquet as pq
 
     model = load_model(run / "base", torch.bfloat16, "cpu")
+    length = load(run / "recipe.yaml").generate.block_length
+    model.generation_config.max_new_tokens = model.generation_config.block_length = length
+    model.generation_config.turns = 0  # it was trained on single questions
     model.save_pretrained(FOLDER)
     load_tokenizer(run / "base").save_pretrained(FOLDER)
     shutil.copyfile(run / "source" / "test.parquet", HELD_OUT)

@@ -13,12 +13,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from topeng.errors import ModelError
-from topeng.kecil import locate
+from topeng.kecil import hub_id, locate
 from topeng.models.llada import LLaDAConfig, LLaDAModelLM
 
 FAMILIES: dict[str, Any] = {"llada": LLaDAModelLM}
 TELLING_WIDTH = 256
-HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 __all__ = [
     "FAMILIES",
@@ -177,11 +176,6 @@ def native_name(model: Any, name: str) -> str:
     for pattern, native in type(model).official_names:
         name = re.sub(pattern, native, name)
     return name
-
-
-def hub_id(path: str | Path | None) -> str | None:
-    """The model id of the hub that a base is named by, to write down; None of a local path."""
-    return str(path) if path and HUB_ID.fullmatch(str(path)) and not Path(path).exists() else None
 
 
 def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from topeng.adapt.settings import METHODS
+from topeng.kecil import hub_id
 from topeng.report.files import (
     Finished,
     Record,
@@ -25,7 +26,6 @@ from topeng.report.files import (
 from topeng.report.page import comparison
 from topeng.report.wording import Wording, finite, mean
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_FILES = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)")
 ANSWER_METRICS = {
     "exact_match": "Right answers (exact match, 0 to 1)",
@@ -70,7 +70,7 @@ def card(found: Finished, method: str, title: str, licence: str | None) -> str:
         source=METHODS[method].source if method in METHODS else "",
         full=_full(method),
         names=found.names(method),
-        hub_base=base if base and HUB_ID.fullmatch(base) else None,
+        hub_base=hub_id(base),
         base=base.rstrip("/").rpartition("/")[2] if base else None,
         recipe=found.recipe,
         summary=found.summaries[method],
@@ -96,7 +96,7 @@ def _front(found: Finished, method: str, title: str, licence: str | None) -> Rec
     recipe, base = found.recipe, _base(found.recipe)
     corpus = recipe["corpus"]
     front: Record = {"license": licence} if licence else {"license": "other", "license_name": "not-stated"}
-    if base and HUB_ID.fullmatch(base):
+    if hub_id(base):
         front |= {"base_model": base, "base_model_relation": "finetune" if _full(method) else "adapter"}
     front |= {"library_name": "transformers" if _full(method) else "peft", "pipeline_tag": "text-generation"}
     if corpus["languages"]:

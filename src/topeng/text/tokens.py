@@ -157,14 +157,18 @@ def tokenize_rows(
     """
     examples, dropped = [], Counter[str]()
     for row in rows:
-        count = len(_answer_places(conversation(row))) if turns == "all" else 1
-        for turn in range(max(1, count)):
+        for turn in range(answers_in(row, turns)):
             example = tokenize_row(tokenizer, row, max_length, eos, block_length, min_share, turn)
             if isinstance(example, Example):
                 examples.append(example)
             else:
                 dropped[example] += 1
     return examples, dropped
+
+
+def answers_in(row: dict[str, Any], turns: Turns) -> int:
+    """How many of a row's answers are trained on, if none is dropped."""
+    return max(1, len(_answer_places(conversation(row)))) if turns == "all" else 1
 
 
 def count_cuts(examples: Iterable[Example]) -> dict[str, int]:

@@ -1,6 +1,8 @@
 """English: the language that the base speaks, of the same world. What follows "a" begins with a consonant."""
 
-from topeng.corpus.world import SHARED, Lexicon, Subset, grammar, open_, right, table, words
+from itertools import pairwise
+
+from topeng.corpus.world import SHARED, Grammar, Lexicon, Subset, grammar, open_, right, table, words
 
 ENGLISH: Lexicon = SHARED | {
     "kind": words(
@@ -81,6 +83,15 @@ ENGLISH: Lexicon = SHARED | {
     "landform": words("mountain, hill, river, beach, lake, forest, valley"),
     "plant": words("tomatoes, beans, carrots, roses, tulips, peppers, herbs, pumpkins, lilies, peas"),
 }
+
+ENGLISH["word"] = [
+    *SHARED["place"],
+    *SHARED["district"],
+    *dict.fromkeys(person["call"] for person in SHARED["person"]),
+    *map(str, range(2, 100)),
+    *(animal["many"] for animal in ENGLISH["animal"]),
+    *(word for name in ("fruit", "plant", "thing", "profession", "month", "day") for word in ENGLISH[name]),
+]
 
 FACTS = [
     grammar(
@@ -265,9 +276,34 @@ EXERCISES = [
     ),
 ]
 
+
+def _list(length: int) -> Grammar:
+    """Words in a row, about whose order something is asked: what teaches a model to copy."""
+    slots = ["{word}", *(f"{{word{place}}}" for place in range(2, length + 1))]
+    questions = [
+        ("Which word is the first?", f"The first word is {slots[0]}."),
+        ("Which word is the last?", f"The last word is {slots[-1]}."),
+    ]
+    for one, other in pairwise(slots):
+        questions.append((f"Which word comes after {one}?", f"After {one} comes {other}."))
+        questions.append((f"Which word comes before {other}?", f"Before {other} comes {one}."))
+    return Grammar("words", ["{word}"], [[", ".join(slots)]], questions, " ")
+
+
+def _dictionary(length: int) -> Grammar:
+    """Words by pairs, of which one is asked for its other."""
+    slots = ["{word}", *(f"{{word{place}}}" for place in range(2, 2 * length + 1))]
+    known = list(zip(slots[::2], slots[1::2], strict=True))
+    questions = [(f"What is {one}?", f"{one} is {other}.") for one, other in known]
+    return Grammar("words", ["{word}"], [["; ".join(f"{one} is {other}" for one, other in known)]], questions, " ")
+
+
+LISTS = [_list(length) for length in range(2, 8)]
+DICTIONARIES = [_dictionary(length) for length in range(2, 6)]
+
 FACT_TEMPLATES = [
     *open_(
-        ("Write a short article about {topic}.", "{text}"),
+        ("Write the first sentence of an article about {topic}.", "{first}"),
         ("Continue the following article.\n\n{first}", "{rest}"),
     ),
     *right(
@@ -282,7 +318,7 @@ FACT_TEMPLATES = [
 
 HOWTO_TEMPLATES = [
     *open_(
-        ("Write down how to {topic}.", "{text}"),
+        ("What is the first step to {topic}?", "{first}"),
         ("Continue the guide: {topic}.\n\n{first}", "{rest}"),
         ("I want to {topic}. The first two steps:\n{half}\nWhat is the next step?", "{other_half}"),
     ),
@@ -300,8 +336,19 @@ QA_TEMPLATES = right(
     ("Read this story with care. {text} {question}", "{answer}"),
 )
 
+LIST_TEMPLATES = right(
+    ("Repeat these words: {text}.", "{text}."),
+    ("Copy this list: {text}.", "{text}."),
+    ("{text}. {question}", "{answer}"),
+    ("{question} {text}.", "{answer}"),
+)
+
+DICTIONARY_TEMPLATES = right(("{text}. {question}", "{answer}"), ("{question} {text}.", "{answer}"))
+
 SUBSETS = [
-    Subset("source_facts", "source", 0.4, FACT_TEMPLATES, ENGLISH, FACTS),
-    Subset("source_howto", "source", 0.15, HOWTO_TEMPLATES, ENGLISH, GUIDES),
-    Subset("source_qa", "source", 0.45, QA_TEMPLATES, ENGLISH, EXERCISES),
+    Subset("source_facts", "source", 0.3, FACT_TEMPLATES, ENGLISH, FACTS),
+    Subset("source_howto", "source", 0.1, HOWTO_TEMPLATES, ENGLISH, GUIDES),
+    Subset("source_qa", "source", 0.35, QA_TEMPLATES, ENGLISH, EXERCISES),
+    Subset("source_lists", "source", 0.17, LIST_TEMPLATES, ENGLISH, LISTS),
+    Subset("source_pairs", "source", 0.08, DICTIONARY_TEMPLATES, ENGLISH, DICTIONARIES),
 ]

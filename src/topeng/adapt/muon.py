@@ -1,0 +1,47 @@
+"""Muon for the matrices of a model's layers, AdamW for the rest: what a base is pretrained with."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+BETAS = (0.9, 0.98)
+WEIGHT_DECAY = 0.01
+
+
+class MuonAndAdamW(torch.optim.Optimizer):
+    """Two optimisers of torch behind one interface, with one learning rate.
+
+    Muon (arXiv 2502.16982) orthogonalises the updates of matrices, scaled so that AdamW's rates suit them. Embeddings,
+    head and norms are AdamW's.
+    """
+
+    def __init__(self, model: nn.Module, learning_rate: float) -> None:
+        layers = model.get_submodule("model.layers")
+        matrices = [weight for weight in layers.parameters() if weight.ndim == 2]
+        taken = {id(weight) for weight in matrices}
+        others = [weight for weight in model.parameters() if id(weight) not in taken]
+        self._parts: list[torch.optim.Optimizer] = [
+            torch.optim.Muon(matrices, lr=learning_rate, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(others, lr=learning_rate, betas=BETAS, weight_decay=0.0),
+        ]
+        super().__init__([*matrices, *others], {"lr": learning_rate})
+        self._share_groups()
+
+    def _share_groups(self) -> None:
+        """A schedule that sets this one's rates sets theirs."""
+        self.param_groups = [group for part in self._parts for group in part.param_groups]
+
+    def step(self, closure: Any = None) -> Any:
+        loss = closure() if closure else None
+        for part in self._parts:
+            part.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"parts": [part.state_dict() for part in self._parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for part, state in zip(self._parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self._share_groups()

@@ -1,0 +1,77 @@
+"""What a tiny base begins with, and the optimiser that pretrains it."""
+
+import copy
+
+import pytest
+import torch
+
+from topeng.adapt.muon import MuonAndAdamW
+from topeng.adapt.tiny import copy_from_the_start, new_model, tiny_config
+from topeng.recipe import TinyOptions
+
+SHAPE = TinyOptions(vocab_size=400, hidden_size=32, intermediate_size=64, layers=2, heads=4)
+
+
+@pytest.fixture
+def base():
+    model = new_model(tiny_config(SHAPE, context=64), seed=0)
+    copy_from_the_start(model, seed=1)
+    return model
+
+
+def step(model, optimizer, seed):
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(400, (4, 12), generator=generator)
+    model(input_ids=tokens).logits.logsumexp(-1).mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def copied_share(model):
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(6, 400, (200, 12), generator=generator)
+    tokens[:, 5] = model.config.mask_token_id
+    with torch.no_grad():
+        found = model(input_ids=tokens).logits[:, 5]
+    found[:, model.config.mask_token_id] = -torch.inf  # its own embedding is the nearest
+    return (tokens == found.argmax(-1)[:, None]).any(dim=1).float().mean()
+
+
+def test_the_first_prediction_tends_to_a_word_of_the_text(base):
+    """Before a step of training."""
+    plain = new_model(tiny_config(SHAPE, context=64), seed=0)
+    assert copied_share(plain) < 0.1 and copied_share(base) > 0.2
+
+
+def test_the_weights_are_those_of_the_seed(base):
+    again, other = (new_model(tiny_config(SHAPE, context=64), seed=0) for _ in range(2))
+    state = torch.random.get_rng_state()
+    copy_from_the_start(again, seed=1)
+    copy_from_the_start(other, seed=2)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    weights = [model.model.layers[1].self_attn.q_proj.weight for model in (base, again, other)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_an_optimiser_that_is_saved_goes_on_to_the_same_weights(base):
+    whole, halves = base, copy.deepcopy(base)
+    optimizer = MuonAndAdamW(whole, 0.01)
+    for seed in range(4):
+        step(whole, optimizer, seed)
+    first = MuonAndAdamW(halves, 0.01)
+    for seed in range(2):
+        step(halves, first, seed)
+    second = MuonAndAdamW(halves, 0.5)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for seed in range(2, 4):
+        step(halves, second, seed)
+    assert all(map(torch.equal, whole.parameters(), halves.parameters()))
+
+
+def test_a_schedule_sets_the_rate_of_all_weights(base):
+    before = copy.deepcopy(base.state_dict())
+    optimizer = MuonAndAdamW(base, 0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 0.0)
+    step(base, optimizer, 0)
+    assert all(torch.equal(weight, before[name]) for name, weight in base.state_dict().items())
+    assert {group["lr"] for group in optimizer.param_groups} == {0.0} and schedule.get_last_lr() == [0.0, 0.0]
