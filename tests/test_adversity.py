@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -98,6 +99,12 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(stage, run, recipe
     assert different_outputs(run, folder) == []
 
 
+def made_again(out: str) -> list[str]:
+    """The stages that a run did, of the lines that it printed, however they are wrapped."""
+    told = re.split(r"^\[\d+/\d+\] ", out, flags=re.MULTILINE)[1:]
+    return [stage.split()[0].rstrip(":") for stage in told if "finished before" not in " ".join(stage.split())]
+
+
 def files_of(path: Path) -> list[Path]:
     return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
 
@@ -108,9 +115,7 @@ def test_an_output_that_was_replaced_is_made_again(run, recipe, tmp_path, capsys
         file = folder / name
         file.write_bytes(bytes(file.stat().st_size))
     assert main(["run", str(recipe), "--run-dir", str(folder)]) == 0
-    done = capsys.readouterr().out.split("\n")
-    again = [line.split()[1] for line in done if line.startswith("[") and "finished before" not in line]
-    assert again == ["corpus/select", "train/lora"]
+    assert made_again(capsys.readouterr().out) == ["corpus/select", "train/lora"]
     assert different_outputs(run, folder) == []
 
 
@@ -128,9 +133,7 @@ def test_a_kill_amid_answers_costs_no_likelihood_and_no_answer(run, recipe, tmp_
 
     monkeypatch.setattr(LineFile, "add", counting)
     assert main(arguments) == 0
-    done = capsys.readouterr().out.split("\n")
-    again = [line.split()[1] for line in done if line.startswith("[") and "finished before" not in line]
-    assert again == ["evaluate/lora"] and added == {"answers.jsonl": 5}
+    assert made_again(capsys.readouterr().out) == ["evaluate/lora"] and added == {"answers.jsonl": 5}
     assert different_outputs(run, folder) == []
 
 

@@ -24,7 +24,7 @@ class Batch(NamedTuple):
     """Rows, and the place of each in its file, counted from 1.
 
     Attributes:
-        rows: records, or columns of texts by name, or a `pyarrow.Table`.
+        rows: records, or columns by name, or a `pyarrow.Table`.
     """
 
     places: Sequence[int]
@@ -109,7 +109,7 @@ def _gathered(
     """Batches of (place, record, size).
 
     Args:
-        add: a record to those before it; `list.extend` strings cells together.
+        add: a record to those before it.
     """
     places: list[int] = []
     records: list[Any] = []
@@ -130,11 +130,10 @@ def _json(name: str, stack: ExitStack, _: str | None) -> Rows:
     stream = stack.enter_context(files.opened(name))
     head, skipped = json_rows.first_byte(stream)
     array = head == b"["
-    batches = _gathered(
-        json_rows.array(name, stream, skipped) if array else json_rows.lines(name, stream, head, skipped)
-    )
-    first = next(batches, Batch([], []))
-    columns = list(dict.fromkeys(column for record in first.rows for column in record))
+    batches = _alike(json_rows.array(name, stream, skipped) if array else json_rows.lines(name, stream, head, skipped))
+    first = next(batches, Batch([], {}))
+    rows = [first.rows] if isinstance(first.rows, dict) else first.rows
+    columns = list(dict.fromkeys(column for record in rows for column in record))
     if first.places and not columns:
         raise CorpusError(f"{name}, line {first.places[0]} is an object without a field: a row has fields by name")
     return Rows("JSON array" if array else "JSON Lines", "line", columns, itertools.chain([first], batches))
@@ -146,10 +145,33 @@ def _csv(name: str, stack: ExitStack, separator: str | None) -> Rows:
     return Rows(f"CSV separated by {delimited.NAMES.get(used, used)}", "line", columns, _in_columns(columns, rows))
 
 
+def _alike(rows: Iterable[json_rows.Row]) -> Iterator[Batch]:
+    """In columns, where all records of a batch have the same fields: objects would be fetched from memory again."""
+    names: list[str] = []
+
+    def add(held: list[Any], record: Record) -> None:
+        nonlocal names
+        if not held:
+            names = [*record]
+        if names and [*record] == names:
+            held.extend(record.values())
+            return
+        if names:
+            held[:], names = Batch([], _columns(names, held)).records(), []
+        held.append(record)
+
+    for places, held in _gathered(rows, add):
+        yield Batch(places, _columns(names, held) if names else held)
+
+
 def _in_columns(columns: Sequence[str], rows: Iterable[tuple[int, list[str], int]]) -> Iterator[Batch]:
     """The cells of a batch are in one list: lists of rows would take the garbage collector a third of all time."""
     for places, cells in _gathered(rows, list.extend):
-        yield Batch(places, {column: cells[at :: len(columns)] for at, column in enumerate(columns)})
+        yield Batch(places, _columns(columns, cells))
+
+
+def _columns(names: Sequence[str], cells: Sequence[Any]) -> dict[str, Sequence[Any]]:
+    return {name: cells[at :: len(names)] for at, name in enumerate(names)}
 
 
 def _text(name: str, stack: ExitStack, newline: str | None) -> io.TextIOWrapper:

@@ -150,20 +150,21 @@ def _plain_table(name: str, batch: Batch, found: Convention) -> pa.Table | None:
         return batch.rows if _is_plain(name, batch.rows, found) else None
     if not found.plain or found.right:
         return None
-    columns = batch.rows if isinstance(batch.rows, dict) else _texts(batch.rows, found)
-    return columns and pa.table({column: pa.array(columns[column], pa.string()) for column in found.used()})
-
-
-def _texts(records: Sequence[Record], found: Convention) -> dict[str, list[str | None]] | None:
-    """The columns that are read of records that hold no other column of interest, and texts alone."""
-    known = found.used() | set(found.unread)
-    if not all(record.keys() <= known for record in records):
+    columns = batch.rows if isinstance(batch.rows, dict) else _gathered(batch.rows, found)
+    if columns is None or not found.used() <= columns.keys() <= found.used() | set(found.unread):
         return None
     try:
-        columns = {column: [record[column] for record in records] for column in found.used()}
-    except KeyError:
+        return pa.table({column: pa.array(columns[column], pa.string()) for column in found.used()})
+    except pa.ArrowTypeError:  # one of them holds something else than text
         return None
-    return columns if all({*map(type, texts)} <= {str, type(None)} for texts in columns.values()) else None
+
+
+def _gathered(records: Sequence[Record], found: Convention) -> dict[str, list[Any]] | None:
+    """The columns that are read of records that have all of them, and no other of interest."""
+    known = found.used() | set(found.unread)
+    if not all(found.used() <= record.keys() <= known for record in records):
+        return None
+    return {column: [record[column] for record in records] for column in found.used()}
 
 
 def _is_plain(name: str, table: pa.Table, found: Convention) -> bool:
