@@ -9,7 +9,9 @@ demo: install
 
 # Pretrains the base that comes with the package, and packs it: an hour or more.
 kecil: install
-	$(BIN)/topeng base recipes/kecil.yaml --run-dir runs/kecil && $(BIN)/python -m topeng.kecil runs/kecil
+	$(BIN)/topeng base recipes/kecil.yaml --run-dir runs/kecil
+	$(BIN)/topeng base recipes/kecil-indonesia.yaml --run-dir runs/kecil-indonesia
+	$(BIN)/python -m topeng.kecil runs/kecil runs/kecil-indonesia
 
 # Two workers of one thread each: more threads than cores wait for each other.
 test: develop browser

@@ -81,10 +81,14 @@ def _plain(grammar: Grammar, slots: Lexicon, draw: Draw) -> Iterator[str]:
     while True:
         facts = _facts(slots, draw)
         lines = [_capital(draw(variants).format_map(facts)) for variants in grammar.lines]
-        known = [tuple(_capital(part.format_map(facts)) for part in draw(grammar.questions)) for _ in range(2)]
-        told = draw((*indonesian.DIALOGUES, *indonesian.RETOLD))
-        known = [told.format(question=question, answer=answer) for question, answer in dict(known).items() if answer]
-        yield grammar.joiner.join((*lines, *known))
+        questions = dict(draw(grammar.questions) for _ in range(2))
+        frame = draw((*indonesian.DIALOGUES, *indonesian.RETOLD))
+        told = [
+            frame.format(question=_capital(question.format_map(facts)), answer=_capital(answer.format_map(facts)))
+            for question, answer in questions.items()
+            if answer
+        ]
+        yield grammar.joiner.join((*lines, *told))
 
 
 def _check(rows: int) -> None:

@@ -1,11 +1,14 @@
-"""Packs a finished run of recipes/kecil.yaml into this folder: `python -m topeng.kecil RUN`."""
+"""Packs finished runs of recipes/kecil*.yaml into this folder: `python -m topeng.kecil RUN…`."""
 
 import hashlib
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import torch
 
 from topeng.kecil import FOLDER, HELD_OUT
@@ -28,9 +31,11 @@ A masked diffusion language model of {parameters:.2f} M parameters in LLaDA's la
 read some Indonesian, and cannot follow Indonesian instructions. It knows a small made-up world only
 (`topeng.corpus.world`), and is of no use for anything but demos and tests.
 
-- It was trained on {rows:,} made-up English instruction rows and {plain:,} made-up Indonesian texts without
-  instructions, by `recipes/kecil.yaml` (seed {seed}, {steps:,} steps, {hours:.1f} hours). The text is Topeng's own,
-  Apache-2.0.
+It was trained on text that Topeng makes up itself (Apache-2.0): English instruction rows, and Indonesian texts without
+instructions, in some of which somebody asks and is answered.
+
+{stages}
+
 - Held-out loss on English rows: {before:.2f} nats per token before the first step, {after:.2f} after the last.
 - `held_out.parquet`, beside the checkpoint's folder, holds {held_out:,} English rows. They share no source text with
   the rows that it was trained on.
@@ -39,38 +44,65 @@ read some Indonesian, and cannot follow Indonesian instructions. It knows a smal
 """
 
 
-def pack(run: Path) -> None:
-    """Writes the checkpoint in bfloat16, its tokenizer, its card and the held-out rows."""
-    import pyarrow.parquet as pq
+STAGE = (
+    "- `recipes/{recipe}`: {rows:,} English rows and {plain:,} Indonesian texts, of which {steps:,} steps of "
+    "{batch_rows} saw {epochs:.1f} epochs (seed {seed}, {hours:.1f} hours)"
+)
 
-    model = load_model(run / "base", torch.bfloat16, "cpu")
-    length = load(run / "recipe.yaml").generate.block_length
+
+def pack(runs: Sequence[Path]) -> None:
+    """Writes the checkpoint in bfloat16, its tokenizer, its card and the held-out rows.
+
+    Args:
+        runs: of the pretraining, one after the other; the last one's base and held-out rows are packed.
+    """
+    last = runs[-1]
+    model = load_model(last / "base", torch.bfloat16, "cpu")
+    length = load(last / "recipe.yaml").generate.block_length
     model.generation_config.max_new_tokens = model.generation_config.block_length = length
     model.generation_config.turns = 0  # it was trained on single questions
     model.save_pretrained(FOLDER)
-    load_tokenizer(run / "base").save_pretrained(FOLDER)
-    shutil.copyfile(run / "source" / "test.parquet", HELD_OUT)
-    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-    log = read_lines(run / "base" / "log.jsonl")
-    losses = [line["eval_loss"] for line in log if "eval_loss" in line]
-    counts = {
-        name: pq.read_metadata(run / "source" / f"{name}.parquet").num_rows for name in ("train", "plain", "test")
-    }
+    load_tokenizer(last / "base").save_pretrained(FOLDER)
+    shutil.copyfile(last / "source" / "test.parquet", HELD_OUT)
+    versions = _manifest(last)["versions"]
     card = CARD.format(
         parameters=model.num_parameters() / 1e6,
-        rows=counts["train"],
-        plain=counts["plain"],
-        held_out=counts["test"],
-        seed=manifest["seed"],
-        steps=max(line["step"] for line in log),
-        hours=manifest["stages"]["base"]["seconds"] / 3600,
-        before=losses[0],
-        after=losses[-1],
-        versions=", ".join(f"{name} {manifest['versions'][name]}" for name in ("python", "torch", "transformers")),
+        stages="\n".join(map(_stage, runs)),
+        held_out=_rows(last, "test"),
+        before=_losses(runs[0])[0],
+        after=_losses(last)[-1],
+        versions=", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "transformers")),
         digest=hashlib.sha256((FOLDER / "model.safetensors").read_bytes()).hexdigest(),
     )
     (FOLDER / "README.md").write_text(card, encoding="utf-8")
 
 
+def _stage(run: Path) -> str:
+    tiny, manifest = load(run / "recipe.yaml").base.tiny, _manifest(run)
+    rows, plain = _rows(run, "train"), _rows(run, "plain")
+    return STAGE.format(
+        recipe=f"{run.name}.yaml",
+        rows=rows,
+        plain=plain,
+        steps=tiny.steps,
+        batch_rows=tiny.batch_rows,
+        epochs=tiny.steps * tiny.batch_rows / (rows + plain),
+        seed=manifest["seed"],
+        hours=manifest["stages"]["base"]["seconds"] / 3600,
+    )
+
+
+def _manifest(run: Path) -> Any:
+    return json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+
+
+def _rows(run: Path, name: str) -> int:
+    return pq.read_metadata(run / "source" / f"{name}.parquet").num_rows
+
+
+def _losses(run: Path) -> list[float]:
+    return [line["eval_loss"] for line in read_lines(run / "base" / "log.jsonl") if "eval_loss" in line]
+
+
 if __name__ == "__main__":
-    pack(Path(sys.argv[1]))
+    pack([Path(run) for run in sys.argv[1:]])
