@@ -40,9 +40,10 @@ class Outcomes:
 def tests(bench: Bench) -> None:
     """File by file, in one process."""
     os.chdir(ROOT)
+    os.environ |= {"TOPENG_TEST_DEVICE": bench.device, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # products that repeat
     for file in SMALL if bench.small else FILES:
         outcomes = Outcomes()
-        arguments = [file, "--device", bench.device, "-m", "not slow", "-q", "-p", "no:cacheprovider", "--no-header"]
+        arguments = [file, "-m", "not slow", "-q", "-p", "no:cacheprovider", "--no-header"]
         code = pytest.main([*arguments, "--tb", "short"], plugins=[outcomes])
         figures = {"passed": outcomes.counts["passed"], "failed": outcomes.counts["failed"]}
         figures |= {"skipped": outcomes.counts["skipped"]}

@@ -11,7 +11,7 @@ from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, compile_l
 from topeng.adapt.usage import SHARES
 from topeng.diffusion import copies, sft_loss, training_noise
 from topeng.errors import TopengError
-from topeng.models import load_model
+from topeng.models import find_device, load_model
 from topeng.text.batches import collate, step_rows
 from topeng.text.tokens import Example
 
@@ -61,7 +61,7 @@ def trainer(
         eval_strategy="steps",
         eval_steps=4,
         eval_on_start=restore is None,
-        use_cpu=True,
+        use_cpu=find_device().type == "cpu",
         remove_unused_columns=False,
         label_names=[],
         report_to="none",
@@ -85,7 +85,8 @@ def test_the_logged_loss_is_the_oracle_s_over_the_global_batch(golden, tmp_path,
     batch = collate(rows, EOS, fill=True)
     masked, p = training_noise(noise, batch["response_mask"], 5, 0, batch["row_ids"], torch.arange(20), 20)
     with torch.no_grad():
-        logits = load_model(golden)(input_ids=batch["input_ids"].masked_fill(masked, MASK)).logits
+        noisy = batch["input_ids"].masked_fill(masked, MASK)
+        logits = load_model(golden)(input_ids=noisy.to(find_device())).logits.cpu()
     oracle = sft_loss(logits, batch["input_ids"], masked, p, batch["response_length"])
     assert losses(one)[0] == pytest.approx(oracle.item(), rel=1e-4)
 
