@@ -3,9 +3,9 @@
     python benchmarks/training.py                     # steps of 4 x 512 tokens at two vocabularies, and peak memory
     python benchmarks/training.py --rows SHARED       # real rows, against the reference's recipe
 
-LLaDA-8B's shape on a GPU is benchmarks/gpu. Variants run in one process, in turn, several rounds, medians; memory is taken in a process for each variant. The
-baseline is a `Trainer` whose `compute_loss` takes the model's full logits to `sft_loss`; both take the gradient, clip
-it and step. `benchmarks/training.json` keeps the figures by part.
+LLaDA-8B's shape on a GPU is benchmarks/gpu. Variants run in one process, in turn, several rounds, medians; memory is
+taken in a process for each variant. The baseline is a `Trainer` whose `compute_loss` takes the model's full logits to
+`sft_loss`; both take the gradient, clip it and step. `benchmarks/training.json` keeps the figures by part.
 """
 
 import argparse

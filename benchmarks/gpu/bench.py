@@ -98,7 +98,7 @@ class Bench:
         return statistics.median(seconds)
 
     def product_speed(self) -> float:
-        """Floating-point operations per second of a plain bf16 matrix product on random data: what others are held to."""
+        """Operations per second of a plain bf16 matrix product on random data: what all else is held to."""
         size = 8192 if self.device == "cuda" else 256
         left, right = (torch.randn(size, size, device=self.device, dtype=torch.bfloat16) for _ in range(2))
         return 2 * size**3 / self.seconds_of(lambda: left @ right, times=10, warm_up=3)

@@ -1,4 +1,4 @@
-"""Decoding at LLaDA-8B's shape: milliseconds of a forward pass by cache, batch and length; tokens per second by preset."""
+"""Decoding at LLaDA-8B's shape: milliseconds of a pass by cache, batch and length; tokens per second by preset."""
 
 import statistics
 import time

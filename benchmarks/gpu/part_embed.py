@@ -1,4 +1,4 @@
-"""Embedding at IndoBERT's shape (base, 512 tokens): rows per second, and the minutes of the experiment's 196,279 rows."""
+"""Embedding at IndoBERT's shape (base, 512 tokens): rows per second, and minutes for the experiment's 196,279 rows."""
 
 import time
 from pathlib import Path

@@ -34,7 +34,7 @@ def train(bench: Bench) -> None:
 
 
 def four_bit(bench: Bench) -> None:
-    """QLoRA as it would be run on a GPU of 24 GB: one row of 512 tokens less than four in a pass, activations recomputed."""
+    """QLoRA as on a GPU of 24 GB: four rows of 512 tokens in a pass, activations recomputed."""
     if bench.device == "cpu":
         bench.record("qlora", {"skipped": "4-bit weights need a GPU"})
         return
@@ -95,7 +95,7 @@ def recipe_values(bench: Bench, method: str, steps: int, base: Path, options: di
 
 
 def weights(bench: Bench, run: Path) -> tuple[Path, float]:
-    """A checkpoint at random weights with a tokenizer of its own, written once for all parts; and the seconds it took."""
+    """A checkpoint at random weights and its own tokenizer, written once for all parts; and the seconds it took."""
     folder, began = bench.scratch / "base", time.perf_counter()
     if not (folder / "tokenizer_config.json").exists():
         model = shapes.random_model(bench)

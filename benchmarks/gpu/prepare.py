@@ -3,9 +3,9 @@
     python benchmarks/gpu/prepare.py           # fills benchmarks/gpu/carried, and prints the command to run there
     python benchmarks/gpu/prepare.py --list    # says what would be carried, and why
 
-What that machine has stands in `machine.txt`, a package a line, with its version where that is known. What `run.py` needs
-of Topeng's requirements and finds there in no fitting version is downloaded as wheels for its Python, without their own
-requirements: those are looked up in `machine.txt` too, and one that is missing is named.
+What that machine has stands in `machine.txt`, a package a line, with its version where that is known. What `run.py`
+needs of Topeng's requirements and finds there in no fitting version is downloaded as wheels for its Python, without
+their own requirements: those are looked up in `machine.txt` too, and one that is missing is named.
 """
 
 import argparse
@@ -31,7 +31,7 @@ CORPUS_ONLY = {"daft", "umap-learn", "py3langid", "rouge-score"}
 MORE = ["bitsandbytes==0.50.2", "liger-kernel==0.8.5", "hypothesis", "pytest>=9", "pytest-timeout"]
 """Beside Topeng's requirements: 4-bit weights, the head to compare with, and what the tests need."""
 CUDA = "130"
-"""Of the machine's torch: bitsandbytes comes with a library for each version, 43 MB together, of which one is carried."""
+"""Of the machine's torch: of the libraries for all versions that bitsandbytes has, 43 MB, this one is carried."""
 ANY = "a version that is not known"
 MOST_BYTES = 64 * 2**20
 """Of the working tree, with what is carried."""

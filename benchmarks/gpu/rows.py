@@ -1,4 +1,4 @@
-"""Rows to train on, made up, and the run folder whose corpus stages are done: a GPU machine may lack what those need."""
+"""Made-up rows to train on, in a run folder whose corpus stages are done: a GPU machine may lack what those need."""
 
 import json
 import subprocess
@@ -12,43 +12,7 @@ import yaml
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 CARRIED = HERE / "carried"
-SYLLABLES = [
-    "ba",
-    "be",
-    "bi",
-    "bo",
-    "bu",
-    "da",
-    "di",
-    "du",
-    "ka",
-    "ke",
-    "ki",
-    "ko",
-    "ku",
-    "la",
-    "li",
-    "lu",
-    "ma",
-    "me",
-    "mi",
-    "mu",
-    "na",
-    "ni",
-    "nu",
-    "pa",
-    "pi",
-    "pu",
-    "ra",
-    "ri",
-    "ru",
-    "sa",
-    "si",
-    "su",
-    "ta",
-    "ti",
-    "tu",
-]
+SYLLABLES = [consonant + vowel for consonant in "bdklmnprst" for vowel in "aeiou"]
 ROWS, TRAIN, HELD_OUT = 400, 256, 16
 
 
