@@ -30,7 +30,7 @@ def peak_at_work() -> tuple[int, bool]:
 
 
 def _gpu() -> Any:
-    """`torch.cuda` where this process has begun to use it: a GPU that stands by says nothing of a training on the CPU."""
+    """`torch.cuda` where this process has begun to use it: a GPU that stands by has no part in work on the CPU."""
     torch = sys.modules.get("torch")
     return torch.cuda if torch and torch.cuda.is_initialized() else None
 

@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -229,6 +230,37 @@ def test_a_missing_compiler_is_named(golden, tmp_path, monkeypatch):
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/no/such/compiler",))
     with pytest.raises(TopengError, match="torch cannot compile here"):
         compile_layers(trainer(golden, tmp_path).model, tmp_path / "compiled")
+
+
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_an_adapter_s_input_is_cast_once(golden, tmp_path, method):
+    """A bf16 base under autocast: the same gradients whether peft casts first or not, and less is kept for them."""
+    kept = {}
+
+    def step(name, cast_twice):
+        in_one_pass = replace(BATCHING, batch_tokens=1000)
+        one = trainer(golden, tmp_path / name, method, in_one_pass, dtype="bfloat16", bf16=True)
+        model, one.optimizer = one.accelerator.prepare(one.model, one.optimizer)
+        one.current_gradient_accumulation_steps = 1
+        sizes, seen = 0, set()
+
+        def pack(tensor):
+            nonlocal sizes
+            if tensor.data_ptr() not in seen:
+                seen.add(tensor.data_ptr())
+                sizes += tensor.nbytes
+            return tensor
+
+        with pytest.MonkeyPatch.context() as patch, torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
+            if cast_twice:
+                patch.setattr("topeng.adapt.trainer.autocast_inputs", lambda *_: nullcontext())
+            one.training_step(model, examples(4))
+        kept[name] = sizes
+        return [weight.grad for weight in model.parameters() if weight.requires_grad]
+
+    for once, twice in zip(step("once", False), step("twice", True), strict=True):
+        assert torch.equal(once, twice)
+    assert kept["once"] < kept["twice"] if method == "lora" else kept["once"] == kept["twice"]
 
 
 def test_half_precision_is_near(golden, tmp_path):

@@ -28,6 +28,13 @@ def test_logits_are_the_reference_s(golden, answers):
     torch.testing.assert_close(padded[seen], answers["logits_masked"][seen], atol=1e-4, rtol=0)
 
 
+def test_keys_and_values_are_kept_where_that_is_asked_for_alone(model):
+    """Half a MiB a token at LLaDA-8B's shape, in every pass of a likelihood."""
+    ids = random_ids(1, 4)
+    assert model(input_ids=ids).past_key_values is None
+    assert model(input_ids=ids, use_cache=True).past_key_values.get_seq_length() == 4
+
+
 @torch.no_grad()
 def test_bfloat16_is_near_the_reference(golden, answers):
     """Eight bits of a number are kept: 2^-8 of it is lost at each rounding, and some tens of roundings add up."""

@@ -268,8 +268,8 @@ def autocast_inputs(adapted: Any, active: bool) -> Iterator[None]:
     """Within it plain LoRA leaves it to autocast to cast its inputs.
 
     peft first casts what goes into an adapter to the fp32 of A, and autocast casts that back: the same numbers, but a
-    copy in fp32 and one in bf16 for each layer that is adapted, and the second is kept for the backward pass. DoRA takes
-    the norm of the weights in the type of its inputs, and stays as it is.
+    copy in fp32 and one in bf16 for each layer that is adapted, and the second is kept for the backward pass. DoRA
+    takes the norm of the weights in the type of its inputs, and stays as it is.
     """
     layers = [layer for layer in adapter_layers(adapted) if active and not layer.lora_variant]
     for layer in layers:
