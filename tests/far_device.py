@@ -1,8 +1,9 @@
 """A device that is none, to see on a CPU what would fail on a GPU.
 
-A `Far` tensor says that it is on the device `lazy:0`, which this torch knows and has no memory of; its values are on the
-CPU. As on a GPU, an operation refuses tensors of two devices, but for numbers and indices, and nothing is read as numpy.
-Within `far_device()` factories take `device="lazy"` too. Autograd runs: its own threads are for real devices alone.
+A `Far` tensor says that it is on the device `lazy:0`, which torch knows of and has no memory on; its values are on the
+CPU. As on a GPU, an operation refuses tensors of two devices, but for numbers and indices, and nothing is read as
+numpy. Within `far_device()` factories take `device="lazy"` too. Autograd runs as on a CPU: of all devices without one,
+`lazy` is one that its engine gives no thread of its own.
 """
 
 from collections.abc import Iterator
@@ -49,9 +50,7 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     some_near = any(not isinstance(tensor, Far) and tensor.ndim for tensor in tensors)
     indexed = func in INDEXING and isinstance(args[0], Far)
     if some_far and some_near and func not in CROSSING and not indexed:
-        raise RuntimeError(
-            f"{func}: expected all tensors to be on the same device, but found at least two, lazy and cpu"
-        )
+        raise RuntimeError(f"{func}: expected all tensors on one device, but found at least two, lazy and cpu")
     wanted = kwargs.get("device")
     to_far = torch.device(wanted).type == DEVICE.type if wanted is not None else some_far
     if func is torch.ops.aten.copy_.default:

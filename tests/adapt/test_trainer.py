@@ -260,7 +260,7 @@ def test_an_adapter_s_input_is_cast_once(golden, tmp_path, method):
 
     for once, twice in zip(step("once", False), step("twice", True), strict=True):
         assert torch.equal(once, twice)
-    assert kept["once"] < kept["twice"] if method == "lora" else kept["once"] == kept["twice"]
+    assert method == "dora" or kept["once"] < 0.95 * kept["twice"]
 
 
 def test_half_precision_is_near(golden, tmp_path):
