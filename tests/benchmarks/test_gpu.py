@@ -148,7 +148,7 @@ def test_a_kill_amid_a_part_loses_nothing_of_the_parts_before(tmp_path):
     run.wait()
     time.sleep(2)  # the part's process sees that it is alone
     record = json.loads(ledger.read_text())
-    assert record["parts"]["head"]["status"] == "done" and len(record["parts"]["head"]["figures"]) == 5
+    assert record["parts"]["head"]["status"] == "done" and "full logits" in record["parts"]["head"]["figures"]
     assert record["parts"]["decode"]["status"] == "running" and record["parts"]["decode"]["figures"]
     assert "decode: running" in (tmp_path / "gpu.txt").read_text()
 
