@@ -1,13 +1,11 @@
-"""A training step against `transformers.Trainer` with full logits: speed, memory, real rows, a GPU.
+"""A training step against `transformers.Trainer` with full logits: speed, memory, real rows.
 
     python benchmarks/training.py                     # steps of 4 x 512 tokens at two vocabularies, and peak memory
     python benchmarks/training.py --rows SHARED       # real rows, against the reference's recipe
-    python benchmarks/training.py --gpu [--four-bit]  # LLaDA-8B's shape, bf16; torch, transformers, peft, accelerate
-    python benchmarks/training.py --gpu --small       # the same at a small shape, to try the script on a CPU
 
-Variants run in one process, in turn, several rounds, medians; memory is taken in a process for each variant. The
-baseline is a `Trainer` whose `compute_loss` takes the model's full logits to `sft_loss`; both take the gradient, clip
-it and step. `benchmarks/training.json` keeps the figures by part.
+LLaDA-8B's shape on a GPU is benchmarks/gpu. Variants run in one process, in turn, several rounds, medians; memory is
+taken in a process for each variant. The baseline is a `Trainer` whose `compute_loss` takes the model's full logits to
+`sft_loss`; both take the gradient, clip it and step. `benchmarks/training.json` keeps the figures by part.
 """
 
 import argparse
@@ -63,17 +61,12 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, choices=SHAPES, help="one of the two")
     parser.add_argument("--also", nargs="+", choices=("bfloat16", "compiled"), default=[], help="more variants")
     parser.add_argument("--rows", type=Path, metavar="SHARED", help="a folder with data/ and models/")
-    parser.add_argument("--gpu", action="store_true")
-    parser.add_argument("--small", action="store_true")
-    parser.add_argument("--four-bit", action="store_true", help="frozen weights in 4 bits (bitsandbytes)")
     parser.add_argument("--memory", nargs=2, metavar=("VARIANT", "VOCAB"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory:
         print(json.dumps(step_memory(options.memory[0], int(options.memory[1]))))
     elif options.rows:
         keep("rows", real_rows(options.rows, options.rounds))
-    elif options.gpu:
-        keep("small" if options.small else "gpu", gpu(options.rounds, options.small, options.four_bit))
     else:
         for vocabulary in [options.vocabulary] if options.vocabulary else SHAPES:
             keep(
@@ -84,8 +77,6 @@ def main() -> None:
 
 def keep(part: str, figures: dict[str, Any]) -> None:
     print(f"{part}\n{json.dumps(figures, indent=1)}", flush=True)
-    if part == "small":  # a trial of the script
-        return
     file = HERE / "training.json"
     known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     file.write_text(json.dumps(known | {part: machine() | figures}, indent=1) + "\n", encoding="utf-8")
@@ -110,19 +101,21 @@ def equal_rows(count: int, vocabulary: int) -> list[Example]:
     return [Example(row, ids.tolist(), PROMPT) for row, ids in enumerate(tokens)]
 
 
-def stepper(variant: str, model: Any, examples: Sequence[Example], batching: Batching) -> Callable[[int], float]:
+def adapt(model: Any) -> Any:
+    """A model with LoRA of rank 16 on all linear layers."""
+    return methods.add_adapter(model, "lora", AdapterOptions(rank=16), seed=0)
+
+
+def stepper(variant: str, adapted: Any, examples: Sequence[Example], batching: Batching) -> Callable[[int], float]:
     """A function that takes one optimiser step on that step's rows and returns its loss.
 
     Args:
         variant: `full logits` or `topeng`, with more words: `bfloat16`, `compiled`.
     """
-    adapted = methods.add_adapter(model, "lora", AdapterOptions(rank=16), seed=0)
-    if model.dtype != torch.float32:
-        adapted.get_input_embeddings().requires_grad_(False)
     args = TrainingArguments(
         output_dir=tempfile.mkdtemp(),
         seed=0,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=adapted.device.type == "cpu",
         bf16="bfloat16" in variant,
         report_to="none",
         label_names=[],
@@ -142,15 +135,13 @@ def stepper(variant: str, model: Any, examples: Sequence[Example], batching: Bat
     def step(number: int) -> float:
         trainer.state.global_step = number
         rows: Any = [examples[row] for row in step_rows(len(examples), batching.batch_rows, 0, number)]
-        inputs = collate(rows, model.config.eos_token_id, batching.fill) if plain else rows
+        inputs = collate(rows, adapted.config.eos_token_id, batching.fill) if plain else rows
         trainer.current_gradient_accumulation_steps = 1
         loss = trainer.training_step(wrapped, inputs)
         trainer.accelerator.clip_grad_norm_(wrapped.parameters(), 1.0)
         trainer.optimizer.step()
         trainer.optimizer.zero_grad()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return float(loss)
+        return float(loss)  # waits for the device
 
     return step
 
@@ -171,7 +162,7 @@ def vocabulary_steps(vocabulary: int, rounds: int, also: list[str]) -> dict[str,
     batching = Batching(ROWS, PASS_ROWS * LENGTH, "independent", fill=False)
     names = ["full logits", "topeng", *(f"topeng {word}" for word in also)]
     examples = equal_rows(ROWS, vocabulary)
-    steppers = {name: stepper(name, small_model(vocabulary), examples, batching) for name in names}
+    steppers = {name: stepper(name, adapt(small_model(vocabulary)), examples, batching) for name in names}
     losses = {name: step(0) for name, step in steppers.items()}
     for name in set(names) - {"topeng bfloat16"}:
         assert abs(losses[name] / losses["full logits"] - 1) < 1e-4, losses
@@ -190,7 +181,7 @@ def vocabulary_steps(vocabulary: int, rounds: int, also: list[str]) -> dict[str,
 def step_memory(variant: str, vocabulary: int) -> int:
     """The most bytes that two steps hold above what stands before them."""
     batching = Batching(ROWS, PASS_ROWS * LENGTH, "independent", fill=False)
-    step = stepper(variant, small_model(vocabulary), equal_rows(ROWS, vocabulary), batching)
+    step = stepper(variant, adapt(small_model(vocabulary)), equal_rows(ROWS, vocabulary), batching)
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     before = peak_memory()
     step(0), step(1)
@@ -219,7 +210,7 @@ def real_rows(shared: Path, rounds: int) -> dict[str, Any]:
     steppers = {}
     for name, (variant, eos, batching) in variants.items():
         examples, _ = tokenize_rows(tokenizer, drawn, 512, eos)  # type: ignore[arg-type]
-        steppers[name] = stepper(variant, load_model(path, "float32"), examples, batching)
+        steppers[name] = stepper(variant, adapt(load_model(path, "float32")), examples, batching)
     plain, _ = tokenize_rows(tokenizer, drawn, 512)
     answers = [  # of the steps that are timed
         sum(plain[row].response_length for row in step_rows(len(plain), 16, 0, step)) for step in range(1, rounds + 1)
@@ -237,74 +228,6 @@ def real_rows(shared: Path, rounds: int) -> dict[str, Any]:
         "answer_tokens_per_second": speed,
         "times_as_fast": {name: value / baseline for name, value in speed.items()},
     }
-
-
-def gpu(rounds: int, small: bool, four_bit: bool) -> dict[str, Any]:
-    """LLaDA-8B's shape at random weights, on rows of equal and of real lengths: speed, share of a product's, memory."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    shape = {"d_model": 64, "mlp_hidden_size": 128, "n_layers": 2, "n_heads": 2, "vocab_size": 1000, **IDS}
-    config = LLaDAConfig(**(shape | {"embedding_size": 1000} if small else {}))
-    lengths = np.random.default_rng(1).lognormal(4.9, 0.8, 64).clip(24, LENGTH).astype(int)  # as of the corpus
-    equal = equal_rows(64, 1000)
-    real = [
-        Example(row.row_id, row.input_ids[:length], length // 3) for row, length in zip(equal, lengths, strict=True)
-    ]
-    peak, figures = product_speed(device, 512 if small else 8192), {}
-    for rows_name, rows in (("equal lengths", equal), ("real lengths", real)):
-        for variant in ("full logits bfloat16", "topeng bfloat16"):
-            model = _random_model(config, device, four_bit)
-            batching = Batching(8, 4096, "independent", fill=False)
-            step = stepper(variant, model, rows, batching)
-            if device == "cuda":
-                torch.cuda.reset_peak_memory_stats()
-            step(0)
-            seconds = statistics.median(timed({variant: step}, rounds)[variant])
-            tokens = 8 * statistics.mean(len(row.input_ids) for row in rows)
-            masked = 8 * statistics.mean(row.response_length for row in rows) / 2
-            flop = 4 * (_body_weights(model) * tokens + model.lm_head.weight.numel() * masked)
-            memory = torch.cuda.max_memory_allocated() if device == "cuda" else peak_memory()
-            figures[f"{variant}, {rows_name}"] = {
-                "tokens_per_second": tokens / seconds,
-                "share_of_a_matrix_product": flop / seconds / peak,
-                "peak_memory_bytes": memory,
-            }
-            del model, step
-            if device == "cuda":
-                torch.cuda.empty_cache()
-    name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
-    return {"device": name, "small": small, "four_bit": four_bit, "product_flop_per_second": peak, "variants": figures}
-
-
-def product_speed(device: str, size: int) -> float:
-    """FLOP a second of a plain bf16 matrix product."""
-    left = torch.randn(size, size, device=device, dtype=torch.bfloat16)
-    seconds = []
-    for _ in range(10):
-        started = time.perf_counter()
-        left @ left
-        if device == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
-    return 2 * size**3 / statistics.median(seconds)
-
-
-def _random_model(config: Any, device: str, four_bit: bool) -> Any:
-    with torch.device(device):
-        model = LLaDAModelLM._from_config(config, dtype=torch.bfloat16)
-    if not four_bit:
-        return model
-    from transformers import BitsAndBytesConfig
-
-    with tempfile.TemporaryDirectory() as folder:  # quantised while it is loaded
-        model.save_pretrained(folder)
-        quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16)
-        return LLaDAModelLM.from_pretrained(folder, quantization_config=quantization, device_map={"": device})
-
-
-def _body_weights(model: Any) -> int:
-    """Of the decoder's linear layers as they are without quantisation: 6.98e9 at LLaDA-8B's shape."""
-    width, mlp = model.config.hidden_size, model.config.intermediate_size
-    return model.config.num_hidden_layers * (4 * width**2 + 3 * width * mlp)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,11 @@
-"""What tests share: the folder `shared/` beside the project where it is there, and a tiny model of our own."""
+"""What tests share: the folder `shared/` beside the project where it is there, and a tiny model of our own.
+
+Tests run on the CPU, also where there is a GPU; with TOPENG_TEST_DEVICE=cuda those of models, training, caches and
+decoding run on the GPU, which is then what `find_device()` finds.
+"""
 
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +13,9 @@ import hypothesis
 import pytest
 
 import browser
+
+if os.environ.get("TOPENG_TEST_DEVICE", "cpu") == "cpu":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # torch looks when it is first asked, and so do the tests' own processes
 
 hypothesis.settings.register_profile("topeng", deadline=None, derandomize=True)  # the first call compiles
 hypothesis.settings.load_profile("topeng")
@@ -131,10 +139,11 @@ def page(chromium) -> Iterator[browser.Page]:
 
 
 def random_model():
-    """Random weights large enough that predictions differ."""
+    """Random weights large enough that predictions differ, on the device that is tested on."""
     import torch
 
     from topeng.adapt.tiny import new_model, tiny_config
+    from topeng.models import find_device
     from topeng.recipe import TinyOptions
 
     tiny = TinyOptions(vocab_size=400, hidden_size=32, intermediate_size=64, layers=2, heads=4)
@@ -145,4 +154,4 @@ def random_model():
         for parameter in model.parameters():
             if parameter.ndim == 2:
                 parameter.mul_(4)
-    return model.eval()
+    return model.eval().to(find_device())

@@ -1,13 +1,17 @@
 """What this process holds of the machine's memory."""
 
 import resource
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def reset_peak_memory() -> None:
-    """On Linux the peak can be taken anew for each stage; elsewhere it is the process's so far."""
+    """On Linux the peak can be taken anew for each stage; elsewhere it is the process's so far. A GPU's always can."""
+    if gpu := _gpu():
+        gpu.reset_peak_memory_stats()
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -17,6 +21,18 @@ def reset_peak_memory() -> None:
 def peak_memory() -> int:
     """The most bytes that the process has held since the last reset."""
     return _memory("VmHWM:")
+
+
+def peak_at_work() -> tuple[int, bool]:
+    """The most bytes that were held since the last reset: of a GPU where this process uses one; and whether it does."""
+    gpu = _gpu()
+    return (gpu.max_memory_allocated(), True) if gpu else (peak_memory(), False)
+
+
+def _gpu() -> Any:
+    """`torch.cuda` where this process has begun to use it: a GPU that stands by has no part in work on the CPU."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch and torch.cuda.is_initialized() else None
 
 
 def measured(work: Callable[[], None]) -> tuple[float, int]:

@@ -21,7 +21,7 @@ from topeng.adapt.train import base_path, check_training, train_adapter
 from topeng.diffusion import distinct_rows
 from topeng.errors import ModelError
 from topeng.kecil import locate
-from topeng.memory import memory_in_use, peak_memory, reset_peak_memory
+from topeng.memory import memory_in_use, peak_at_work, reset_peak_memory
 from topeng.models import FAMILIES, LLaDAConfig, load_config
 from topeng.models.masked_lm import CHUNK_ELEMENTS
 from topeng.pipeline import TRAINING_ROWS
@@ -185,7 +185,7 @@ def print_trial(recipe: Recipe, run: Path, console: Console) -> None:
         minutes = (steps * step + evaluations * evaluation) / 60
         took = f"{step:.2f} s a step, {evaluation:.1f} s an evaluation: {minutes:,.1f} minutes for all {steps:,} steps"
         rows.append((method, f"{took}; {_gib(memory)} at most"))
-    if not torch.cuda.is_available():
+    if not peak_at_work()[1]:
         rows.append(("memory", f"of it {_gib(alone)} before the first base is loaded"))
     print_rows(console, f"A trial of {TRIAL_STEPS} steps, the first not counted", rows)
 
@@ -228,7 +228,7 @@ def _trial(recipe: Recipe, method: str, run: Path) -> tuple[float, float, int]:
     with TemporaryDirectory() as folder, suppress(_Measured):
         train_adapter(replace(recipe, train=train), method, run, Path(folder), Console(quiet=True), [clock])
     gc.collect()  # a trainer and its model hold each other
-    memory = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory()
+    memory, _ = peak_at_work()
     return (clock.ends[-1] - clock.ends[0]) / (len(clock.ends) - 1), clock.evaluation, memory
 
 

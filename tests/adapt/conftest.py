@@ -12,6 +12,7 @@ from rich.console import Console
 from transformers import TrainerCallback
 
 from topeng.adapt.train import train_adapter
+from topeng.models import find_device
 from topeng.recipe import Recipe, parse
 
 
@@ -55,7 +56,7 @@ def training(checkpoint, tmp_path) -> Training:
         ]
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / "run" / "corpus" / f"{name}.parquet")
     values = {
-        "base": {"model": str(checkpoint), "device": "cpu"},
+        "base": {"model": str(checkpoint), "device": str(find_device())},
         "adapter": {"methods": ["lora"], "rank": 2, "alpha": 4},
         "train": {"steps": 12, "batch_rows": 4, "learning_rate": 0.01, "eval_steps": 10, "report_to": []},
         "text": {"max_length": 64},

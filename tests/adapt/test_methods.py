@@ -12,11 +12,11 @@ from topeng.adapt import methods
 from topeng.adapt.export import export_merged
 from topeng.adapt.settings import AdapterOptions
 from topeng.errors import AdapterError
-from topeng.models import LLaDAConfig, LLaDAModelLM, load_config, load_model
+from topeng.models import LLaDAConfig, LLaDAModelLM, find_device, load_config, load_model
 
 OPTIONS = AdapterOptions(rank=4, alpha=8)
 HERE = [name for name, method in methods.METHODS.items() if not method.quantized]  # 4 bits need a CUDA device
-IDS = torch.randint(6, 400, (2, 20), generator=torch.Generator().manual_seed(0))
+IDS = torch.randint(6, 400, (2, 20), generator=torch.Generator().manual_seed(0)).to(find_device())
 
 
 @torch.no_grad()
@@ -65,10 +65,10 @@ def test_what_is_exported_answers_as_what_was_trained(checkpoint, tokenizer, tmp
     methods.save_adapter(adapted, method, tmp_path / "trained", tmp_path / "initial")
     if method == "full":
         tokenizer.save_pretrained(tmp_path / "trained")
-    loaded, _ = topeng.load(checkpoint, tmp_path / "trained", device="cpu")
+    loaded, _ = topeng.load(checkpoint, tmp_path / "trained")
     export_merged(str(checkpoint), str(tmp_path / "trained"), tmp_path / "merged")
     expected = logits(adapted)
-    for model in (loaded, load_model(tmp_path / "merged", device="cpu")):
+    for model in (loaded, load_model(tmp_path / "merged")):
         torch.testing.assert_close(logits(model), expected, atol=1e-5 * expected.abs().max().item(), rtol=0)
 
 

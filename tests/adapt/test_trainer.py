@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, compile_l
 from topeng.adapt.usage import SHARES
 from topeng.diffusion import copies, sft_loss, training_noise
 from topeng.errors import TopengError
-from topeng.models import load_model
+from topeng.models import find_device, load_model
 from topeng.text.batches import collate, step_rows
 from topeng.text.tokens import Example
 
@@ -61,7 +62,7 @@ def trainer(
         eval_strategy="steps",
         eval_steps=4,
         eval_on_start=restore is None,
-        use_cpu=True,
+        use_cpu=find_device().type == "cpu",
         remove_unused_columns=False,
         label_names=[],
         report_to="none",
@@ -85,7 +86,8 @@ def test_the_logged_loss_is_the_oracle_s_over_the_global_batch(golden, tmp_path,
     batch = collate(rows, EOS, fill=True)
     masked, p = training_noise(noise, batch["response_mask"], 5, 0, batch["row_ids"], torch.arange(20), 20)
     with torch.no_grad():
-        logits = load_model(golden)(input_ids=batch["input_ids"].masked_fill(masked, MASK)).logits
+        noisy = batch["input_ids"].masked_fill(masked, MASK)
+        logits = load_model(golden)(input_ids=noisy.to(find_device())).logits.cpu()
     oracle = sft_loss(logits, batch["input_ids"], masked, p, batch["response_length"])
     assert losses(one)[0] == pytest.approx(oracle.item(), rel=1e-4)
 
@@ -228,6 +230,37 @@ def test_a_missing_compiler_is_named(golden, tmp_path, monkeypatch):
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/no/such/compiler",))
     with pytest.raises(TopengError, match="torch cannot compile here"):
         compile_layers(trainer(golden, tmp_path).model, tmp_path / "compiled")
+
+
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_an_adapter_s_input_is_cast_once(golden, tmp_path, method):
+    """A bf16 base under autocast: the same gradients whether peft casts first or not, and less is kept for them."""
+    kept = {}
+
+    def step(name, cast_twice):
+        in_one_pass = replace(BATCHING, batch_tokens=1000)
+        one = trainer(golden, tmp_path / name, method, in_one_pass, dtype="bfloat16", bf16=True)
+        model, one.optimizer = one.accelerator.prepare(one.model, one.optimizer)
+        one.current_gradient_accumulation_steps = 1
+        sizes, seen = 0, set()
+
+        def pack(tensor):
+            nonlocal sizes
+            if tensor.data_ptr() not in seen:
+                seen.add(tensor.data_ptr())
+                sizes += tensor.nbytes
+            return tensor
+
+        with pytest.MonkeyPatch.context() as patch, torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
+            if cast_twice:
+                patch.setattr("topeng.adapt.trainer.autocast_inputs", lambda *_: nullcontext())
+            one.training_step(model, examples(4))
+        kept[name] = sizes
+        return [weight.grad for weight in model.parameters() if weight.requires_grad]
+
+    for once, twice in zip(step("once", False), step("twice", True), strict=True):
+        assert torch.equal(once, twice)
+    assert method == "dora" or kept["once"] < 0.95 * kept["twice"]
 
 
 def test_half_precision_is_near(golden, tmp_path):

@@ -3,12 +3,12 @@ from safetensors.torch import load_file
 
 from topeng.diffusion import forward_process, loss_weights, sft_loss
 from topeng.diffusion.forward import EPS
-from topeng.models import load_model
+from topeng.models import find_device, load_model
 
 
 @torch.no_grad()
 def test_the_oracle_is_the_reference_s_loss(golden):
-    answers, model = load_file(golden / "golden.safetensors"), load_model(golden)
+    answers, model = load_file(golden / "golden.safetensors", device=str(find_device())), load_model(golden)
     masked, clean = answers["masked"].bool(), answers["clean_ids"]
     logits = model(input_ids=clean.masked_fill(masked, model.config.mask_token_id)).logits
     loss = sft_loss(logits, clean, masked, answers["t"], clean.shape[1] - answers["prompt_length"])
@@ -16,8 +16,8 @@ def test_the_oracle_is_the_reference_s_loss(golden):
 
 
 def test_the_chunked_loss_of_training_is_the_oracle_s(model):
-    clean = torch.randint(6, 400, (4, 20), generator=torch.Generator().manual_seed(0))
-    response_mask = torch.arange(20)[None, :] >= torch.tensor([3, 8, 12, 19])[:, None]
+    clean = torch.randint(6, 400, (4, 20), generator=torch.Generator().manual_seed(0)).to(model.device)
+    response_mask = (torch.arange(20)[None, :] >= torch.tensor([3, 8, 12, 19])[:, None]).to(model.device)
     length = response_mask.sum(dim=1)
     masked, p = forward_process(response_mask, seed=0, step=5, row_ids=torch.arange(4))
     noisy = clean.masked_fill(masked, model.config.mask_token_id)

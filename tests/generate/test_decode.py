@@ -14,7 +14,7 @@ from topeng.generate.canvas import blank_canvas, infilling_canvas, pad_left
 from topeng.generate.decode import denoise
 from topeng.generate.policies import POLICIES
 from topeng.generate.sampling import keep_nucleus
-from topeng.models import load_model
+from topeng.models import find_device, load_model
 
 MASK, EOS = 2, 1
 PROMPTS = [[0, 9, 10], [0, 11, 12, 13, 14, 15], [0, 20]]
@@ -28,12 +28,17 @@ def test_every_golden_generation_is_identical(golden, k, cache):
     answers = load_file(golden / "golden.safetensors")
     settings = Settings(max_new_tokens=reference.pop("gen_length"), **reference, **cache)
     ids = generate_ids(load_model(golden), answers["prompt_ids"], answers["prompt_attention_mask"], settings)
-    assert torch.equal(ids, answers[f"generated_{k}"])
+    assert torch.equal(ids.cpu(), answers[f"generated_{k}"])
+
+
+def padded(prompts):
+    """`input_ids` and `attention_mask` where the model is, as a canvas has them."""
+    return [tensor.to(find_device()) for tensor in pad_left(prompts, EOS)]
 
 
 def decoded(model, prompts, settings, row_ids=None):
     """The canvas of a generation, and the forward passes that were seen."""
-    canvas = blank_canvas(*pad_left(prompts, EOS), settings.max_new_tokens, MASK)
+    canvas = blank_canvas(*padded(prompts), settings.max_new_tokens, MASK)
     return canvas, len(list(denoise(model, canvas, settings, row_ids)))
 
 
@@ -62,7 +67,7 @@ prompts = st.lists(st.lists(st.integers(3, 399), max_size=12), min_size=1, max_s
 @hypothesis_settings(max_examples=40, deadline=None, derandomize=True)
 @given(settings=any_settings(), prompts=prompts)
 def test_every_step_commits_in_every_open_row_and_nothing_changes_after(shared_model, settings, prompts):
-    canvas = blank_canvas(*pad_left(prompts, EOS), settings.max_new_tokens, MASK)
+    canvas = blank_canvas(*padded(prompts), settings.max_new_tokens, MASK)
     tokens, masked, passes = canvas.tokens.clone(), canvas.masked.clone(), canvas.passes.clone()
     for now in denoise(shared_model, canvas, settings):
         assert torch.equal(now.tokens[~masked], tokens[~masked])
@@ -92,7 +97,7 @@ def test_a_row_alone_has_the_tokens_that_it_has_in_a_ragged_batch(shared_model, 
 def test_fixed_words_stay(shared_model, settings, prompts, place):
     place = min(place, settings.max_new_tokens - 1)
     fixed = {place: [77]}
-    canvas = blank_canvas(*pad_left(prompts, EOS), settings.max_new_tokens, MASK, fixed)
+    canvas = blank_canvas(*padded(prompts), settings.max_new_tokens, MASK, fixed)
     at = canvas.prompt_length + place
     for now in denoise(shared_model, canvas, settings):
         assert (now.tokens[:, at] == 77).all() and (now.committed_at[:, at] == 0).all()
@@ -133,7 +138,9 @@ def always(model, token):
     """Every prediction becomes `token`, wherever it is allowed, and else the last of the vocabulary."""
 
     def predict(module, arguments, logits):
-        return torch.zeros_like(logits).index_fill(-1, torch.tensor([token]), 9.0) + torch.arange(400) / 400
+        likely = torch.zeros_like(logits)
+        likely[..., token] = 9.0
+        return likely + torch.arange(400, device=logits.device) / 400
 
     model.lm_head.register_forward_hook(predict)
     return model
@@ -151,7 +158,7 @@ def test_a_row_that_is_done_leaves_the_batch(model):
     rows = []
     model.register_forward_pre_hook(lambda _, __, given: rows.append(len(given["input_ids"])), with_kwargs=True)
     settings = Settings(max_new_tokens=16, block_length=8, stop_at_end=True)
-    canvas = blank_canvas(*pad_left(PROMPTS, EOS), 16, MASK, {0: [EOS]})
+    canvas = blank_canvas(*padded(PROMPTS), 16, MASK, {0: [EOS]})
     canvas.masked[1:, canvas.prompt_length] = True  # the end is fixed in the first row alone
     canvas.tokens[1:, canvas.prompt_length] = MASK
     list(denoise(model, canvas, settings))
@@ -165,7 +172,7 @@ def test_no_end_before_the_minimum(model):
 
 
 def test_what_follows_the_end_is_eos(model):
-    canvas = blank_canvas(torch.tensor([[0, 9]]), torch.ones(1, 2, dtype=torch.long), 8, MASK, {3: [EOS, 50, 51]})
+    canvas = blank_canvas(*padded([[0, 9]]), 8, MASK, {3: [EOS, 50, 51]})
     settings = Settings(max_new_tokens=8, block_length=8, stop_at_end=True)
     list(denoise(model, canvas, settings))
     assert canvas.tokens[0, 6:8].tolist() == [50, 51]  # on the canvas what is committed stays
@@ -205,7 +212,7 @@ def test_a_penalty_on_repetition_makes_answers_repeat_less(model):
 def test_a_window_hides_the_far_masks_and_nothing_else(model):
     settings = Settings(max_new_tokens=32, block_length=8, window=4)
     short = replace(settings, max_new_tokens=8, window=None)
-    ids, mask = pad_left(PROMPTS, EOS)
+    ids, mask = padded(PROMPTS)
     width = ids.shape[1] + 12
     seen = []
     model.register_forward_pre_hook(
@@ -223,7 +230,7 @@ def test_a_window_hides_the_far_masks_and_nothing_else(model):
 
 
 def test_gaps_are_filled_where_that_is_asked_for(model):
-    tokens, mask = pad_left([[0, 9, 10, MASK, MASK, 30, MASK], [0, 9, MASK, 40, 41, 42]], EOS)
+    tokens, mask = padded([[0, 9, 10, MASK, MASK, 30, MASK], [0, 9, MASK, 40, 41, 42]])
     canvas = infilling_canvas(tokens, mask, 2, MASK)
     list(denoise(model, canvas, Settings(block_length=4)))
     assert torch.equal(canvas.tokens[tokens != MASK], tokens[tokens != MASK])

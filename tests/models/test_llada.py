@@ -6,12 +6,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from topeng.errors import ModelError
-from topeng.models import LLaDAConfig, LLaDAModelLM, fingerprint, is_base, load_model, masked_lm
+from topeng.models import LLaDAConfig, LLaDAModelLM, find_device, fingerprint, is_base, load_model, masked_lm
 
 
 @pytest.fixture(scope="module")
 def answers(golden):
-    return load_file(golden / "golden.safetensors")
+    return load_file(golden / "golden.safetensors", device=str(find_device()))
+
+
+def random_ids(rows, columns):
+    return torch.randint(6, 400, (rows, columns), generator=torch.Generator().manual_seed(0)).to(find_device())
 
 
 @torch.no_grad()
@@ -22,6 +26,23 @@ def test_logits_are_the_reference_s(golden, answers):
     seen = answers["attention_mask"].bool()
     padded = model(input_ids=answers["input_ids"], attention_mask=answers["attention_mask"]).logits
     torch.testing.assert_close(padded[seen], answers["logits_masked"][seen], atol=1e-4, rtol=0)
+
+
+def test_keys_and_values_are_kept_where_that_is_asked_for_alone(model):
+    """Half a MiB a token at LLaDA-8B's shape, in every pass of a likelihood."""
+    ids = random_ids(1, 4)
+    assert model(input_ids=ids).past_key_values is None
+    assert model(input_ids=ids, use_cache=True).past_key_values.get_seq_length() == 4
+
+
+@torch.no_grad()
+def test_bfloat16_is_near_the_reference(golden, answers):
+    """Eight bits of a number are kept: 2^-8 of it is lost at each rounding, and some tens of roundings add up."""
+    logits = load_model(golden, "bfloat16")(input_ids=answers["input_ids"]).logits.float()
+    off = (logits - answers["logits"]).norm() / answers["logits"].norm()
+    assert 2**-12 < off < 2**-5
+    clear = answers["logits"].topk(2).values.diff().squeeze(-1).abs() > 0.1 * answers["logits"].std()
+    assert torch.equal(logits.argmax(dim=-1)[clear], answers["logits"].argmax(dim=-1)[clear])
 
 
 def test_a_saved_checkpoint_is_the_official_one(golden, tmp_path):
@@ -44,8 +65,8 @@ def test_the_default_shape_is_llada_8b_s():
 
 
 def test_the_head_runs_on_the_positions_asked_for(model):
-    input_ids = torch.randint(6, 400, (2, 12), generator=torch.Generator().manual_seed(0))
-    where = torch.rand(2, 12, generator=torch.Generator().manual_seed(1)) < 0.4
+    input_ids = random_ids(2, 12)
+    where = (torch.rand(2, 12, generator=torch.Generator().manual_seed(1)) < 0.4).to(input_ids.device)
     with torch.no_grad():
         full = model(input_ids=input_ids).logits
         torch.testing.assert_close(model(input_ids=input_ids, head_positions=where).logits, full[where])
@@ -54,10 +75,9 @@ def test_the_head_runs_on_the_positions_asked_for(model):
 @pytest.mark.parametrize("chunk", [1, 400 * 3, 2**24])
 def test_the_chunked_loss_and_its_gradient_are_the_full_one_s(model, monkeypatch, chunk):
     monkeypatch.setattr(masked_lm, "CHUNK_ELEMENTS", chunk)
-    generator = torch.Generator().manual_seed(0)
-    input_ids = torch.randint(6, 400, (3, 10), generator=generator)
-    where = torch.rand(3, 10, generator=generator) < 0.5
-    weights = torch.rand(int(where.sum()), generator=generator)
+    input_ids, generator = random_ids(3, 10), torch.Generator().manual_seed(1)
+    where = (torch.rand(3, 10, generator=generator) < 0.5).to(input_ids.device)
+    weights = torch.rand(int(where.sum()), generator=generator).to(input_ids.device)
     logits = model(input_ids=input_ids).logits[where]
     full = (torch.nn.functional.cross_entropy(logits, input_ids[where], reduction="none") * weights).sum()
     chunked = model(input_ids=input_ids, head_positions=where, targets=input_ids[where], weights=weights)
@@ -68,18 +88,18 @@ def test_the_chunked_loss_and_its_gradient_are_the_full_one_s(model, monkeypatch
 
 def test_a_trainable_head_has_the_full_loss_s_gradient(model, monkeypatch):
     monkeypatch.setattr(masked_lm, "CHUNK_ELEMENTS", 400 * 3)
-    input_ids = torch.randint(6, 400, (2, 9), generator=torch.Generator().manual_seed(0))
-    where = torch.ones(2, 9, dtype=torch.bool)
+    input_ids = random_ids(2, 9)
+    where = torch.ones_like(input_ids, dtype=torch.bool)
     full = torch.nn.functional.cross_entropy(model(input_ids=input_ids).logits.flatten(0, 1), input_ids.flatten())
-    weights = torch.full((18,), 1 / 18)
+    weights = torch.full((18,), 1 / 18, device=input_ids.device)
     chunked = model(input_ids=input_ids, head_positions=where, targets=input_ids[where], weights=weights).loss
     head = model.get_output_embeddings().weight
     torch.testing.assert_close(torch.autograd.grad(chunked, head), torch.autograd.grad(full, head))
 
 
 def test_a_gradient_is_scaled_by_what_the_loss_is_scaled_by(model):
-    input_ids = torch.tensor([[7, 8, 9]])
-    where = torch.ones(1, 3, dtype=torch.bool)
+    input_ids = torch.tensor([[7, 8, 9]], device=find_device())
+    where = torch.ones_like(input_ids, dtype=torch.bool)
     loss = model(input_ids=input_ids, head_positions=where, targets=input_ids[0]).loss
     weight = model.model.norm.weight
     (plain,) = torch.autograd.grad(loss, weight, retain_graph=True)
@@ -88,14 +108,15 @@ def test_a_gradient_is_scaled_by_what_the_loss_is_scaled_by(model):
 
 
 def test_no_masked_position_is_no_loss_with_a_gradient(model):
-    where = torch.zeros(1, 4, dtype=torch.bool)
-    output = model(input_ids=torch.full((1, 4), 9), head_positions=where, targets=torch.empty(0, dtype=torch.long))
+    input_ids = torch.full((1, 4), 9, device=find_device())
+    nowhere = torch.zeros_like(input_ids, dtype=torch.bool)
+    output = model(input_ids=input_ids, head_positions=nowhere, targets=input_ids[nowhere])
     output.loss.backward()
     assert output.loss.item() == 0
 
 
 def test_the_end_token_s_embedding_learns(model):
-    model(input_ids=torch.tensor([[1, 7, 1]])).logits.sum().backward()
+    model(input_ids=torch.tensor([[1, 7, 1]], device=find_device())).logits.sum().backward()
     assert model.get_input_embeddings().weight.grad[1].abs().sum() > 0
 
 

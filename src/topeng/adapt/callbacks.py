@@ -11,7 +11,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from topeng.errors import Stopped
-from topeng.memory import memory_in_use
+from topeng.memory import memory_in_use, peak_at_work
 from topeng.stop import SIGNALS, handling, stop
 
 
@@ -77,6 +77,6 @@ def progress_text(logged: Mapping[str, float]) -> str:
     words += [f"rate {key[-1]} {logged[key]:.1e}" for key in logged if key.startswith("learning_rate_")]
     if "tokens_per_second" in logged:
         words.append(f"{logged['tokens_per_second']:,.0f} tokens/s")
-    on_gpu = torch.cuda.is_available()
-    memory = torch.cuda.max_memory_allocated() if on_gpu else memory_in_use()
-    return "  ".join([*words, f"{memory / 2**30:.1f} GiB{' at most' if on_gpu else ''}"])
+    peak, on_gpu = peak_at_work()
+    memory = f"{peak / 2**30:.1f} GiB at most" if on_gpu else f"{memory_in_use() / 2**30:.1f} GiB"
+    return "  ".join([*words, memory])

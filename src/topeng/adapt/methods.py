@@ -5,7 +5,8 @@ The table of methods is `adapt.settings.METHODS`.
 
 import importlib.util
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,8 @@ def _add(model: Any, lora: Mapping[str, Any], options: AdapterOptions, seed: int
         target_modules=target_names(model, options.target_modules),
         **lora,
     )
-    with torch.random.fork_rng():  # peft draws from the global generator
+    gpus = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(gpus):  # peft draws from the global generators, a decomposition from its GPU's
         torch.manual_seed(seed)
         return peft.get_peft_model(model, config)
 
@@ -259,6 +261,24 @@ def target_names(model: Any, target_modules: str | list[str]) -> list[str]:
 
 def _pattern(target_modules: str | list[str]) -> peft.LoraConfig:
     return peft.LoraConfig(target_modules=target_modules)
+
+
+@contextmanager
+def autocast_inputs(adapted: Any, active: bool) -> Iterator[None]:
+    """Within it plain LoRA leaves it to autocast to cast its inputs.
+
+    peft first casts what goes into an adapter to the fp32 of A, and autocast casts that back: the same numbers, but a
+    copy in fp32 and one in bf16 for each layer that is adapted, and the second is kept for the backward pass. DoRA
+    takes the norm of the weights in the type of its inputs, and stays as it is.
+    """
+    layers = [layer for layer in adapter_layers(adapted) if active and not layer.lora_variant]
+    for layer in layers:
+        layer.cast_input_dtype_enabled = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.cast_input_dtype_enabled = True
 
 
 def adapter_layers(adapted: Any) -> list[Any]:

@@ -71,7 +71,7 @@ def tiny_config(tiny: TinyOptions, context: int) -> LLaDAConfig:
 
 def new_model(config: LLaDAConfig, seed: int) -> LLaDAModelLM:
     """A model with random weights, in fp32."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([]):  # of the CPU, which draws
         torch.manual_seed(seed)
         return LLaDAModelLM(config)
 

@@ -50,8 +50,14 @@ def check_training(recipe: Recipe) -> None:
     """
     for method in recipe.adapter.methods:
         methods.check_method(method, _device(recipe))
-    if ranks.RANKS > 1 and torch.device(recipe.base.device or "cpu").index is not None:
+    index = torch.device(recipe.base.device or "cpu").index
+    if ranks.RANKS > 1 and index is not None:
         raise RunError(f"base.device = {recipe.base.device} would put all ranks on one GPU: leave it null")
+    if index:
+        raise RunError(
+            f"base.device = {recipe.base.device}, but a training takes the first GPU that it sees: set "
+            f"CUDA_VISIBLE_DEVICES={index} and leave it null"
+        )
     check_loggers(recipe.train.report_to)
 
 

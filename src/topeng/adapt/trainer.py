@@ -23,7 +23,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.trainer import TRAINER_STATE_NAME
 
-from topeng.adapt.methods import group_rates
+from topeng.adapt.methods import autocast_inputs, group_rates
 from topeng.adapt.usage import Usage, figures
 from topeng.diffusion import copies, distinct_rows, loss_weights, response_nll, training_noise
 from topeng.errors import DivergenceError, TopengError
@@ -139,11 +139,12 @@ class DiffusionTrainer(Trainer):
         ranks = self.accelerator.num_processes
         passes = cut_by_tokens(lengths, self._batching.batch_tokens, ranks)[self.accelerator.process_index :: ranks]
         losses = []
-        for places in passes:
-            with nullcontext() if places is passes[-1] else self.accelerator.no_sync(model):
-                loss = self._pass_loss(model, self._noisy_pass(rows, places))
-                self.accelerator.backward(loss)
-            losses.append(loss.detach())
+        with autocast_inputs(model, self.args.bf16):
+            for places in passes:
+                with nullcontext() if places is passes[-1] else self.accelerator.no_sync(model):
+                    loss = self._pass_loss(model, self._noisy_pass(rows, places))
+                    self.accelerator.backward(loss)
+                losses.append(loss.detach())
         self._check(torch.stack(losses), [[rows[place].row_id for place in places] for places in passes])
         self.usage.add_seconds(time.perf_counter() - started)
         return torch.stack(losses).sum()

@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
-from topeng.memory import peak_memory
+from topeng.memory import peak_at_work
 
 SHARES = ("padding_share", "end_share", "end_loss_share")
 """Of the figures, those that a second training has again."""
@@ -40,8 +40,7 @@ class Usage(TrainerCallback, ExportableState):
 
     def totals(self) -> Tensor:
         """[8] all counts of this rank, and the most bytes that it had in memory."""
-        cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
-        memory = torch.cuda.max_memory_allocated() if cuda else peak_memory()
+        memory, _ = peak_at_work()
         return torch.cat([self._counts, self._losses.cpu(), torch.tensor([memory])]).float()
 
     def state(self) -> dict[str, list[float]]:

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
+from topeng import ranks
 from topeng.errors import ModelError
 from topeng.kecil import hub_id, locate
 from topeng.models.llada import LLaDAConfig, LLaDAModelLM
@@ -93,7 +94,8 @@ def load_model(
     config = load_config(path, revision)
     family = FAMILIES[config.model_type]
     device = find_device(device)
-    quantized = {"quantization_config": quantization, "device_map": {"": device}} if quantization else {}
+    if device.type == "cuda" and device.index is None:  # else a GPU without a number counts as another than its own
+        device = torch.device("cuda", torch.cuda.current_device())
     try:
         model, loading = family.from_pretrained(
             path,
@@ -104,7 +106,8 @@ def load_model(
             trust_remote_code=False,
             ignore_mismatched_sizes=True,  # they are named below, with the missing ones
             output_loading_info=True,
-            **quantized,
+            device_map={"": device} if quantization or ranks.RANKS == 1 else None,  # straight to a GPU
+            quantization_config=quantization,
         )
     except Exception as error:  # what a folder holds may fail anywhere in three libraries
         raise ModelError(

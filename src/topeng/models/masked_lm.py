@@ -122,6 +122,7 @@ class MaskedLMHead:
             `logits` [B, T, V], or [N, V] with `head_positions`; with `targets` instead
             `loss` = sum of `weights * token_nll`, and `token_nll` [N].
         """
+        kwargs.setdefault("use_cache", kwargs.get("past_key_values") is not None)  # else all keys and values are kept
         if targets is None:
             kwargs |= {} if head_positions is None else {"logits_to_keep": head_positions}
             output = super().forward(input_ids=input_ids, attention_mask=attention_mask, **kwargs)  # type: ignore[misc]

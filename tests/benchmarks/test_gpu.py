@@ -1,0 +1,163 @@
+"""The measurement on a GPU: its bookkeeping, what it carries, and the whole of it at a small shape on a CPU."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+GPU = ROOT / "benchmarks" / "gpu"
+
+
+def load(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(GPU))
+    spec = importlib.util.spec_from_file_location(f"gpu_{name}", GPU / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def ledger(tmp_path, monkeypatch):
+    found = load("ledger", monkeypatch).Ledger(tmp_path)
+    found.start(card="none", small=True)
+    return found
+
+
+def test_every_figure_is_there_whole_as_soon_as_it_is_taken(ledger):
+    ledger.begin("train")
+    ledger.figure("train", "lora", {"tokens_per_second": 12345.6, "peak_memory_gib": 17.2})
+    record = json.loads(ledger.path.read_text())
+    assert record["parts"]["train"] == {
+        "status": "running",
+        "figures": {"lora": {"tokens_per_second": 12345.6, "peak_memory_gib": 17.2}},
+    }
+    assert "lora: tokens per second 12,346, peak memory gib 17.2" in (ledger.folder / "gpu.txt").read_text()
+
+
+def test_a_part_with_an_error_among_its_figures_is_not_done(ledger):
+    for name, figures in {"good": {"seconds": 1}, "bad": {"error": "OutOfMemoryError: full"}}.items():
+        ledger.begin(name)
+        ledger.figure(name, "one", {"seconds": 2})
+        ledger.figure(name, "two", figures)
+        ledger.end(name, "done", 3.04)
+    parts = ledger.read()["parts"]
+    assert [parts[name]["status"] for name in ("good", "bad")] == ["done", "incomplete"]
+    assert parts["bad"]["figures"]["one"] == {"seconds": 2} and parts["bad"]["seconds"] == 3.0
+
+
+def test_a_write_that_is_cut_off_leaves_what_was_there(ledger, monkeypatch):
+    ledger.begin("train")
+    before = ledger.path.read_text()
+
+    def cut_off(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", cut_off)
+    with pytest.raises(OSError, match="No space"):
+        ledger.figure("train", "lora", {"tokens_per_second": 1.0})
+    assert ledger.path.read_text() == before
+
+
+@pytest.fixture
+def prepare(monkeypatch):
+    return load("prepare", monkeypatch)
+
+
+def test_what_is_carried_is_what_the_machine_lacks(prepare):
+    known = prepare.machine_packages("# a note\ntransformers==5.17.0\nnumpy==2.5.2  # new\nhugging_face\n\n")
+    assert known == {"transformers": "5.17.0", "numpy": "2.5.2", "hugging-face": prepare.ANY}
+    needed = [prepare.Requirement(line) for line in ("transformers>=5.23,<6", "numpy>=2", "Hugging.Face>3", "peft>=1")]
+    assert [one.name for one in prepare.lacking(needed, known)] == ["transformers", "peft"]
+
+
+def wheel(folder, name, requires, *files):
+    path = folder / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(
+            f"{name}-1.0.dist-info/METADATA", "Name: x\n" + "".join(f"Requires-Dist: {r}\n" for r in requires)
+        )
+        archive.writestr(f"{name}-1.0.dist-info/RECORD", "".join(f"{file},sha256=x,1\n" for file in files))
+        for file in files:
+            archive.writestr(file, b"\0" * 100)
+    return path
+
+
+def test_what_a_wheel_requires_and_nobody_has_is_named(prepare, tmp_path):
+    wheels = [
+        wheel(tmp_path, "one", ["two>=1", "numpy>=3", "tomli; python_version < '3.11'", "extra-one; extra == 'all'"]),
+        wheel(tmp_path, "two", ["absent"]),
+    ]
+    assert prepare.unmet(wheels, {"numpy": "2.5.2"}) == [
+        "one-1.0-py3-none-any.whl needs numpy>=3, which the machine has not got: add it to MORE",
+        "two-1.0-py3-none-any.whl needs absent, which the machine has not got: add it to MORE",
+    ]
+
+
+def test_one_library_of_bitsandbytes_is_carried(prepare, tmp_path):
+    names = [f"bitsandbytes/libbitsandbytes_{kind}.so" for kind in ("cpu", "cuda118", "cuda130", "rocm70", "xpu2025")]
+    path = wheel(tmp_path, "bitsandbytes", [], "bitsandbytes/__init__.py", *names)
+    prepare.keep_one_library(path)
+    with zipfile.ZipFile(path) as archive:
+        kept = [name for name in archive.namelist() if name.startswith("bitsandbytes/")]
+        assert kept == ["bitsandbytes/__init__.py", names[0], names[2]]
+        assert archive.read("bitsandbytes-1.0.dist-info/RECORD").decode().count("\n") == 3
+
+
+def start(out, *parts, first=""):
+    """Args:
+    first: a folder that is looked into for modules before all others.
+    """
+    command = [sys.executable, str(GPU / "run.py"), "--out", str(out), "--device", "cpu", "--small", "--parts", *parts]
+    environment = os.environ | {"PYTHONPATH": f"{first}:{ROOT / 'src'}".lstrip(":"), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_every_part_runs_at_a_small_shape(tmp_path):
+    parts = ["tests", "train", "steps", "decode", "head", "four_bit", "embed", "serve", "pissa", "pretrain"]
+    assert start(tmp_path, *parts).wait() == 0
+    record = json.loads((tmp_path / "gpu.json").read_text())
+    status = {name: part["status"] for name, part in record["parts"].items()}
+    assert status == dict.fromkeys(parts, "done") | {name: status[name] for name in ("serve", "pretrain")}
+    assert status["pretrain"] in ("done", "not built") and status["serve"] in ("done", "not built")
+    training = record["parts"]["train"]["figures"]["lora"]
+    assert training["tokens_per_second"] > 0 and len(training["losses"]) >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_kill_amid_a_part_loses_nothing_of_the_parts_before(tmp_path):
+    run = start(tmp_path, "head", "decode")
+    ledger = tmp_path / "gpu.json"
+    while run.poll() is None:
+        time.sleep(0.05)
+        record = json.loads(ledger.read_text()) if ledger.exists() else {"parts": {}}
+        if record["parts"].get("decode", {}).get("figures"):
+            break
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    time.sleep(2)  # the part's process sees that it is alone
+    record = json.loads(ledger.read_text())
+    assert record["parts"]["head"]["status"] == "done" and "full logits" in record["parts"]["head"]["figures"]
+    assert record["parts"]["decode"]["status"] == "running" and record["parts"]["decode"]["figures"]
+    assert "decode: running" in (tmp_path / "gpu.txt").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_part_that_fails_leaves_its_error_and_the_next_begins(tmp_path):
+    (tmp_path / "pytest.py").write_text("raise ImportError('no pytest here')")
+    assert start(tmp_path, "tests", "head", first=tmp_path).wait() == 0
+    parts = json.loads((tmp_path / "gpu.json").read_text())["parts"]
+    assert parts["tests"]["status"] == "failed" and "no pytest here" in parts["tests"]["error"]
+    assert parts["head"]["status"] == "done"
