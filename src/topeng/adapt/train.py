@@ -4,6 +4,7 @@ import gc
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from topeng.adapt.settings import METHODS
 from topeng.adapt.tiny import copy_from_the_start, new_model, new_tokenizer, tiny_config
 from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, compile_layers, last_checkpoint
 from topeng.adapt.usage import SHARES
+from topeng.diffusion.noise import Use, uniforms
 from topeng.errors import CorpusError, RunError
 from topeng.kecil import locate
 from topeng.models import find_device, is_checkpoint, load_model, load_tokenizer
@@ -72,7 +74,8 @@ def pretrain_base(recipe: Recipe, run: Path, work: Path, console: Console) -> No
     model, tokenizer = _unpretrained(recipe, rows, plain)
     examples, dropped = _examples(recipe, tokenizer, rows)
     free = 1 + max(row["row_id"] for row in rows)
-    examples += tokenize_texts(tokenizer, plain, recipe.text.max_length, first_row_id=free)
+    texts = tokenize_texts(tokenizer, plain, recipe.text.max_length, first_row_id=free)
+    examples += _with_beginnings(texts, recipe.seed)
     held_out = _held_out(recipe, tokenizer, run / "source" / "test.parquet", "the source's test rows")
     args = _arguments(recipe, work / "checkpoints", tiny.steps, tiny.learning_rate)
     args.eval_steps, args.logging_steps = max(1, tiny.steps // 10), max(1, tiny.steps // 60)
@@ -97,6 +100,15 @@ def _unpretrained(recipe: Recipe, rows: Sequence[dict], plain: Sequence[str]) ->
     model = new_model(tiny_config(tiny, recipe.context), recipe.seed)
     copy_from_the_start(model, recipe.seed)
     return model, new_tokenizer([*texts, *plain], tiny.vocab_size)
+
+
+def _with_beginnings(texts: Sequence[Example], seed: int) -> list[Example]:
+    """Every second text with a beginning of random length that is given: to go on is to find what it stated."""
+    draws = uniforms(Use.BEGINNING, seed, 0, [text.row_id for text in texts], 1)[:, 0].tolist() if texts else []
+    return [
+        replace(text, prompt_length=max(1, int(draw * len(text.input_ids)))) if place % 2 else text
+        for place, (text, draw) in enumerate(zip(texts, draws, strict=True))
+    ]
 
 
 def train_adapter(

@@ -28,6 +28,8 @@ CHUNK_ROWS = 20_000  # a row group; what is held in memory
 DERIVED = {"sum": ("small", "small2"), "more": ("small", "number")}
 """Slots that are the sum of two others."""
 
+TOLD = 3  # that follows from a plain text, at most
+
 Draw = Callable[[Sequence[Any]], Any]
 Row = tuple[str | bool, ...]
 
@@ -54,8 +56,8 @@ def write_source(path: Path, rows: int, seed: int) -> None:
 def write_plain(path: Path, rows: int, seed: int) -> None:
     """Writes Indonesian texts of the same world, without a prompt or a question: Parquet with the column `text`.
 
-    A text is an article, a guide, a poem or a story. Where something can be asked of it, it says up to two things that
-    follow from it once more, or somebody in it asks and is answered.
+    A text is an article, a guide, a poem or a story. Where something can be asked of it, it says up to three things
+    that follow from it once more, or somebody in it asks and is answered.
 
     Args:
         path: the file, which is overwritten.
@@ -81,7 +83,7 @@ def _plain(grammar: Grammar, slots: Lexicon, draw: Draw) -> Iterator[str]:
     while True:
         facts = _facts(slots, draw)
         lines = [_capital(draw(variants).format_map(facts)) for variants in grammar.lines]
-        questions = dict(draw(grammar.questions) for _ in range(2))
+        questions = dict(draw(grammar.questions) for _ in range(TOLD))
         frame = draw((*indonesian.DIALOGUES, *indonesian.RETOLD))
         told = [
             frame.format(question=_capital(question.format_map(facts)), answer=_capital(answer.format_map(facts)))

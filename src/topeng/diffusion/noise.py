@@ -17,6 +17,7 @@ class Use(IntEnum):
     DECODING = 2
     COMMITTING = 3
     STRATA = 4
+    BEGINNING = 5
 
 
 def row_generator(use: Use, seed: int, step: int, row: int) -> np.random.Generator:
