@@ -2,12 +2,18 @@
 
 import copy
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from rich.console import Console
 
 from topeng.adapt.muon import MuonAndAdamW
 from topeng.adapt.tiny import copy_from_the_start, new_model, tiny_config
-from topeng.recipe import TinyOptions
+from topeng.adapt.train import _with_beginnings, pretrain_base
+from topeng.models import load_model, load_tokenizer
+from topeng.recipe import TinyOptions, parse
+from topeng.text.tokens import Example
 
 SHAPE = TinyOptions(vocab_size=400, hidden_size=32, intermediate_size=64, layers=2, heads=4)
 
@@ -75,3 +81,37 @@ def test_a_schedule_sets_the_rate_of_all_weights(base):
     step(base, optimizer, 0)
     assert all(torch.equal(weight, before[name]) for name, weight in base.state_dict().items())
     assert {group["lr"] for group in optimizer.param_groups} == {0.0} and schedule.get_last_lr() == [0.0, 0.0]
+
+
+def test_pretraining_goes_on_from_a_checkpoint(checkpoint, tokenizer, tmp_path):
+    """Its shape and its tokenizer stay; every second plain text has a beginning that is given."""
+    (tmp_path / "source").mkdir()
+    rows = pa.table(
+        {"row_id": [0, 1, 2], "input": ["Apa?", "Siapa?", "Di mana?"], "output": ["Ini.", "Saya.", "Sana."]}
+    )
+    for name in ("train", "test"):
+        pq.write_table(rows, tmp_path / "source" / f"{name}.parquet")
+    pq.write_table(pa.table({"text": ["Kucing itu tidur di kursi kayu."]}), tmp_path / "source" / "plain.parquet")
+    values = {
+        "base": {"tiny": {"start": str(checkpoint), "steps": 2, "batch_rows": 2}},
+        "text": {"max_length": 64},
+        "train": {"report_to": []},
+    }
+    pretrain_base(parse(values), tmp_path, tmp_path / "work", Console(quiet=True))
+    made, start = load_model(tmp_path / "work" / "base"), load_model(checkpoint)
+    assert made.config.hidden_size == start.config.hidden_size == 32
+    differences = [
+        float((now - then).abs().max()) for now, then in zip(made.parameters(), start.parameters(), strict=True)
+    ]
+    assert 0 < max(differences) < 0.5
+    assert load_tokenizer(tmp_path / "work" / "base").get_vocab() == tokenizer.get_vocab()
+
+
+def test_a_beginning_is_given_of_every_second_text():
+    texts = [Example(row, list(range(30)), 1) for row in range(40)]
+    found = _with_beginnings(texts, seed=3)
+    assert [text.prompt_length for text in found[::2]] == [1] * 20
+    given = [text.prompt_length for text in found[1::2]]
+    assert len(set(given)) > 10 and all(1 <= length < 30 for length in given)
+    assert found == _with_beginnings(texts, seed=3) != _with_beginnings(texts, seed=4)
+    assert _with_beginnings([], seed=3) == []

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from topeng import kecil
 from topeng.report.files import Finished, read_run
 from topeng.report.opening import language_names
 from topeng.report.table import print_comparison
@@ -64,7 +65,7 @@ def next_steps(found: Finished) -> list[tuple[str, str]]:
     steps.append(("All that the run left:", str(found.folder)))
     own = Path(__file__).parent.parent / "recipes" / "small.yaml"
     recipe = Path("recipes/small.yaml") if Path("recipes/small.yaml").exists() else own
-    options = ["--corpus.files", "[mine.csv]", "--base.model", base]
+    options = ["--corpus.files", "[mine.csv]", *([] if base == kecil.NAME else ["--base.model", base])]
     steps.append(("Adapt it to rows of your own:", shlex.join([command, "run", str(recipe), *options])))
     return steps
 
