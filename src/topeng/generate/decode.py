@@ -5,6 +5,7 @@ the blocks, V vocabulary.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -64,9 +65,8 @@ class Decoder:
             views = [view for row in members for view in row.views]
             passes = self._passes.setdefault(turn, Passes())
             voice = members[0].voice
-            if not voice.mixes:
-                voice.model.set_adapter(voice.adapter)
-            found = iter(passes.logits(voice.model, views, **_names(views)))
+            with nullcontext() if voice.mixes else _taken(voice):
+                found = iter(passes.logits(voice.model, views, **_names(views)))
             for row in members:
                 logits = next(found)
                 yield row, guide(logits, next(found), row.settings.cfg_scale) if row.settings.cfg_scale else logits
@@ -121,6 +121,14 @@ def generate_ids(
         pass
     tokens = _end_tokens_only_after_the_end(model, canvas) if settings.stop_at_end else canvas.tokens
     return tokens.to(next(model.parameters()).device)
+
+
+def _taken(voice: Voice) -> AbstractContextManager:
+    """Its model under its adapter alone."""
+    if voice.adapter == BASE:
+        return voice.model.disable_adapter()
+    voice.model.set_adapter(voice.adapter)
+    return nullcontext()
 
 
 def _names(views: Iterable[Any]) -> dict[str, list[str]]:
