@@ -156,13 +156,21 @@ def encode_template(tokenizer: Any, template: str, mask_token_id: int) -> list[i
     Raises:
         GenerationError: it has no gap.
     """
+    return [*encode_gaps(tokenizer, template, mask_token_id), special_tokens(tokenizer).eot]
+
+
+def encode_gaps(tokenizer: Any, template: str, mask_token_id: int) -> list[int]:
+    """A text with gaps as tokens.
+
+    Raises:
+        GenerationError: it has no gap.
+    """
     pieces = GAP.split(template)
     if len(pieces) == 1:
         raise GenerationError(f"the template {template!r} has no gap: write {{5}} for a gap of five tokens")
     text = [encode_text(tokenizer, piece) for piece in pieces[::2]]
     gaps = [[mask_token_id] * int(length) for length in pieces[1::2]]
-    ids = [token for pair in zip(text, [*gaps, []], strict=True) for piece in pair for token in piece]
-    return [*ids, special_tokens(tokenizer).eot]
+    return [token for pair in zip(text, [*gaps, []], strict=True) for piece in pair for token in piece]
 
 
 def prompt_canvas(

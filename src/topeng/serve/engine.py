@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -46,15 +46,20 @@ class Job:
         self.loop = asyncio.get_running_loop()
         self.queue: asyncio.Queue[Snapshot | ApiError] = asyncio.Queue()
 
-    async def snapshots(self) -> AsyncIterator[Snapshot]:
+    async def snapshots(self, seconds: float) -> AsyncGenerator[Snapshot]:
         """Until each row is done or dropped.
 
         Raises:
-            ApiError: the decoder failed.
+            ApiError: the decoder failed, or the seconds are over.
         """
-        open_rows = set(range(len(self.rows)))
+        open_rows, end = set(range(len(self.rows))), self.loop.time() + seconds
         while open_rows - self.dropped:
-            told = await self.queue.get()
+            try:
+                async with asyncio.timeout_at(end):
+                    told = await self.queue.get()
+            except TimeoutError:
+                message = f"no answer within {seconds:g} s: ask for fewer tokens or steps"
+                raise ApiError(504, message, code="timeout") from None
             if isinstance(told, ApiError):
                 raise told
             if told.done:
@@ -79,7 +84,10 @@ class Engine:
         self.closing = False
         self.changed = threading.Condition()
         self.thread = threading.Thread(target=self._work, name="decoder", daemon=True)
-        metrics.gauges |= {"topeng_rows_waiting": lambda: len(self.waiting), "topeng_rows_running": lambda: len(self.running)}
+        metrics.gauges |= {
+            "topeng_rows_waiting": lambda: len(self.waiting),
+            "topeng_rows_running": lambda: len(self.running),
+        }
 
     def start(self) -> None:
         self.thread.start()

@@ -28,6 +28,7 @@ class Writer:
         stops: texts before which an answer ends.
         strip: white space at both sides is no part of it.
         gaps: its length is given, so that it is whole without an end token.
+        within: only so many tokens are read; what follows them was given.
     """
 
     tokenizer: Any
@@ -35,8 +36,10 @@ class Writer:
     stops: tuple[str, ...] = ()
     strip: bool = True
     gaps: bool = False
+    within: int | None = None
 
     def read(self, tokens: Sequence[int], masked: Sequence[bool]) -> Spoken:
+        tokens, masked = tokens[: self.within], masked[: self.within]
         known = next((place for place, hidden in enumerate(masked) if hidden), len(tokens))
         length = next((place for place in range(known) if tokens[place] in self.ends), known)
         ended, whole = length < known, known == len(tokens)
