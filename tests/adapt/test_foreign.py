@@ -13,9 +13,9 @@ from torch import nn
 
 import topeng
 from topeng.adapt import methods
-from topeng.adapt.loading import load_adapter
 from topeng.adapt.export import export_merged
 from topeng.adapt.foreign import remove_adapter
+from topeng.adapt.loading import load_adapter
 from topeng.adapt.settings import AdapterOptions
 from topeng.chat import Chat
 from topeng.diffusion import response_nll

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 import topeng
 from topeng.adapt import methods
-from topeng.adapt.loading import load_adapter
 from topeng.adapt.export import export_merged
+from topeng.adapt.loading import load_adapter
 from topeng.adapt.settings import AdapterOptions
 from topeng.errors import AdapterError
 from topeng.models import LLaDAConfig, LLaDAModelLM, load_config, load_model

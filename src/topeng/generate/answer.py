@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -90,7 +90,7 @@ def answers(
         prompts = [encode_prompt(tokenizer, to_messages(question, system)) for question in questions]
     order = sorted(set(range(len(prompts))) - set(skip), key=lambda index: -len(prompts[index]))
     waiting = deque(order)
-    decoder, open_rows, seconds = Decoder(), dict[int, Row](), Counter[int]()
+    decoder, open_rows, seconds = Decoder(), dict[int, Row](), defaultdict[int, float](float)
     while waiting or open_rows:
         while waiting and (not open_rows or _has_room(open_rows, batch_tokens)):
             index = waiting.popleft()

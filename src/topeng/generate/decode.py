@@ -18,8 +18,10 @@ from topeng.generate.row import BASE, Row, Voice, end_tokens
 from topeng.generate.sampling import draw, guide, penalise_repetition
 from topeng.generate.settings import Settings
 
-ALIKE = ("temperature", "top_p", "repetition_penalty", "suppressed_tokens", "min_new_tokens", "policy", "threshold")
-ALIKE += ("factor", "entropy_bound")
+ALIKE = (
+    *("temperature", "top_p", "repetition_penalty", "suppressed_tokens", "min_new_tokens"),
+    *("policy", "threshold", "factor", "entropy_bound"),
+)
 """Settings by which rows choose: those that share them choose together."""
 
 

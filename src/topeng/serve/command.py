@@ -52,7 +52,7 @@ def is_loopback(host: str) -> bool:
 
 
 def all_keys(given: Sequence[str]) -> list[str]:
-    """Of the command line, and of TOPENG_API_KEY, which a machine's other users cannot read in its list of processes."""
+    """Of the command line, and of TOPENG_API_KEY, which no list of processes shows to a machine's other users."""
     return [key for key in (*given, *os.environ.get("TOPENG_API_KEY", "").split(",")) if key]
 
 
