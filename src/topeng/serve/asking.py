@@ -4,6 +4,7 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -270,4 +271,10 @@ def fixed_words(tokenizer: Any, words: Any) -> dict[int, list[int]]:
         text = word.strip()
         spaced = f" {text}" if int(place) and text[0].isalnum() else text  # as a word within a sentence
         fixed[int(place)] = encode_text(tokenizer, spaced)
+    for (place, word), (following, _) in pairwise(sorted(fixed.items())):
+        if place + len(word) > following:
+            message = (
+                f"topeng.fixed_words: the {len(word)} tokens at {place} and those at {following} lie on one another"
+            )
+            raise ApiError(400, f"{message}: leave room between them", "topeng.fixed_words")
     return fixed

@@ -1,6 +1,7 @@
 // An answer as tokens: live while steps come, then under the player. Texts are written as text alone.
 const words = JSON.parse(document.getElementById("words").textContent);
 const make = (name, className, text = "") => Object.assign(document.createElement(name), { className, textContent: text });
+const END = /^<\|.*\|>$/; // one token that reads so is no text: the model's end of a turn or of a text
 const level = confidence => [0.3, 0.5, 0.7, 0.9].filter(bound => confidence >= bound).length;
 
 // One answer of one model, in its own box.
@@ -16,8 +17,8 @@ function makeAnswer(model, choosePlace) {
   function lay(count) {
     laid = [];
     canvas.replaceChildren(...state.tokens.slice(0, count).flatMap((piece, place) => {
-      const text = (piece ?? "").trimStart(), token = make("span", "token");
-      token.append(make("span", "", text));
+      const text = (piece ?? "").trimStart(), end = END.test(text), token = make("span", end ? "token end" : "token");
+      token.append(make("span", "", end ? "∎" : text));
       token.dataset.place = place;
       laid.push([token, state.committed_at[place]]);
       if (piece === null) token.classList.add("masked");
