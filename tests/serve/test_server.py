@@ -167,8 +167,11 @@ def test_half_of_a_surrogate_pair_is_no_text(url):
 @pytest.mark.slow
 def test_a_stop_in_the_midst_of_work_loses_no_answer(checkpoint, adapters):
     command = [sys.executable, "-m", "topeng", "serve", str(checkpoint), "--adapters", f"one={adapters / 'one'}"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     with subprocess.Popen(
-        [*command, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*command, "--port", str(port)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         try:
             url = f"http://127.0.0.1:{port}"

@@ -178,6 +178,8 @@ def _asked(models: Models, ask: Ask, prompts: list[Prompt], limit: int | None, t
     stops = [ask.stop] if isinstance(ask.stop, str) else ask.stop or []
     if len(stops) > 4:
         raise ApiError(400, f"stop has {len(stops)} texts, and at most 4 are allowed", "stop")
+    if limit is None and isinstance(extras.get("max_new_tokens"), int) and extras["max_new_tokens"] > 0:
+        limit = extras["max_new_tokens"]
     how = decoding(models.settings, ask, limit)
     fixed = fixed_words(models.tokenizer, extras.get("fixed_words"))
     gaps = any(prompt.given is not None for prompt in prompts)
@@ -204,7 +206,7 @@ def decoding(default: Settings, ask: Ask, limit: int | None) -> Settings:
         if preset not in list(PRESETS):
             message = f"topeng.preset = {ascii(preset)[:80]} must be one of {', '.join(PRESETS)}"
             raise ApiError(400, message, "topeng.preset")
-        default = Settings(**PRESETS[preset], max_new_tokens=default.max_new_tokens)
+        limit, default = limit or default.max_new_tokens, Settings(**PRESETS[preset])
     values = asdict(default) | {n: getattr(ask, n) for n in ("temperature", "top_p") if getattr(ask, n) is not None}
     values |= {"seed": random.getrandbits(53) if ask.seed is None else ask.seed % 2**53} | given
     if limit is not None:
