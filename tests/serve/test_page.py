@@ -81,7 +81,8 @@ def test_tokens_appear_where_they_are_committed_and_the_slider_goes_back(tmp_pat
         assert page.run("document.querySelector('.player input').ariaValueText").startswith("step 1 of")
         page.key("End")
         heard = page.run("document.querySelector('.heard').textContent")
-        assert heard and heard.split() == page.run(CANVASES)[0].split() and page.complaints() == []
+        assert heard and page.complaints() == []
+        assert "".join(heard.split()) == "".join(page.run(CANVASES)[0].replace("∎", "").split())
 
 
 def test_a_place_is_chosen_by_clicking(tmp_path, url):

@@ -175,7 +175,7 @@ def test_a_stop_in_the_midst_of_work_loses_no_answer(checkpoint, adapters):
     ) as process:
         try:
             url = f"http://127.0.0.1:{port}"
-            until(lambda: _ready(url))
+            until(lambda: _ready(url), 120)
             with ThreadPoolExecutor(4) as pool:
                 asked = [pool.submit(httpx.post, url + CHAT, json=LONG, timeout=60) for _ in range(4)]
                 until(lambda: figures(url)["topeng_rows_running"] > 0)

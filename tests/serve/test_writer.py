@@ -1,5 +1,8 @@
 import pytest
 
+pytest.importorskip("fastapi")
+
+from topeng.serve.answering import texts_of
 from topeng.serve.writer import Writer
 from topeng.text.chat import encode_text
 
@@ -58,3 +61,12 @@ def test_raw_text_keeps_its_white_space_and_gaps_are_whole_without_an_end(tokeni
     ids = encode_text(tokenizer, " itu tidur ")
     spoken = writer(tokenizer, strip=False, gaps=True, within=len(ids)).read([*ids, 5], [False] * len(ids) + [True])
     assert (spoken.text, spoken.reason) == (" itu tidur ", "stop")
+
+
+def test_a_character_of_several_tokens_is_shown_once_when_all_of_them_are_there(tokenizer):
+    ids = encode_text(tokenizer, "a🐈b")
+    assert len(ids) > 3
+    assert "".join(texts_of(tokenizer, ids, [False] * len(ids))) == "a🐈b"
+    masked = [place == 2 for place in range(len(ids))]
+    shown = texts_of(tokenizer, ids, masked)
+    assert shown[0] == "a" and shown[-1] == "b" and [text is None for text in shown] == masked

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -160,11 +160,10 @@ async def canvases(answering: Answering, tokenizer: Any, model: str) -> AsyncGen
     yield {"type": "start", "model": model, "length": length, "prompt_tokens": answering.asked.prompt_tokens}
     async with aclosing(answering.readings()) as readings:
         async for snapshot, _ in readings:
-            shown = zip(snapshot.tokens, snapshot.masked, strict=True)
             yield {
                 "type": "step",
                 "step": snapshot.passes,
-                "tokens": [None if hidden else tokenizer.decode([token]) for token, hidden in shown],
+                "tokens": texts_of(tokenizer, snapshot.tokens, snapshot.masked),
                 "masked": snapshot.masked,
                 "confidence": [round(value, 4) for value in snapshot.confidence],
                 "committed_at": snapshot.committed_at,
@@ -179,3 +178,17 @@ async def canvases(answering: Answering, tokenizer: Any, model: str) -> AsyncGen
         "usage": answering.usage(),
     }
     yield "[DONE]"
+
+
+def texts_of(tokenizer: Any, tokens: Sequence[int], masked: Sequence[bool]) -> list[str | None]:
+    """The text of each token, None where it is masked. A character of several tokens stands with its first."""
+    texts = [None if hidden else tokenizer.decode([token]) for token, hidden in zip(tokens, masked, strict=True)]
+    place = 0
+    while place < len(texts):
+        stop = place
+        while stop < len(texts) and "\ufffd" in (texts[stop] or ""):
+            stop += 1
+        if stop > place + 1:
+            texts[place:stop] = [tokenizer.decode(list(tokens[place:stop])), *[""] * (stop - place - 1)]
+        place = stop + 1
+    return texts

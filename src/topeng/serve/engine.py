@@ -100,7 +100,7 @@ class Engine:
         with self.changed:
             if self.closing:
                 raise ApiError(503, "the server is shutting down: ask another one, or later")
-            if len(self.waiting) + len(job.rows) > self.longest_queue and self.running:
+            if (self.running or self.waiting) and len(self.waiting) + len(job.rows) > self.longest_queue:
                 seconds = max(1, round(self.metrics.mean("topeng_request_seconds")))
                 message = f"{len(self.waiting)} answers wait, and at most {self.longest_queue} may: try again later"
                 raise ApiError(429, message, code="queue_full", retry_after=seconds)
