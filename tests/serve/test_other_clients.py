@@ -1,4 +1,4 @@
-"""Other people's clients, unchanged, where they are installed: `pip install langchain-openai litellm llm schemathesis`."""
+"""Other people's clients, unchanged, where they are: `pip install langchain-openai litellm llm schemathesis`."""
 
 import json
 import os
@@ -67,7 +67,8 @@ def test_the_llm_command(url, expected, tmp_path):
     pytest.importorskip("llm")
     model = {"model_id": "topeng", "model_name": "one", "api_base": f"{url}/v1", "can_stream": True}
     (tmp_path / "extra-openai-models.yaml").write_text(f"- {json.dumps(model)}\n")
-    command = [sys.executable, "-m", "llm", "-m", "topeng", ASK, "-o", "max_tokens", "16", "-o", "seed", "1", "--key", "none"]
+    options = ["-o", "max_tokens", "16", "-o", "seed", "1", "--key", "none"]
+    command = [sys.executable, "-m", "llm", "-m", "topeng", ASK, *options]
     env = os.environ | {"LLM_USER_PATH": str(tmp_path)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -90,7 +91,7 @@ json_values = st.recursive(
     max_leaves=6,
 )
 FIELDS = ("messages", "max_tokens", "temperature", "top_p", "n", "stop", "stream", "seed", "logprobs", "top_logprobs")
-TOPENG = ("steps", "block_length", "policy", "cfg_scale", "fixed_words", "template", "preset", "suppressed_tokens", "gaps")
+TOPENG = ("steps", "block_length", "policy", "cfg_scale", "fixed_words", "template", "preset", "gaps", "window")
 MESSAGES = [{"role": "user", "content": "Apa?"}]
 
 

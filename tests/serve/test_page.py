@@ -14,7 +14,7 @@ MASKED = "document.querySelectorAll('.canvas .masked').length"
 ERROR = "document.querySelector('#error').textContent"
 
 
-def until(page, script, seconds=30):
+def until(page, script, seconds=120):
     end = time.monotonic() + seconds
     while not page.run(script):
         assert time.monotonic() < end, (script, page.complaints())
@@ -42,7 +42,7 @@ def test_a_conversation_side_by_side(tmp_path, url, width, scheme, language):
         assert page.run("document.documentElement.lang") == language
         page.run("document.querySelector('#settings').open = true")
         page.run("document.querySelectorAll('[name=model]').forEach(box => { box.checked = box.value !== 'two'; })")
-        put(page, length="24", fixed="2:kucing", block="8")
+        put(page, length="24", steps="6", fixed="2:kucing", block="8")
         for turn in (1, 2):
             ask(page)
             until(page, f"!{BUSY} && document.querySelectorAll('.player').length === {2 * turn}")
@@ -61,7 +61,7 @@ def test_a_conversation_side_by_side(tmp_path, url, width, scheme, language):
 def test_tokens_appear_where_they_are_committed_and_the_slider_goes_back(tmp_path, url):
     with browser(tmp_path / "profile") as page:
         page.open(url)
-        put(page, length="48", block="48")
+        put(page, length="24", block="24")
         ask(page)
         until(page, f"{MASKED} > 0")
         page.run("document.querySelector('#pause').click()")
@@ -91,7 +91,7 @@ def test_a_place_is_chosen_by_clicking(tmp_path, url):
         page.run("document.querySelector('#places').closest('details').open = true")
         page.run("document.querySelector('#places button:nth-child(6)').click()")
         page.write("kucing, ya")
-        put(page, length="32", block="32")
+        put(page, length="32", steps="4", block="32")
         ask(page)
         until(page, f"!{BUSY}")
         assert "kucing, ya" in page.run(CANVASES)[0]
