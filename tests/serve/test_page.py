@@ -1,11 +1,13 @@
 """The page in a real browser."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
 from browser import browser
 from serve.conftest import serving
+from topeng.generate import Settings
 from topeng.serve.app import Limits, Server
 
 BUSY = "document.querySelector('#send').disabled"
@@ -102,10 +104,11 @@ def test_a_place_is_chosen_by_clicking(tmp_path, url):
 
 def test_what_goes_wrong_is_said(tmp_path, models):
     limits = Limits(batch_tokens=1, longest_queue=0)
+    endless = replace(models, settings=Settings(max_new_tokens=160, min_new_tokens=160))
     with browser(tmp_path / "profile") as page:
-        with serving(Server(models, limits)) as url:
+        with serving(Server(endless, limits)) as url:
             page.open(url)
-            put(page, length="160", block="32", fixed="0:")
+            put(page, preset="", length="160", block="32", fixed="0:")
             ask(page)
             until(page, f"{ERROR}.includes('position:word')")
             put(page, fixed="")
