@@ -11,6 +11,7 @@ time to the first text, answers that differ, rows that are left over, and what t
 import argparse
 import asyncio
 import json
+import os
 import random
 import time
 from dataclasses import dataclass, field
@@ -91,6 +92,14 @@ async def ask_until(
             seen.wrong.append(json.dumps(bodies[place]))
 
 
+def cpu_seconds(pid: int | None) -> float:
+    """That the server has used, which other work on the machine does not change."""
+    if pid is None:
+        return 0.0
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 async def watch(pid: int | None, end: float, seen: Seen) -> None:
     while pid and time.perf_counter() < end:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -104,14 +113,14 @@ async def measure(known: argparse.Namespace) -> dict[str, Any]:
     async with httpx.AsyncClient(base_url=known.url, timeout=600, limits=limits) as client:
         models = [model["id"] for model in (await client.get("/v1/models")).json()["data"]]
         bodies, single = requests(models, known.requests, dice), Seen()
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), cpu_seconds(known.pid)
         alone = [str(await stream(client, body, None, single)) for body in bodies]
-        one_at_a_time = len(bodies) / (time.perf_counter() - started)
-        seen, started = Seen(), time.perf_counter()
+        one_at_a_time, cpu = len(bodies) / (time.perf_counter() - started), cpu_seconds(known.pid) - cpu
+        seen, started, cpu_together = Seen(), time.perf_counter(), cpu_seconds(known.pid)
         end = started + known.seconds
         clients = [ask_until(client, bodies, alone, end, seen, random.Random(n)) for n in range(known.clients)]
         await asyncio.gather(watch(known.pid, end, seen), *clients)
-        seconds = time.perf_counter() - started
+        seconds, cpu_together = time.perf_counter() - started, cpu_seconds(known.pid) - cpu_together
         await asyncio.sleep(1)
         metrics = (await client.get("/metrics")).text
     first = sorted(seen.first_text)
@@ -126,6 +135,11 @@ async def measure(known: argparse.Namespace) -> dict[str, Any]:
         "alone_per_second": round(one_at_a_time, 3),
         "together_per_second": round(seen.answers / seconds, 3),
         "ratio": round(seen.answers / seconds / one_at_a_time, 2),
+        "answers_per_cpu_second": known.pid
+        and [
+            round(len(bodies) / cpu, 3),
+            round(seen.answers / cpu_together, 3),
+        ],
         "first_text_p50": round(first[len(first) // 2], 3),
         "first_text_p95": round(first[int(len(first) * 0.95)], 3),
         "memory_mib": [round(value) for value in (seen.memory[0], max(seen.memory), seen.memory[-1])]

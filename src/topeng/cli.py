@@ -142,6 +142,8 @@ def _add_serve(parsers: Any) -> None:
     serve.add_argument(
         "--adapters", nargs="+", default=[], metavar="NAME=DIR", help="adapter folders, or a run folder for all of its"
     )
+    serve.add_argument("--dtype", help="precision of the weights, such as float32 (the checkpoint's without it)")
+    serve.add_argument("--device", help="such as cpu or cuda:1 (a GPU where there is one)")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen at (%(default)s)")
     serve.add_argument("--port", type=int, default=8000, help="port to listen at (%(default)s)")
     serve.add_argument("--api-key", nargs="+", default=[], metavar="KEY", help="keys, beside those of TOPENG_API_KEY")

@@ -54,12 +54,17 @@ def _folders(value: str) -> dict[str, Path]:
 
 
 def load_voices(base: Any, folders: Mapping[str, Path]) -> dict[str, Voice]:
-    """The base and its adapters by name. A whole model (of method `full`) stands beside the base.
+    """The base and its adapters by name. A whole model (of method `full`) stands beside the base, in its precision.
 
     Raises:
         ModelError, AdapterError: one cannot be loaded, or does not fit the base.
     """
-    whole = {name: Voice(load(folder)[0]) for name, folder in folders.items() if is_checkpoint(folder)}
+    dtype, device = base.dtype, base.device
+    whole = {
+        name: Voice(load(folder, dtype=dtype, device=device)[0])
+        for name, folder in folders.items()
+        if is_checkpoint(folder)
+    }
     # peft takes no name with a dot
     inside = {name: f"adapter{place}" for place, name in enumerate(folders) if name not in whole}
     if not inside:

@@ -67,7 +67,7 @@ def serve(known: argparse.Namespace, settings: Settings) -> None:
     address.check()
     limits = Limits(known.batch_tokens, known.queue, known.max_body, known.time_limit)
     folders = named_folders(known.adapters)
-    base, tokenizer = load(known.model)
+    base, tokenizer = load(known.model, dtype=known.dtype, device=known.device)
     models = Models(load_voices(base, folders), tokenizer, settings, known.system)
     app = create_app(Server(models, limits, address.keys, address.origins))
     shown = f"[{address.host}]" if ":" in address.host else address.host
