@@ -29,7 +29,9 @@ import transformers
 import topeng
 from topeng.generate import Settings
 from topeng.generate.answer import Answer, answers, to_messages
-from topeng.generate.cache import BlockCache
+from topeng.generate.cache import Passes
+from topeng.generate.canvas import infilling_canvas
+from topeng.generate.row import Row, Voice
 from topeng.generate.settings import PRESETS
 from topeng.models import LLaDAConfig, LLaDAModelLM
 from topeng.text.chat import encode_prompt
@@ -262,18 +264,22 @@ def forward_passes(rounds: int = 5) -> None:
 @torch.no_grad()
 def time_caches(model: Any, batch: int, length: int, rounds: int) -> dict[str, tuple[float, int]]:
     """Of each cache: median seconds of a pass in the middle block of 32, and the positions that it computes."""
-    device = next(model.parameters()).device
-    tokens = torch.randint(0, model.config.vocab_size, (batch, length), device=device)
-    visible = torch.ones_like(tokens, dtype=torch.bool)
-    block = slice(length // 2, length // 2 + 32)
-    caches = {kind: BlockCache(kind, None, block, length, device) for kind in ("none", "prefix", "dual")}
-    seconds: dict[str, list[float]] = {kind: [] for kind in caches}
+    tokens = torch.randint(3, model.config.vocab_size, (batch, length), device="cpu")
+    tokens[:, length // 2 :] = model.config.mask_token_id
+    canvas = infilling_canvas(tokens, torch.ones_like(tokens), length // 2, model.config.mask_token_id)
+    views, passes = {}, {kind: Passes() for kind in ("none", "prefix", "dual")}
+    for kind in passes:
+        settings = Settings(max_new_tokens=length // 2, cache=kind)
+        views[kind] = [Row(canvas, place, Voice(model), settings).views[0] for place in range(batch)]
+    seconds: dict[str, list[float]] = {kind: [] for kind in passes}
     for turn in range(rounds + 2):  # the first fills the cache, the second warms up
-        for kind, cache in caches.items():
-            spent = timed(lambda cache=cache: cache.block_logits(model, tokens, visible))
+        for kind, own in passes.items():
+            spent = timed(lambda own=own, kind=kind: own.logits(model, views[kind]))
             if turn > 1:
                 seconds[kind].append(spent)
-    return {kind: (statistics.median(times), length - caches[kind].kept) for kind, times in seconds.items()}
+    return {
+        kind: (statistics.median(times), length - len(views[kind][0].kept_columns)) for kind, times in seconds.items()
+    }
 
 
 def work(model: Any, batch: int, length: int, computed: int) -> tuple[float, float, int]:

@@ -56,7 +56,7 @@ def test_training_and_answering_need_none_of_the_corpus_tools():
     assert result.returncode == 0, result.stderr
 
 
-ORDER = ["corpus", "text", "models", "diffusion", "generate", "adapt", "evaluate", "report"]
+ORDER = ["corpus", "text", "models", "diffusion", "generate", "adapt", "evaluate", "report", "serve"]
 OPEN = {
     "errors", "kecil", "lines", "memory", "options", "pages", "progress", "ranks", "recipe", "run", "stop", "workers",
 }  # fmt: skip

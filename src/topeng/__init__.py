@@ -37,7 +37,7 @@ def load(
     loaded = load_model(model, dtype, device, revision)
     loaded.generation_config.eos_token_id = [special.eos, special.eot]
     if adapter is not None:
-        from topeng.adapt.methods import load_adapter
+        from topeng.adapt.loading import load_adapter
 
         loaded = load_adapter(loaded, adapter)
     return loaded, tokenizer

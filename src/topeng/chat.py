@@ -9,7 +9,7 @@ from rich.text import Text
 
 from topeng import load
 from topeng.adapt.foreign import remove_adapter
-from topeng.adapt.methods import load_adapter
+from topeng.adapt.loading import load_adapter
 from topeng.errors import AdapterError, TopengError
 from topeng.generate.answer import empty_cause, prompt_canvas
 from topeng.generate.canvas import Canvas

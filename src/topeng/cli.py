@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "--turns", type=int, metavar="N", help="earlier turns that the model sees (default: the checkpoint's, or all)"
     )
     _add_decoding_options(chat)
+    _add_serve(parsers)
     _add_lm_eval(parsers)
     export = _add(parsers, "export", "merge an adapter into its base, in the official layout", commands.export)
     export.add_argument("model", help="the base: a checkpoint folder or a model id")
@@ -136,6 +137,28 @@ def _add_generate(parsers: Any) -> None:
     generate.add_argument("--language", choices=("en", "id"), default="en", help="language of that page (%(default)s)")
     generate.add_argument("--template", help="of every answer, with gaps: 'Namanya {4}.' has one of four tokens")
     _add_decoding_options(generate)
+
+
+def _add_serve(parsers: Any) -> None:
+    serve = _add(parsers, "serve", "answer OpenAI's clients, and show the denoising on a page", commands.serve)
+    serve.add_argument("model", help="a checkpoint folder or a model id")
+    serve.add_argument(
+        "--adapters", nargs="+", default=[], metavar="NAME=DIR", help="adapter folders, or a run folder for all of its"
+    )
+    serve.add_argument("--dtype", help="precision of the weights, such as float32 (the checkpoint's without it)")
+    serve.add_argument("--device", help="such as cpu or cuda:1 (a GPU where there is one)")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen at (%(default)s)")
+    serve.add_argument("--port", type=int, default=8000, help="port to listen at (%(default)s)")
+    serve.add_argument("--api-key", nargs="+", default=[], metavar="KEY", help="keys, beside those of TOPENG_API_KEY")
+    serve.add_argument("--insecure", action="store_true", help="let other machines ask without a key")
+    serve.add_argument("--cors", nargs="+", default=[], metavar="ORIGIN", help="sites whose pages may ask")
+    serve.add_argument("--queue", type=int, default=256, help="answers that may wait (%(default)s)")
+    serve.add_argument("--batch-tokens", type=int, default=8192, help="tokens of one forward pass (%(default)s)")
+    serve.add_argument("--max-body", type=int, default=2**20, help="bytes of a request (%(default)s)")
+    serve.add_argument("--time-limit", type=float, default=600.0, help="seconds of an answer (%(default)g)")
+    serve.add_argument("--system", metavar="TEXT", help="a system message, before every conversation without one")
+    serve.add_argument("--preset", default="reference", help="reference, quality or fast (%(default)s)")
+    serve.epilog = "Any setting can be overridden: --max_new_tokens 64. `topeng options` lists them (generate.…)."
 
 
 def _add_lm_eval(parsers: Any) -> None:

@@ -3,6 +3,7 @@ when it is called.
 """
 
 import argparse
+import importlib.util
 import logging
 import os
 import sys
@@ -212,6 +213,17 @@ def chat(known: argparse.Namespace, rest: list[str]) -> int:
 
         chat = Chat(known.model, known.adapter, settings, system=known.system, turns=turns)
     chat.talk()
+    return 0
+
+
+def serve(known: argparse.Namespace, rest: list[str]) -> int:
+    settings = decoding_settings(known.preset, parse_overrides(rest))
+    if missing := [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]:
+        raise GenerationError(f"`topeng serve` needs {' and '.join(missing)}: pip install 'topeng[serve]'")
+    prepare_libraries()
+    from topeng.serve.command import serve
+
+    serve(known, settings)
     return 0
 
 

@@ -15,6 +15,7 @@ import topeng
 from topeng.adapt import methods
 from topeng.adapt.export import export_merged
 from topeng.adapt.foreign import remove_adapter
+from topeng.adapt.loading import load_adapter
 from topeng.adapt.settings import AdapterOptions
 from topeng.chat import Chat
 from topeng.diffusion import response_nll
@@ -129,7 +130,7 @@ def test_a_raw_adapter_of_a_start_that_can_be_rebuilt_is_right(model, tmp_path, 
     before = logits(model)
     targets = ["q_proj", "v_proj", "down_proj"]
     trained = trained_elsewhere(model, tmp_path, init_lora_weights=start, target_modules=targets, **more)
-    adapted = methods.load_adapter(model, tmp_path / "raw")
+    adapted = load_adapter(model, tmp_path / "raw")
     assert (trained - before).abs().max() > 0.1
     close(logits(adapted), trained)
     assert torch.equal(logits(remove_adapter(adapted)), before)
@@ -150,7 +151,7 @@ def test_an_adapter_of_another_base_is_refused(model, tmp_path, config, message)
     file.write_text(json.dumps(json.loads(file.read_text()) | config))
     before = logits(model)
     with pytest.raises(AdapterError, match=message):
-        methods.load_adapter(model, tmp_path / "raw")
+        load_adapter(model, tmp_path / "raw")
     assert torch.equal(logits(model), before) and not methods.adapter_layers(model)
 
 

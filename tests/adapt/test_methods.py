@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 import topeng
 from topeng.adapt import methods
 from topeng.adapt.export import export_merged
+from topeng.adapt.loading import load_adapter
 from topeng.adapt.settings import AdapterOptions
 from topeng.errors import AdapterError
 from topeng.models import LLaDAConfig, LLaDAModelLM, find_device, load_config, load_model
@@ -51,7 +52,7 @@ def test_a_saved_adapter_on_the_plain_base_is_the_trained_model(golden, tmp_path
     if methods.METHODS[method].full:
         loaded = load_model(tmp_path / "adapter")
     else:
-        loaded = methods.load_adapter(load_model(golden), tmp_path / "adapter")
+        loaded = load_adapter(load_model(golden), tmp_path / "adapter")
         assert loaded.peft_config["default"].r == (8 if methods.METHODS[method].changes_base else 4)
         assert torch.equal(loaded.get_base_model().lm_head.weight, load_model(golden).lm_head.weight)
     torch.testing.assert_close(logits(loaded), trained, atol=1e-5 * trained.abs().max().item(), rtol=0)
@@ -189,7 +190,7 @@ def test_targets_by_name_and_by_pattern(golden, targets):
 def test_an_adapter_of_a_deeper_base_is_refused(model, adapters):
     """Its further layers would be left out without a word."""
     with pytest.raises(AdapterError, match="no place for 4 of its weights"):
-        methods.load_adapter(model, adapters / "deeper")
+        load_adapter(model, adapters / "deeper")
 
 
 def test_an_adapter_of_another_base_of_its_shape_is_refused(golden, tmp_path):
@@ -197,18 +198,18 @@ def test_an_adapter_of_another_base_of_its_shape_is_refused(golden, tmp_path):
     base, other = load_model(golden), load_model(golden)
     adapted = methods.add_adapter(copy.deepcopy(base), "lora", OPTIONS, seed=0)
     methods.save_adapter(adapted, "lora", tmp_path / "lora", tmp_path / "initial", "its/base")
-    assert methods.adapter_layers(methods.load_adapter(load_model(golden, dtype="bfloat16"), tmp_path / "lora"))
+    assert methods.adapter_layers(load_adapter(load_model(golden, dtype="bfloat16"), tmp_path / "lora"))
     with torch.no_grad():
         other.get_input_embeddings().weight.mul_(1.1)
     with pytest.raises(AdapterError, match="was trained on another base, its/base"):
-        methods.load_adapter(other, tmp_path / "lora")
+        load_adapter(other, tmp_path / "lora")
 
 
 def test_pickled_weights_are_not_read(model, adapters, tmp_path):
     shutil.copytree(adapters / "one", tmp_path / "one")
     (tmp_path / "one" / "adapter_model.safetensors").rename(tmp_path / "one" / "adapter_model.bin")
     with pytest.raises(AdapterError, match=r"it has no adapter_model\.safetensors"):
-        methods.load_adapter(model, tmp_path / "one")
+        load_adapter(model, tmp_path / "one")
 
 
 @pytest.mark.parametrize("method", ["pissa", "olora"])
@@ -229,18 +230,18 @@ def test_a_base_is_as_it_was_after_an_adapter_that_does_not_fit(golden, model, t
         file.write_text(json.dumps(json.loads(file.read_text()) | {"target_modules": ["query"]}))
     before = logits(model)
     with pytest.raises(AdapterError, match="does not fit this base"):
-        methods.load_adapter(model, tmp_path / "other")
+        load_adapter(model, tmp_path / "other")
     assert not methods.adapter_layers(model)
     assert torch.equal(logits(model), before)
     adapted = methods.add_adapter(copy.deepcopy(model), "lora", OPTIONS, seed=0)
     adapted.save_pretrained(str(tmp_path / "fits"))
     train(adapted, "lora")
-    assert torch.equal(logits(methods.load_adapter(model, tmp_path / "fits")), before)
+    assert torch.equal(logits(load_adapter(model, tmp_path / "fits")), before)
 
 
 def test_a_folder_without_an_adapter_is_refused(golden, tmp_path):
     with pytest.raises(AdapterError, match=r"it has no adapter_config\.json"):
-        methods.load_adapter(load_model(golden), tmp_path)
+        load_adapter(load_model(golden), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from topeng.errors import GenerationError, TextError
 from topeng.generate import Settings
 from topeng.generate import answer as answer_module
 from topeng.generate.answer import answers, encode_template, to_messages
-from topeng.generate.decode import end_tokens
+from topeng.generate.row import end_tokens
 from topeng.text.chat import decode_answer, encode_prompt
 from topeng.text.rows import read_prompts
 

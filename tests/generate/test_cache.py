@@ -1,33 +1,67 @@
 import pytest
 import torch
 
-from topeng.generate.cache import BlockCache
+from topeng.generate import Settings
+from topeng.generate.cache import Passes
+from topeng.generate.canvas import infilling_canvas, pad_left
+from topeng.generate.row import Row, Voice
+
+MASK, EOS = 2, 1
 
 
-@pytest.mark.parametrize("kind", ["prefix", "dual"])
-def test_kept_keys_and_values_give_the_logits_of_a_whole_pass(model, kind):
-    tokens = torch.randint(3, 400, (3, 30), generator=torch.Generator().manual_seed(0)).to(model.device)
-    visible = torch.ones_like(tokens, dtype=torch.bool)
-    visible[1, :5] = visible[2, :2] = False  # padding on the left
-    visible[2, 28:] = False  # beyond a window
-    block = slice(12, 20)
-    whole = model(input_ids=tokens, attention_mask=visible).logits[:, block]
-    cache = BlockCache(kind, None, block, 30, tokens.device)
-    for _ in range(3):
-        torch.testing.assert_close(cache.block_logits(model, tokens, visible), whole, atol=1e-5, rtol=0)
-    rows = torch.tensor([True, False, True], device=model.device)
-    cache.keep_rows(rows)
-    kept = cache.block_logits(model, tokens[rows], visible[rows])
-    torch.testing.assert_close(kept, whole[rows], atol=1e-5, rtol=0)
+def rows(model, lengths=(20, 15, 18), **settings):
+    """Rows of like settings whose current blocks stand at different places, with some tokens known behind them."""
+    generator = torch.Generator().manual_seed(0)
+    texts = [torch.randint(3, 400, (length,), generator=generator).tolist() for length in lengths]
+    masks = [MASK] * 6 + [33, 44] + [MASK] * 4
+    canvases = [infilling_canvas(*pad_left([text + masks], EOS), len(text) - 4, MASK) for text in texts]
+    how = Settings(max_new_tokens=8, block_length=8, **settings)
+    return [Row(canvas, 0, Voice(model), how, place) for place, canvas in enumerate(canvases)]
 
 
-def test_only_what_is_not_kept_is_computed(model):
-    seen = []
+def views(some):
+    return [view for row in some for view in row.views]
+
+
+def whole_pass(model, row):
+    """Logits of its active positions, by the model alone on the row alone."""
+    width = len(row.visible)
+    logits = model(input_ids=row.tokens[None, :width], attention_mask=row.visible[None]).logits[0]
+    return logits[row.block][row.active()]
+
+
+@pytest.mark.parametrize("window", [None, 2])
+@pytest.mark.parametrize("kind", ["none", "prefix", "dual"])
+@torch.no_grad()
+def test_kept_keys_and_values_give_the_logits_of_a_whole_pass(model, kind, window):
+    some, passes = rows(model, cache=kind, window=window), Passes()
+    for now in (some, some, some, some[::2], some[::2]):  # one leaves
+        for row, logits in zip(now, passes.logits(model, views(now)), strict=True):
+            torch.testing.assert_close(logits, whole_pass(model, row), atol=1e-5, rtol=0)
+    joined = rows(model, (9,), cache=kind, window=window) + some[1:]
+    for _ in range(2):
+        for row, logits in zip(joined, passes.logits(model, views(joined)), strict=True):
+            torch.testing.assert_close(logits, whole_pass(model, row), atol=1e-5, rtol=0)
+
+
+def test_only_what_is_not_kept_is_computed_and_only_masks_go_to_the_head(model):
+    seen, heads = [], []
     model.register_forward_pre_hook(lambda _, __, given: seen.append(given["input_ids"].shape[1]), with_kwargs=True)
-    tokens = torch.zeros(1, 30, dtype=torch.long, device=model.device)
-    visible = torch.ones_like(tokens, dtype=torch.bool)
+    model.lm_head.register_forward_hook(lambda _, __, logits: heads.append(len(logits.flatten(0, -2))))
     for kind, interval in (("none", None), ("prefix", None), ("dual", None), ("dual", 2)):
-        cache = BlockCache(kind, interval, slice(12, 20), 30, tokens.device)
+        (row,), passes = rows(model, (14,), cache=kind, refresh_interval=interval), Passes()
         for _ in range(3):
-            cache.block_logits(model, tokens, visible)
-    assert seen == [30, 30, 30, 30, 18, 18, 30, 8, 8, 30, 8, 30]
+            passes.logits(model, views([row]))
+    assert seen == [26, 26, 26, 26, 16, 16, 26, 8, 8, 26, 8, 26]
+    assert set(heads) == {4}  # four places of the block are given, four are masked
+
+
+def test_what_was_committed_since_is_told_from_what_was_kept(model):
+    """A cache that is not computed anew goes stale, and the pass that does it is whole again."""
+    (row,), passes = rows(model, (14,), cache="prefix", refresh_interval=2), Passes()
+    with torch.no_grad():
+        first = passes.logits(model, views([row]))[0]
+        row.commit(torch.tensor([4]), torch.tensor([50]), torch.tensor([0.5]))
+        stale, fresh = passes.logits(model, views([row]))[0], whole_pass(model, row)
+        assert not torch.allclose(stale, fresh, atol=1e-5) and len(first) == len(stale) + 1
+        torch.testing.assert_close(passes.logits(model, views([row]))[0], fresh, atol=1e-5, rtol=0)

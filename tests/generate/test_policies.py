@@ -11,9 +11,9 @@ PROBABILITIES = torch.tensor([[[0.25, 0.25, 0.25, 0.25], [0.91, 0.06, 0.02, 0.01
 
 
 def committed(policy, masked=(True, True, True), share=1, probabilities=PROBABILITIES, **settings):
-    prediction = Prediction(
-        probabilities, probabilities.amax(dim=-1), torch.tensor([masked]), torch.tensor([share]), step=0, row_ids=[0]
-    )
+    where = torch.tensor([masked])
+    confidence = probabilities.amax(dim=-1) * where
+    prediction = Prediction(probabilities[where], confidence, where, torch.tensor([share]), noise=[(0, 0, 0)])
     return choose(prediction, Settings(policy=policy, **settings))[0].nonzero().flatten().tolist()
 
 
@@ -63,7 +63,8 @@ def test_random_is_the_rows_own():
     def drawn(step, rows):
         masked = torch.ones(len(rows), 16, dtype=torch.bool)
         even = torch.full((len(rows), 16, 4), 0.25)
-        prediction = Prediction(even, even[..., 0], masked, torch.full((len(rows),), 4), step, rows)
+        noise = [(0, step, row) for row in rows]
+        prediction = Prediction(even[masked], even[..., 0], masked, torch.full((len(rows),), 4), noise)
         return choose(prediction, Settings(policy="random"))
 
     both = drawn(0, [3, 4])

@@ -1,4 +1,4 @@
-"""Adaptation methods on a base: what each needs of `peft`, how it is saved, resumed and loaded.
+"""Adaptation methods on a base: what each needs of `peft`, how it is saved and resumed.
 
 The table of methods is `adapt.settings.METHODS`.
 """
@@ -12,13 +12,12 @@ from typing import Any
 
 import peft
 import torch
-from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 from peft.optimizers import create_loraplus_optimizer
 from safetensors.torch import load_file
 from torch import nn
 from transformers import BitsAndBytesConfig
 
-from topeng.adapt.foreign import ITS_BASE, check_base, remove_adapter, to_plain
+from topeng.adapt.foreign import ITS_BASE
 from topeng.adapt.settings import METHODS, AdapterOptions
 from topeng.errors import AdapterError
 from topeng.models import fingerprint, hub_id, load_model
@@ -161,41 +160,6 @@ def save_adapter(adapted: Any, method: str, path: Path, initial: Path, base: str
     config["base_model_name_or_path"] = hub_id(base)
     write_atomically(file, json.dumps(config, indent=2, sort_keys=True))
     write_atomically(path / ITS_BASE, json.dumps({"fingerprint": fingerprint(adapted)}))
-
-
-def load_adapter(model: Any, path: str | Path) -> Any:
-    """A saved adapter on its base, for inference: one of ours, of plain peft, or of the official code under peft.
-
-    The base's weights stay as they are; `remove_adapter` gives it back.
-
-    Raises:
-        AdapterError: the folder holds none, or one that was trained on another base, or on one that cannot be rebuilt;
-            the base is as it was.
-    """
-    for name in ("adapter_config.json", WEIGHTS):
-        if not (Path(path) / name).is_file():
-            raise AdapterError(f"{path} holds no adapter: it has no {name}")
-    check_base(model, Path(path))
-    try:
-        config, weights = to_plain(model, peft.PeftConfig.from_pretrained(str(path)), load_file(Path(path) / WEIGHTS))
-        config.inference_mode = True
-        adapted = peft.PeftModel(model, config).eval()
-        found = peft.set_peft_model_state_dict(adapted, weights)
-        if left := found.unexpected_keys:
-            raise ValueError(f"the base has no place for {len(left)} of its weights, the first {left[0]}")
-        own = PEFT_TYPE_TO_PREFIX_MAPPING[config.peft_type]
-        if missing := [name for name in found.missing_keys if own in name]:
-            raise ValueError(f"{len(missing)} of its weights are missing, the first {missing[0]}")
-    except AdapterError as error:
-        raise AdapterError(f"{path}: {error}") from error
-    except Exception as error:  # what a folder holds may fail anywhere in peft
-        remove_adapter(model)
-        reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
-        raise AdapterError(
-            f"the adapter in {path} does not fit this base ({reason}): take the base that it was trained on, or copy "
-            "the adapter anew"
-        ) from error
-    return adapted
 
 
 def create_optimizer(

@@ -26,7 +26,8 @@ from topeng.errors import HarnessError, RecipeError
 from topeng.evaluate.harness_options import ModelOptions, check_device, decoding, parse_model_args
 from topeng.evaluate.harness_text import content_id, cut_context, cut_windows, encode_context, encode_pair, render_chat
 from topeng.generate.canvas import pad_left
-from topeng.generate.decode import end_tokens, generate_ids
+from topeng.generate.decode import generate_ids
+from topeng.generate.row import end_tokens
 from topeng.generate.settings import PRESETS, Settings
 from topeng.text.batches import collate
 from topeng.text.chat import CHAT_TEMPLATE, encode_text, special_tokens

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +11,8 @@ import torch
 
 from topeng.errors import GenerationError
 from topeng.generate.canvas import Canvas, blank_canvas, infilling_canvas, pad_left
-from topeng.generate.decode import denoise, end_tokens
+from topeng.generate.decode import Decoder
+from topeng.generate.row import Row, Voice, end_tokens
 from topeng.generate.settings import Settings
 from topeng.text.chat import (
     Message,
@@ -35,7 +37,7 @@ class Answer:
         committed_at: the forward pass, from 1, that committed each token; 0 where a template gave it.
         confidence: the probability of each token then.
         forward_passes: that it took part in.
-        seconds: its own: each pass's time, shared evenly by the answers of its batch that were not yet done.
+        seconds: its own: each step's time, shared evenly by the answers that took part.
         ended: it has an end token; where it has none, it is as long as the canvas.
     """
 
@@ -65,13 +67,13 @@ def answers(
     system: str | None = None,
     prompts: Sequence[list[int]] | None = None,
 ) -> Iterator[Answer]:
-    """The answer to each question, batch by batch, the longest questions first.
+    """The answer to each question, as it is done. The longest begin first; the next joins when one is done.
 
-    An answer depends on its question's place, not on its batch: the place seeds its noise.
+    An answer depends on its question's place, not on its neighbours: the place seeds its noise.
 
     Args:
         questions: texts, or conversations, whose last answer is not shown to the model where it is there already.
-        batch_tokens: of one forward pass; questions of like length share it.
+        batch_tokens: of one forward pass, padding included.
         template: of every answer, with gaps such as `{5}` for five tokens; without it an answer is all gap.
         skip: places of questions that are not asked.
         system: a system message before each question that has none.
@@ -83,19 +85,36 @@ def answers(
     """
     given = None if template is None else encode_template(tokenizer, template, model.config.mask_token_id)
     if given is not None:
-        ends = [*settings.suppressed_tokens, *end_tokens(model).tolist()]
-        settings = replace(settings, suppressed_tokens=ends, stop_at_end=False)
+        settings = without_end(settings, model)
     if prompts is None:
         prompts = [encode_prompt(tokenizer, to_messages(question, system)) for question in questions]
     order = sorted(set(range(len(prompts))) - set(skip), key=lambda index: -len(prompts[index]))
-    new_tokens = settings.max_new_tokens if given is None else len(given)
-    while order:
-        count = max(1, batch_tokens // (len(prompts[order[0]]) + new_tokens))
-        now, order = order[:count], order[count:]
-        canvas = prompt_canvas(model, [prompts[index] for index in now], settings, given)
-        seconds = _decode(model, canvas, settings, now)
-        for row, index in enumerate(now):
-            yield _answer(model, tokenizer, canvas, row, index, question_text(questions[index]), seconds[row])
+    waiting = deque(order)
+    decoder, open_rows, seconds = Decoder(), dict[int, Row](), defaultdict[int, float](float)
+    while waiting or open_rows:
+        while waiting and (not open_rows or _has_room(open_rows, batch_tokens)):
+            index = waiting.popleft()
+            canvas = prompt_canvas(model, [prompts[index]], settings, given)
+            open_rows[index] = Row(canvas, 0, Voice(model), settings, noise_id=index)
+            decoder.join(open_rows[index])
+        before, running = time.perf_counter(), [index for index, row in open_rows.items() if not row.done]
+        decoder.step()
+        for index in running:
+            seconds[index] += (time.perf_counter() - before) / len(running)
+        for index in [index for index, row in open_rows.items() if row.done]:
+            row = open_rows.pop(index)
+            yield _answer(model, tokenizer, row, index, question_text(questions[index]), seconds.pop(index, 0.0))
+
+
+def _has_room(rows: dict[int, Row], batch_tokens: int) -> bool:
+    """Whether one more row, which is no longer than these, leaves a pass within its limit."""
+    return (len(rows) + 1) * max(len(row.tokens) for row in rows.values()) <= batch_tokens
+
+
+def without_end(settings: Settings, model: Any) -> Settings:
+    """Settings for gaps: what follows them is given, so that no end is written and none is waited for."""
+    ends = [*settings.suppressed_tokens, *end_tokens(model).tolist()]
+    return replace(settings, suppressed_tokens=ends, stop_at_end=False)
 
 
 def empty_cause(settings: Settings) -> str:
@@ -137,29 +156,37 @@ def encode_template(tokenizer: Any, template: str, mask_token_id: int) -> list[i
     Raises:
         GenerationError: it has no gap.
     """
+    return [*encode_gaps(tokenizer, template, mask_token_id), special_tokens(tokenizer).eot]
+
+
+def encode_gaps(tokenizer: Any, template: str, mask_token_id: int) -> list[int]:
+    """A text with gaps as tokens.
+
+    Raises:
+        GenerationError: it has no gap.
+    """
     pieces = GAP.split(template)
     if len(pieces) == 1:
         raise GenerationError(f"the template {template!r} has no gap: write {{5}} for a gap of five tokens")
     text = [encode_text(tokenizer, piece) for piece in pieces[::2]]
     gaps = [[mask_token_id] * int(length) for length in pieces[1::2]]
-    ids = [token for pair in zip(text, [*gaps, []], strict=True) for piece in pair for token in piece]
-    return [*ids, special_tokens(tokenizer).eot]
+    return [token for pair in zip(text, [*gaps, []], strict=True) for piece in pair for token in piece]
 
 
 def prompt_canvas(
     model: Any, prompts: Sequence[Sequence[int]], settings: Settings, given: list[int] | None = None
 ) -> Canvas:
-    """A canvas on the model's device.
+    """A canvas with an answer to each prompt.
 
     Args:
         prompts: token ids, of any length.
         given: an answer with gaps; all gap without it.
     """
-    device, mask_token_id = next(model.parameters()).device, model.config.mask_token_id
-    input_ids, attention_mask = (tensor.to(device) for tensor in pad_left(prompts, model.config.eos_token_id))
+    mask_token_id = model.config.mask_token_id
+    input_ids, attention_mask = pad_left(prompts, model.config.eos_token_id)
     if given is None:
         return blank_canvas(input_ids, attention_mask, settings.max_new_tokens, mask_token_id)
-    answer = torch.tensor([given] * len(prompts), device=device)
+    answer = torch.tensor([given] * len(prompts))
     return infilling_canvas(
         torch.cat([input_ids, answer], dim=1),
         torch.cat([attention_mask, torch.ones_like(answer)], dim=1),
@@ -168,29 +195,17 @@ def prompt_canvas(
     )
 
 
-def _decode(model: Any, canvas: Canvas, settings: Settings, row_ids: list[int]) -> list[float]:
-    """Fills a canvas; the seconds of each row, which together are those of all."""
-    before, seconds = time.perf_counter(), torch.zeros(len(canvas.tokens), dtype=torch.float64)
-    open_rows = canvas.masked.any(dim=1).cpu()
-    for _ in denoise(model, canvas, settings, row_ids):
-        now = time.perf_counter()
-        seconds[open_rows] += (now - before) / max(1, int(open_rows.sum()))
-        before, open_rows = now, canvas.masked.any(dim=1).cpu()
-    return seconds.tolist()
-
-
-def _answer(model: Any, tokenizer: Any, canvas: Canvas, row: int, index: int, question: str, seconds: float) -> Answer:
-    start = canvas.prompt_length
-    ids, ends = canvas.tokens[row, start:].tolist(), set(end_tokens(model).tolist())
+def _answer(model: Any, tokenizer: Any, row: Row, index: int, question: str, seconds: float) -> Answer:
+    ids, ends = row.tokens[row.prompt_length :].tolist(), set(end_tokens(model).tolist())
     length = next((place for place, token in enumerate(ids) if token in ends), len(ids))
     return Answer(
         index=index,
         prompt=question,
         answer=decode_answer(tokenizer, ids),
         token_ids=ids[:length],
-        committed_at=canvas.committed_at[row, start:][:length].tolist(),
-        confidence=[round(value, 4) for value in canvas.confidence[row, start:][:length].tolist()],
-        forward_passes=int(canvas.passes[row]),
+        committed_at=row.committed_at[row.prompt_length :][:length].tolist(),
+        confidence=[round(value, 4) for value in row.confidence[row.prompt_length :][:length].tolist()],
+        forward_passes=int(row.passes),
         seconds=round(seconds, 4),
         ended=length < len(ids),
     )

@@ -1,67 +1,127 @@
-"""Keys and values that are kept while a block is decoded. Shapes: R rows, T positions, S positions of a block."""
+"""Forward passes for rows that stand at different places, and the keys and values that are kept for them.
 
+Attention is bidirectional: what is committed in a block moves the keys and values of all other positions. Keeping them
+(Fast-dLLM, arXiv 2505.22618) is exact in the pass that computes them, and the further off the more is committed after.
+
+Shapes: R views of rows, W positions that are looked at, K kept ones, Q others, N active ones, V vocabulary, L layers,
+H heads, D width of a head.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from topeng.generate.row import View
 
-class BlockCache:
-    """Approximate keys and values of what stands outside a block (Fast-dLLM, arXiv 2505.22618).
 
-    Attention is bidirectional: what is committed in a block moves the keys and values of all other positions. Keeping
-    them is exact in the forward pass that computes them, and the further off the more is committed after it.
+class Passes:
+    """The forward passes of one step. Views that keep nothing, or must anew, share one; those that do share another."""
 
-    Columns are given to the model in an order in which those that are kept come first; `position_ids` tells it where
-    they stand. So one `crop` at the end serves a prefix and a gap alike.
-    """
+    def __init__(self) -> None:
+        self.group: tuple[list[Tensor], DynamicCache] | None = None
 
-    def __init__(self, kind: str, refresh_interval: int | None, block: slice, width: int, device: torch.device) -> None:
-        """
-        Args:
-            kind: `none`, `prefix` (what stands before the block is kept) or `dual` (after it too).
-            refresh_interval: forward passes until all is computed anew; None: never.
-            width: positions that are looked at, from the first.
-        """
-        columns = torch.arange(width, device=device)
-        before, after = columns < block.start, columns >= block.stop
-        kept = {"none": torch.zeros_like(before), "prefix": before, "dual": before | after}[kind]
-        self.columns = torch.cat([columns[kept], columns[~kept]])
-        self.kept = int(kept.sum())
-        self.in_block = ~(before | after)
-        self.refresh_interval = refresh_interval
-        self.age = 0
-        self.past: DynamicCache | None = None
-
-    def block_logits(self, model: Any, tokens: Tensor, visible: Tensor) -> Tensor:
-        """Logits [R, S, V] of the block.
+    def logits(self, model: Any, views: Sequence[View], **adapters: Any) -> list[Tensor]:
+        """[N, V] of each view: of the masked positions of its row's block.
 
         Args:
-            tokens: [R, T]; of the kept positions they are read only when the cache is computed.
-            visible: bool [R, T], what may be looked at.
+            adapters: `adapter_names` of peft, a name for each view, where they are mixed.
         """
-        if self.age == self.refresh_interval:
-            self.past, self.age = None, 0
-        if self.past is None and self.kept:
-            self.past = DynamicCache()
-            columns = self.columns
-        else:
-            columns = self.columns[self.kept :]
-        logits = model(
-            input_ids=tokens[:, columns],
-            attention_mask=visible[:, self.columns],
-            position_ids=columns[None],
-            past_key_values=self.past,
-            use_cache=self.past is not None,
-            head_positions=self.in_block[columns].expand(len(tokens), -1),
-        ).logits
-        if self.past is not None:
-            self.past.crop(self.kept - len(self.columns))
-        self.age += 1
-        return logits.view(len(tokens), -1, logits.shape[-1])
+        for view in views:
+            if view.kept is not None and view.age == view.row.settings.refresh_interval:
+                view.kept = None
+        whole = [place for place, view in enumerate(views) if view.kept is None]
+        rest = [place for place, view in enumerate(views) if view.kept is not None]
+        found: dict[int, Tensor] = {}
+        for run, places in ((self._whole, whole), (self._rest, rest)):
+            if places:
+                own = {name: [names[place] for place in places] for name, names in adapters.items()}
+                now = [views[place] for place in places]
+                counts = [int(view.row.active().sum()) for view in now]
+                found |= dict(zip(places, run(model, now, own).split(counts), strict=True))
+        return [found[place] for place in range(len(views))]
 
-    def keep_rows(self, kept: Tensor) -> None:
-        """Rows that are done leave: bool [R]."""
-        if self.past is not None:
-            self.past.batch_select_indices(kept)
+    def _whole(self, model: Any, views: Sequence[View], adapters: dict[str, Any]) -> Tensor:
+        """All that each row may look at; what its cache wants to have is kept."""
+        columns = [torch.arange(len(view.row.visible)) for view in views]
+        to_keep = [view.columns_to_keep() for view in views]
+        past = DynamicCache() if any(map(len, to_keep)) else None
+        logits = _forward(model, views, columns, [_NOTHING] * len(views), past, adapters)
+        if past is not None:
+            for place, (view, kept) in enumerate(zip(views, to_keep, strict=True)):
+                if len(kept):
+                    on_device = kept.to(logits.device)
+                    layers = [torch.stack([layer.keys[place], layer.values[place]]) for layer in past.layers]
+                    view.kept, view.kept_columns, view.age = torch.stack(layers)[..., on_device, :], kept, 1
+        return logits
+
+    def _rest(self, model: Any, views: Sequence[View], adapters: dict[str, Any]) -> Tensor:
+        """What is not kept of each row. The padded keys and values stay together as long as the same rows come."""
+        kept = [view.kept for view in views if view.kept is not None]
+        if self.group is None or len(kept) != len(self.group[0]) or any(map(_differ, kept, self.group[0])):
+            self.group = kept, DynamicCache(_padded(kept).unbind(0))
+        past = self.group[1]
+        columns = [_others(view) for view in views]
+        logits = _forward(model, views, columns, [view.kept_columns for view in views], past, adapters)
+        past.crop(-max(map(len, columns)))
+        for view in views:
+            view.age += 1
+        return logits
+
+
+_NOTHING = torch.zeros(0, dtype=torch.long)
+
+
+def _differ(one: Tensor, other: Tensor) -> bool:
+    return one is not other
+
+
+def _others(view: View) -> Tensor:
+    """Columns that are not kept."""
+    others = torch.ones_like(view.row.visible)
+    others[view.kept_columns] = False
+    return others.nonzero().squeeze(1)
+
+
+def _padded(kept: Sequence[Tensor]) -> Tensor:
+    """[L, 2, R, H, K, D], in a way that a layer unbinds to its keys and its values."""
+    layers, two, heads, _, width = kept[0].shape
+    together = kept[0].new_zeros(layers, two, len(kept), heads, max(one.shape[3] for one in kept), width)
+    for place, one in enumerate(kept):
+        together[:, :, place, :, : one.shape[3]] = one
+    return together
+
+
+def _forward(
+    model: Any,
+    views: Sequence[View],
+    columns: Sequence[Tensor],
+    kept: Sequence[Tensor],
+    past: DynamicCache | None,
+    adapters: dict[str, Any],
+) -> Tensor:
+    """Logits [N, V] at the active positions of all views, one after another; what is short is padded at its end."""
+    device, config = next(model.parameters()).device, model.config
+    keys, queries = max(map(len, kept)), max(map(len, columns))
+    input_ids = torch.full((len(views), queries), config.eos_token_id)
+    position_ids = torch.zeros_like(input_ids)
+    visible = torch.zeros(len(views), keys + queries, dtype=torch.bool)
+    active = torch.zeros(len(views), queries, dtype=torch.bool)
+    for place, (view, own, before) in enumerate(zip(views, columns, kept, strict=True)):
+        row, length = view.row, len(own)
+        input_ids[place, :length], position_ids[place, :length] = view.tokens(config.mask_token_id)[own], own
+        visible[place, : len(before)] = row.visible[before]
+        visible[place, keys : keys + length] = row.visible[own]
+        in_block = (own >= row.block.start) & (own < row.block.stop)
+        active[place, :length] = in_block & row.masked[own]
+    return model(
+        input_ids=input_ids.to(device),
+        attention_mask=visible.to(device),
+        position_ids=position_ids.to(device),
+        past_key_values=past,
+        use_cache=past is not None,
+        head_positions=active.to(device),
+        **adapters,
+    ).logits

@@ -13,6 +13,8 @@ from topeng.errors import GenerationError
 class Canvas:
     """Tokens, some of them given and some to be decoded, which the loop fills in place.
 
+    It is kept on the CPU, where rows are scheduled: a model's device gets what a pass needs.
+
     Attributes:
         tokens: [B, T], the prompt (padded on the left) and its answer; masks where nothing is committed.
         attention_mask: bool [B, T], false on padding.
@@ -21,7 +23,7 @@ class Canvas:
         committed_at: [B, T], the row's forward pass, from 1, that committed a token; 0 where none has.
         confidence: fp32 [B, T], probability of a token when it was committed; 0 where none was.
         passes: [B], forward passes that each row took part in.
-        forward_passes: of the model, so far.
+        forward_passes: steps, so far, of the rows together.
     """
 
     tokens: Tensor
@@ -34,28 +36,10 @@ class Canvas:
     forward_passes: int = 0
 
     def __post_init__(self) -> None:
+        self.tokens, self.attention_mask, self.masked = self.tokens.cpu(), self.attention_mask.cpu(), self.masked.cpu()
         self.committed_at = torch.zeros_like(self.tokens)
         self.confidence = torch.zeros_like(self.tokens, dtype=torch.float32)
         self.passes = torch.zeros_like(self.tokens[:, :0].sum(dim=1))
-
-    def commit(self, rows: Tensor, block: slice, chosen: Tensor, tokens: Tensor, confidence: Tensor) -> None:
-        """Commits, in one block of some rows, the `chosen` [rows, S] of `tokens`, by one more forward pass."""
-        self.forward_passes += 1
-        self.passes[rows] += 1
-        row, column = chosen.nonzero(as_tuple=True)
-        where = rows[row], column + block.start
-        self.tokens[where] = tokens[chosen]
-        self.confidence[where] = confidence[chosen]
-        self.committed_at[where] = self.passes[rows[row]]
-        self.masked[where] = False
-
-    def close_ended(self, end_tokens: Tensor, eos_token_id: int) -> None:
-        """Fills rows with EOS in which nothing is masked before an end token: their text is fixed."""
-        answer, masked = self.tokens[:, self.prompt_length :], self.masked[:, self.prompt_length :]
-        ended = (torch.isin(answer, end_tokens) & (masked.cumsum(dim=1) == 0)).any(dim=1)
-        rest = self.masked & ended[:, None]
-        self.tokens[rest] = eos_token_id
-        self.masked[rest] = False
 
 
 def blank_canvas(

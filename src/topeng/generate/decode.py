@@ -1,29 +1,84 @@
-"""The one decoding loop: a canvas, committed block by block, from left to right.
+"""The one decoder: rows that are committed block by block, from left to right, each at its own place.
 
-Shapes: B rows, of which R are still open; P prompt positions, T positions, S positions of a block, V vocabulary.
+Shapes: B rows of a canvas, R rows of a step, P prompt positions, T positions, S positions of a block, N masked ones of
+the blocks, V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import count
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from topeng.errors import GenerationError
-from topeng.generate.cache import BlockCache
+from topeng.generate.cache import Passes
 from topeng.generate.canvas import Canvas, blank_canvas
 from topeng.generate.policies import Prediction, choose
+from topeng.generate.row import BASE, Row, Voice, end_tokens
 from topeng.generate.sampling import draw, guide, penalise_repetition
 from topeng.generate.settings import Settings
 
+ALIKE = (
+    *("temperature", "top_p", "repetition_penalty", "suppressed_tokens", "min_new_tokens"),
+    *("policy", "threshold", "factor", "entropy_bound"),
+)
+"""Settings by which rows choose: those that share them choose together."""
 
-@torch.no_grad()
+
+class Decoder:
+    """Rows that are denoised together. They join and leave between steps; what one commits depends on no other."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self._passes: dict[Any, Passes] = {}
+
+    def join(self, row: Row) -> None:
+        """Takes a row; one that has no masks is done already and is not taken."""
+        if not row.done:
+            self.rows.append(row)
+
+    def leave(self, row: Row) -> None:
+        """Drops a row that is not done."""
+        self.rows.remove(row)
+
+    @torch.no_grad()
+    def step(self) -> list[Row]:
+        """Commits in every row what its policy chooses; the rows that took part. Those that are done have left."""
+        rows = self.rows
+        alike: dict[Any, tuple[list[Row], list[Tensor]]] = {}
+        for row, logits in self._logits(rows):
+            key = id(row.voice.model), *(str(getattr(row.settings, name)) for name in ALIKE)
+            members, theirs = alike.setdefault(key, ([], []))
+            members.append(row)
+            theirs.append(logits)
+        for members, theirs in alike.values():
+            _commit(members, torch.cat(theirs).float())
+        self.rows = [row for row in rows if not row.done]
+        self._passes = self._passes if self.rows else {}
+        return rows
+
+    def _logits(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Tensor]]:
+        """[N, V] of each row: a pass for those of one model whose adapters mix, and one for each other adapter."""
+        turns: dict[Any, list[Row]] = {}
+        for row in rows:
+            turn = id(row.voice.model), None if row.voice.mixes else row.voice.adapter
+            turns.setdefault(turn, []).append(row)
+        for turn, members in turns.items():
+            views = [view for row in members for view in row.views]
+            passes = self._passes.setdefault(turn, Passes())
+            voice = members[0].voice
+            with nullcontext() if voice.mixes else _taken(voice):
+                found = iter(passes.logits(voice.model, views, **_names(views)))
+            for row in members:
+                logits = next(found)
+                yield row, guide(logits, next(found), row.settings.cfg_scale) if row.settings.cfg_scale else logits
+
+
 def denoise(model: Any, canvas: Canvas, settings: Settings, row_ids: Sequence[int] | None = None) -> Iterator[Canvas]:
-    """Fills a canvas in place, and yields it after each forward pass.
+    """Fills a canvas in place, and yields it after each step of its rows.
 
-    A step predicts the masked positions of the current block and commits those that the policy chooses. What is
-    committed stays. A row whose block is full sits out until the next; one that is done leaves.
+    A step predicts the masked positions of each row's block and commits those that the policy chooses. What is
+    committed stays. A row that is done leaves.
 
     Args:
         model: `logits` aligned with the input; `config.mask_token_id` is its mask.
@@ -32,13 +87,13 @@ def denoise(model: Any, canvas: Canvas, settings: Settings, row_ids: Sequence[in
     Raises:
         GenerationError: the canvas exceeds the model's context, or a suppressed token its vocabulary.
     """
-    _check(model, canvas, settings)
-    length = canvas.tokens.shape[1]
-    ids = list(range(len(canvas.tokens)) if row_ids is None else row_ids)
-    for start in range(canvas.prompt_length, length, settings.block_length):
-        yield from _denoise_block(
-            model, canvas, slice(start, min(start + settings.block_length, length)), settings, ids
-        )
+    decoder = Decoder()
+    for place, noise_id in enumerate(range(len(canvas.tokens)) if row_ids is None else row_ids):
+        decoder.join(Row(canvas, place, Voice(model), settings, noise_id))
+    while decoder.rows:
+        decoder.step()
+        canvas.forward_passes += 1
+        yield canvas
 
 
 def generate_ids(
@@ -62,99 +117,84 @@ def generate_ids(
     Raises:
         GenerationError: prompt and answer exceed the context, or a prompt holds a mask.
     """
-    device = next(model.parameters()).device
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-    canvas = blank_canvas(input_ids.to(device), mask.to(device), settings.max_new_tokens, model.config.mask_token_id)
+    canvas = blank_canvas(input_ids, mask, settings.max_new_tokens, model.config.mask_token_id)
     for _ in denoise(model, canvas, settings, row_ids):
         pass
-    return _end_tokens_only_after_the_end(model, canvas) if settings.stop_at_end else canvas.tokens
+    tokens = _end_tokens_only_after_the_end(model, canvas) if settings.stop_at_end else canvas.tokens
+    return tokens.to(next(model.parameters()).device)
 
 
-def _check(model: Any, canvas: Canvas, settings: Settings) -> None:
-    length, context = canvas.tokens.shape[1], model.config.max_position_embeddings
-    if length > context:
-        raise GenerationError(
-            f"a prompt of {canvas.prompt_length} tokens and {length - canvas.prompt_length} new ones exceed the "
-            f"model's context of {context}: shorten one of them"
-        )
-    for token in settings.suppressed_tokens:
-        if not 0 <= token < model.config.vocab_size:
-            raise GenerationError(
-                f"suppressed_tokens has {token}, which is no token: they go from 0 to {model.config.vocab_size - 1}"
-            )
+def _taken(voice: Voice) -> AbstractContextManager:
+    """Its model under its adapter alone."""
+    if voice.adapter == BASE:
+        return voice.model.disable_adapter()
+    voice.model.set_adapter(voice.adapter)
+    return nullcontext()
 
 
-def _denoise_block(
-    model: Any, canvas: Canvas, block: slice, settings: Settings, row_ids: list[int]
-) -> Iterator[Canvas]:
-    rows = canvas.masked[:, block].any(dim=1).nonzero().squeeze(1)
-    total = canvas.masked[:, block].sum(dim=1)
-    visible = _visible(canvas, block, settings.window)
-    cache = BlockCache(settings.cache, settings.refresh_interval, block, visible.shape[1], visible.device)
-    ends = end_tokens(model)
-    for step in count():
-        open_rows = canvas.masked[rows, block].any(dim=1)
-        if not open_rows.all():
-            cache.keep_rows(open_rows.repeat(2) if settings.cfg_scale else open_rows)
-            rows = rows[open_rows]
-        if len(rows) == 0:
-            return
-        logits = _logits(model, canvas, rows, block, visible[rows], cache, settings)
-        ids, at = [row_ids[row] for row in rows.tolist()], block.start - canvas.prompt_length + step
-        tokens = draw(logits, settings.temperature, settings.top_p, settings.seed, at, ids)
-        probabilities = logits.softmax(dim=-1)
-        confidence = probabilities.gather(2, tokens[..., None]).squeeze(2)
-        share = total[rows] // settings.steps_per_block + (step < total[rows] % settings.steps_per_block)
-        prediction = Prediction(probabilities, confidence, canvas.masked[rows, block], share, at, ids)
-        canvas.commit(rows, block, choose(prediction, settings), tokens, confidence)
-        if settings.stop_at_end:
-            canvas.close_ended(ends, model.config.eos_token_id)
-        yield canvas
+def _names(views: Iterable[Any]) -> dict[str, list[str]]:
+    """`adapter_names` of peft, where one of several adapters is named."""
+    voices = [view.row.voice for view in views]
+    if not any(voice.adapter and voice.mixes for voice in voices):
+        return {}
+    return {"adapter_names": [voice.adapter or BASE for voice in voices]}
 
 
-def _visible(canvas: Canvas, block: slice, window: int | None) -> Tensor:
-    """bool [B, width]: all but padding and, with a window, the masks that stand further than it behind the block."""
-    if window is None:
-        return canvas.attention_mask
-    far = torch.arange(canvas.tokens.shape[1], device=canvas.tokens.device) >= block.stop + window
-    visible = canvas.attention_mask & ~(canvas.masked & far)
-    return visible[:, : int(visible.any(dim=0).nonzero().max()) + 1]
+def _commit(rows: list[Row], logits: Tensor) -> None:
+    """One step of rows that choose alike, by the logits [N, V] of their masked positions, row by row."""
+    settings, device = rows[0].settings, logits.device
+    active = [row.active() for row in rows]
+    noise = [(row.settings.seed, row.noise_step, row.noise_id) for row in rows]
+    masked = torch.nn.utils.rnn.pad_sequence(active, batch_first=True)
+    logits = _allowed(rows, [places.nonzero().squeeze(1) for places in active], logits)
+    tokens = draw(logits, settings.temperature, settings.top_p, noise, active)
+    probabilities = logits.softmax(dim=-1)
+    confidence = probabilities.gather(1, tokens[:, None]).squeeze(1)
+    share = torch.tensor([row.share for row in rows], device=device)
+    on_device = masked.to(device)
+    spread = torch.zeros(masked.shape, device=device).masked_scatter(on_device, confidence)
+    chosen = choose(Prediction(probabilities, spread, on_device, share, noise), settings)[on_device].cpu()
+    counts = [int(places.sum()) for places in active]
+    parts = zip(
+        rows, active, *(x.split(counts) for x in (chosen, tokens.cpu(), confidence.cpu(), probabilities)), strict=True
+    )
+    for row, places, mine, own_tokens, own_confidence, own_probabilities in parts:
+        where = places.nonzero().squeeze(1)[mine]
+        if row.top:
+            _note_alternatives(row, where + row.block.start, own_probabilities[mine.to(device)])
+        row.commit(where, own_tokens[mine], own_confidence[mine])
 
 
-def _logits(
-    model: Any, canvas: Canvas, rows: Tensor, block: slice, visible: Tensor, cache: BlockCache, settings: Settings
-) -> Tensor:
-    """[R, S, V] in fp32, -inf where a token may not be committed."""
-    tokens, mask_token_id = canvas.tokens[rows, : visible.shape[1]], model.config.mask_token_id
-    if settings.cfg_scale:
-        prompt = torch.arange(tokens.shape[1], device=tokens.device) < canvas.prompt_length
-        tokens, visible = torch.cat([tokens, tokens.masked_fill(prompt, mask_token_id)]), visible.repeat(2, 1)
-    logits = cache.block_logits(model, tokens, visible)
-    if settings.cfg_scale:
-        logits = guide(logits, settings.cfg_scale)
-    logits = logits.float()
+def _note_alternatives(row: Row, where: Tensor, probabilities: Tensor) -> None:
+    values, ids = (found.tolist() for found in probabilities.topk(row.top, dim=-1))
+    for place, own, own_ids in zip(where.tolist(), values, ids, strict=True):
+        row.alternatives[place] = list(zip(own_ids, own, strict=True))
+
+
+def _allowed(rows: list[Row], places: list[Tensor], logits: Tensor) -> Tensor:
+    """[N, V], -inf where a token may not be committed.
+
+    Args:
+        places: of each row, those in its block that the logits are of.
+    """
+    settings, ends, device = rows[0].settings, rows[0].ends.nonzero().squeeze(1), logits.device
     if settings.repetition_penalty != 1:
-        logits = penalise_repetition(logits, _seen(model, canvas, rows, logits.shape[-1]), settings.repetition_penalty)
-    logits[..., [mask_token_id, *settings.suppressed_tokens]] = -torch.inf
-    too_early = max(0, canvas.prompt_length + settings.min_new_tokens - block.start)
-    logits[:, :too_early, end_tokens(model)] = -torch.inf
+        seen = torch.cat([_seen(row).expand(len(own), -1) for row, own in zip(rows, places, strict=True)])
+        logits = penalise_repetition(logits, seen.to(device), settings.repetition_penalty)
+    logits[:, [rows[0].voice.model.config.mask_token_id, *settings.suppressed_tokens]] = -torch.inf
+    if settings.min_new_tokens:
+        at = torch.cat([own + row.block.start - row.prompt_length for row, own in zip(rows, places, strict=True)])
+        early = (at < settings.min_new_tokens).nonzero()
+        logits[early.to(device), ends.to(device)] = -torch.inf
     return logits
 
 
-def _seen(model: Any, canvas: Canvas, rows: Tensor, vocabulary: int) -> Tensor:
-    """bool [R, V]: what the answers have already, end tokens apart: those may stand side by side."""
-    answer = canvas.tokens[rows, canvas.prompt_length :].masked_fill(
-        canvas.masked[rows, canvas.prompt_length :], model.config.mask_token_id
-    )
-    seen = torch.zeros(len(rows), vocabulary, dtype=torch.bool, device=answer.device).scatter_(1, answer, True)
-    seen[:, end_tokens(model)] = False
-    return seen
-
-
-def end_tokens(model: Any) -> Tensor:
-    """Those of the model's generation config, where `topeng.load` puts the end of turn beside the end of text."""
-    ends = model.generation_config.eos_token_id
-    return torch.tensor(ends if isinstance(ends, list) else [ends], device=next(model.parameters()).device)
+def _seen(row: Row) -> Tensor:
+    """bool [V]: what the answer has already, end tokens apart: those may stand side by side."""
+    seen = torch.zeros_like(row.ends)
+    seen[row.tokens[row.prompt_length :][~row.masked[row.prompt_length :]]] = True
+    return seen & ~row.ends
 
 
 def _end_tokens_only_after_the_end(model: Any, canvas: Canvas) -> Tensor:

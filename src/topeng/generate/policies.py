@@ -1,12 +1,13 @@
-"""Which predictions a step commits. Shapes: R rows, S positions of a block, V vocabulary.
+"""Which predictions a step commits. Shapes: R rows, S positions of a block, N masked ones of them, V vocabulary.
 
 A policy gives a score [R, S] and a count [R]: of the masked positions those with the `count` highest scores are
-committed, one at least, ties to the lowest index. p is a position's distribution, c the probability of its predicted
-token, k the row's masks in the block over the block's steps.
+committed, one at least, ties to the lowest index. Rows stand at blocks and steps of their own. p is a position's
+distribution, c the probability of its predicted token, k the row's masks in the block over the block's steps.
 """
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,20 +20,24 @@ class Prediction:
     """What one step knows of a block.
 
     Attributes:
-        probabilities: [R, S, V].
-        confidence: [R, S], c.
+        probabilities: [N, V], row by row.
+        confidence: [R, S], c; 0 where nothing is masked.
         masked: bool [R, S].
         share: [R], k at this step.
-        step: of the row, for noise.
-        row_ids: R identities, for noise.
+        noise: the seed, the step and the identity of each row.
     """
 
     probabilities: Tensor
     confidence: Tensor
     masked: Tensor
     share: Tensor
-    step: int
-    row_ids: list[int]
+    noise: list[tuple[int, int, int]]
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Values [N] of masked positions at their places [R, S]."""
+        return torch.zeros(self.masked.shape, dtype=values.dtype, device=values.device).masked_scatter(
+            self.masked, values
+        )
 
 
 def choose(prediction: Prediction, settings: Settings) -> Tensor:
@@ -52,14 +57,15 @@ def top_k(prediction: Prediction, settings: Settings) -> tuple[Tensor, Tensor]:
 
 def random(prediction: Prediction, settings: Settings) -> tuple[Tensor, Tensor]:
     """k at random, by the row's own noise (LLaDA's random remasking, arXiv 2502.09992, algorithm 4)."""
-    score = uniforms(Use.COMMITTING, settings.seed, prediction.step, prediction.row_ids, prediction.masked.shape[1])
-    return torch.from_numpy(score).to(prediction.masked.device), prediction.share
+    count = prediction.masked.shape[1]
+    score = [uniforms(Use.COMMITTING, seed, step, [row], count) for seed, step, row in prediction.noise]
+    return torch.from_numpy(np.concatenate(score)).to(prediction.masked.device), prediction.share
 
 
 def margin(prediction: Prediction, settings: Settings) -> tuple[Tensor, Tensor]:
     """The k widest p(first) - p(second) (top probability margin, arXiv 2502.06768)."""
     first, second = prediction.probabilities.topk(2, dim=-1).values.unbind(dim=-1)
-    return first - second, prediction.share
+    return prediction.spread(first - second), prediction.share
 
 
 def entropy(prediction: Prediction, settings: Settings) -> tuple[Tensor, Tensor]:
@@ -92,7 +98,7 @@ def entropy_bound(prediction: Prediction, settings: Settings) -> tuple[Tensor, T
 
 def _entropy(prediction: Prediction) -> Tensor:
     """[R, S] nats."""
-    return torch.special.entr(prediction.probabilities).sum(dim=-1)
+    return prediction.spread(torch.special.entr(prediction.probabilities).sum(dim=-1))
 
 
 POLICIES = {policy.__name__: policy for policy in (top_k, random, margin, entropy, threshold, factor, entropy_bound)}

@@ -1,0 +1,80 @@
+"""Saved adapters on their base, for inference: one, or several beside each other."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
+from safetensors.torch import load_file
+
+from topeng.adapt.foreign import check_base, remove_adapter, to_plain
+from topeng.adapt.methods import WEIGHTS
+from topeng.errors import AdapterError
+
+
+def load_adapter(model: Any, path: str | Path) -> Any:
+    """A saved adapter on its base, for inference: one of ours, of plain peft, or of the official code under peft.
+
+    The base's weights stay as they are; `remove_adapter` gives it back.
+
+    Raises:
+        AdapterError: the folder holds none, or one that was trained on another base, or on one that cannot be rebuilt;
+            the base is as it was.
+    """
+    return load_adapters(model, {"default": Path(path)})
+
+
+def load_adapters(model: Any, folders: Mapping[str, Path]) -> Any:
+    """As `load_adapter`, of several by the names that peft is to give them; the first is active."""
+    read = {}
+    for name, path in folders.items():  # of the plain base, before any is put on it
+        for file in ("adapter_config.json", WEIGHTS):
+            if not (path / file).is_file():
+                raise AdapterError(f"{path} holds no adapter: it has no {file}")
+        check_base(model, path)
+        with _explained(model, path):
+            read[name] = to_plain(model, peft.PeftConfig.from_pretrained(str(path)), load_file(path / WEIGHTS))
+    adapted = model
+    for name, (config, weights) in read.items():
+        with _explained(model, folders[name]):
+            adapted = _put(adapted, name, config, weights)
+    return adapted.eval()
+
+
+@contextmanager
+def _explained(model: Any, path: Path) -> Iterator[None]:
+    """What goes wrong with an adapter is told with its folder, and the base is as it was."""
+    try:
+        yield
+    except AdapterError as error:
+        raise AdapterError(f"{path}: {error}") from error
+    except Exception as error:  # what a folder holds may fail anywhere in peft
+        remove_adapter(model)
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
+        raise AdapterError(
+            f"the adapter in {path} does not fit this base ({reason}): take the base that it was trained on, or copy "
+            "the adapter anew"
+        ) from error
+
+
+def _put(model: Any, name: str, config: Any, weights: Mapping[str, torch.Tensor]) -> Any:
+    """An adapter on a base, or beside others.
+
+    Raises:
+        ValueError: its weights are not those that it needs.
+    """
+    config.inference_mode = True
+    if isinstance(model, peft.PeftModel):
+        model.add_adapter(name, config)
+    else:
+        model = peft.PeftModel(model, config, adapter_name=name)
+    found = peft.set_peft_model_state_dict(model, weights, adapter_name=name)
+    if left := found.unexpected_keys:
+        raise ValueError(f"the base has no place for {len(left)} of its weights, the first {left[0]}")
+    prefix = PEFT_TYPE_TO_PREFIX_MAPPING[config.peft_type]
+    if missing := [key for key in found.missing_keys if prefix in key and f".{name}." in f"{key}."]:
+        raise ValueError(f"{len(missing)} of its weights are missing, the first {missing[0]}")
+    return model

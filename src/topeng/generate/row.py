@@ -1,0 +1,171 @@
+"""One answer under way: what it has so far, and where it is. Shapes: T positions, S positions of a block."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from topeng.errors import GenerationError
+from topeng.generate.canvas import Canvas
+from topeng.generate.settings import Settings
+
+
+@dataclass(frozen=True)
+class Voice:
+    """Who answers: a model as it is, or under one of the adapters that it has loaded.
+
+    Attributes:
+        adapter: its name in peft; `__base__` for none of several.
+        mixes: rows of other adapters of the model may share its passes (peft's `adapter_names`).
+    """
+
+    model: Any
+    adapter: str | None = None
+    mixes: bool = True
+
+
+BASE = "__base__"
+"""Name that peft gives to the base among several adapters."""
+
+
+class Row:
+    """A row of a canvas, without the padding before it, which steps fill in place.
+
+    Attributes:
+        tokens, masked, committed_at, confidence: [T], views of the canvas.
+        attended: bool [T], false on padding.
+        prompt_length: blocks begin here.
+        noise_id: from which its noise is made, with the seed of its settings.
+        block: that is being filled.
+        step: of the block, from 0.
+        visible: bool [W], what may be looked at from this block, up to the last such position.
+        alternatives: place -> ids and probabilities of the `top` likeliest tokens when it was committed.
+    """
+
+    def __init__(
+        self, canvas: Canvas, place: int, voice: Voice, settings: Settings, noise_id: int = 0, top: int = 0
+    ) -> None:
+        """
+        Raises:
+            GenerationError: it exceeds the model's context, or a suppressed token its vocabulary.
+        """
+        start = int(canvas.attention_mask[place].int().argmax())
+        self.tokens, self.masked = canvas.tokens[place, start:], canvas.masked[place, start:]
+        self.committed_at, self.confidence = canvas.committed_at[place, start:], canvas.confidence[place, start:]
+        self.attended, self.prompt_length = canvas.attention_mask[place, start:], canvas.prompt_length - start
+        self.passes = canvas.passes[place]
+        self.voice, self.settings, self.noise_id, self.top = voice, settings, noise_id, top
+        self.ends = torch.isin(torch.arange(voice.model.config.vocab_size), end_tokens(voice.model))
+        self.alternatives: dict[int, list[tuple[int, float]]] = {}
+        self._check()
+        self.views = [View(self), View(self, unconditional=True)] if settings.cfg_scale else [View(self)]
+        self.block, self.step, self.visible, self._total = slice(0, 0), 0, self.attended, 0
+        self.open_block()
+
+    def _check(self) -> None:
+        config, length = self.voice.model.config, len(self.tokens)
+        if length > config.max_position_embeddings:
+            raise GenerationError(
+                f"a prompt of {self.prompt_length} tokens and {length - self.prompt_length} new ones exceed the "
+                f"model's context of {config.max_position_embeddings}: shorten one of them"
+            )
+        for token in self.settings.suppressed_tokens:
+            if not 0 <= token < config.vocab_size:
+                raise GenerationError(
+                    f"suppressed_tokens has {token}, which is no token: they go from 0 to {config.vocab_size - 1}"
+                )
+
+    @property
+    def done(self) -> bool:
+        return self.block.start == len(self.tokens)
+
+    @property
+    def noise_step(self) -> int:
+        return self.block.start - self.prompt_length + self.step
+
+    @property
+    def share(self) -> int:
+        """Masks of the block over its steps, the remainder to the first of them."""
+        steps = self.settings.steps_per_block
+        return self._total // steps + (self.step < self._total % steps)
+
+    def active(self) -> Tensor:
+        """bool [S]: what is still to be decoded in the block."""
+        return self.masked[self.block]
+
+    def open_block(self) -> None:
+        """Goes to the first block that has masks; past the end where none has."""
+        masked = self.masked.nonzero()
+        if not len(masked):
+            self.block = slice(len(self.tokens), len(self.tokens))
+            return
+        length, before = self.settings.block_length, int(masked[0]) - self.prompt_length
+        start = self.prompt_length + before // length * length
+        self.block, self.step = slice(start, min(start + length, len(self.tokens))), 0
+        self._total = int(self.active().sum())
+        self.visible = self._visible()
+        for view in self.views:
+            view.kept = None
+
+    def commit(self, chosen: Tensor, tokens: Tensor, confidence: Tensor) -> None:
+        """One more step: the `chosen` places [N] of the block become `tokens` [N]."""
+        where = chosen + self.block.start
+        self.passes += 1
+        self.step += 1
+        self.tokens[where], self.confidence[where], self.committed_at[where] = tokens, confidence, self.passes
+        self.masked[where] = False
+        if self.settings.stop_at_end:
+            self._close_ended()
+        if not self.active().any():
+            self.open_block()
+
+    def _close_ended(self) -> None:
+        """Fills it with EOS where nothing is masked before an end token: its text is fixed."""
+        answer, masked = self.tokens[self.prompt_length :], self.masked[self.prompt_length :]
+        if (self.ends[answer] & (masked.cumsum(dim=0) == 0)).any():
+            answer[masked] = self.voice.model.config.eos_token_id
+            masked[:] = False
+
+    def _visible(self) -> Tensor:
+        """All but padding and, with a window, the masks that stand further than it behind the block."""
+        if self.settings.window is None:
+            return self.attended
+        far = torch.arange(len(self.tokens)) >= self.block.stop + self.settings.window
+        visible = self.attended & ~(self.masked & far)
+        return visible[: int(visible.nonzero().max()) + 1]
+
+
+@dataclass(eq=False)
+class View:
+    """What a model is shown of a row: all, or for guidance its answer alone.
+
+    Attributes:
+        kept: keys and values [L, 2, H, K, D] of `kept_columns`, as of some step of the block; None of none.
+    """
+
+    row: Row
+    unconditional: bool = False
+    kept: Tensor | None = None
+    kept_columns: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    age: int = 0
+
+    def tokens(self, mask_token_id: int) -> Tensor:
+        """[W]."""
+        tokens = self.row.tokens[: len(self.row.visible)]
+        if self.unconditional:
+            tokens = tokens.clone()
+            tokens[: self.row.prompt_length] = mask_token_id
+        return tokens
+
+    def columns_to_keep(self) -> Tensor:
+        """Columns whose keys and values the row's cache keeps; none without a cache."""
+        columns, (before, after) = torch.arange(len(self.row.visible)), (self.row.block.start, self.row.block.stop)
+        kept = {"none": columns < 0, "prefix": columns < before, "dual": (columns < before) | (columns >= after)}
+        return columns[kept[self.row.settings.cache]]
+
+
+def end_tokens(model: Any) -> Tensor:
+    """Those of the model's generation config, where `topeng.load` puts the end of turn beside the end of text."""
+    ends = model.generation_config.eos_token_id
+    return torch.tensor(ends if isinstance(ends, list) else [ends])

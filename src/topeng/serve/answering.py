@@ -1,0 +1,194 @@
+"""From a job to what a client gets: one body, or events. A client that goes away stops its rows at the next step."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from topeng.serve.asking import Asked
+from topeng.serve.engine import Engine, Job, Snapshot
+from topeng.serve.faults import ApiError, as_json
+from topeng.serve.shapes import Chat, usage
+from topeng.serve.writer import Spoken
+
+
+class Answering:
+    """One request on its way."""
+
+    def __init__(self, engine: Engine, asked: Asked, seconds: float, follow: bool) -> None:
+        """
+        Args:
+            seconds: that it may take.
+            follow: each step is told, not the end alone.
+
+        Raises:
+            ApiError: the queue is full, or the server shuts down.
+        """
+        self.engine, self.asked, self.seconds = engine, asked, seconds
+        self.started, self.spoken = time.perf_counter(), dict[int, Spoken]()
+        self.job = Job(asked.rows, follow or bool(asked.writer.stops))
+        engine.submit(self.job)
+
+    async def readings(self) -> AsyncGenerator[tuple[Snapshot, Spoken]]:
+        """What each row says for good, after each step; a row that has said all is dropped.
+
+        Raises:
+            ApiError: the decoder failed, or the time is over.
+        """
+        try:
+            async with aclosing(self.job.snapshots(self.seconds)) as told:
+                async for snapshot in told:
+                    spoken = self.asked.writer.read(snapshot.tokens, snapshot.masked)
+                    if spoken.text and not any(one.text for one in self.spoken.values()):
+                        self._observe("topeng_first_text_seconds")
+                    self.spoken[snapshot.place] = spoken
+                    yield snapshot, spoken
+                    if spoken.reason and not snapshot.done:
+                        self.engine.drop(self.job, snapshot.place)
+            self._observe("topeng_request_seconds")
+            self.engine.metrics.count("topeng_prompt_tokens_total", self.asked.prompt_tokens)
+            self.engine.metrics.count("topeng_completion_tokens_total", self.tokens)
+        finally:
+            self.engine.drop(self.job)
+
+    def _observe(self, name: str) -> None:
+        self.engine.metrics.observe(name, time.perf_counter() - self.started)
+
+    @property
+    def tokens(self) -> int:
+        return sum(one.tokens for one in self.spoken.values())
+
+    def usage(self) -> dict[str, int]:
+        return usage(self.asked.prompt_tokens, self.tokens)
+
+    def echo(self, place: int) -> str:
+        return self.asked.prompts[place // self.asked.choices].echo
+
+
+async def whole(request: Request, answering: Answering, shape: Chat, echo: bool) -> Response:
+    """The answer as one body; nobody waits for it any more where the client has gone."""
+
+    async def read() -> None:
+        async for _ in answering.readings():
+            pass
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = asyncio.create_task(read()), asyncio.create_task(gone())
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not tasks[0].done():
+            return Response(status_code=499)
+        tasks[0].result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    rows = answering.asked.rows
+    choices = [
+        shape.choice(place, answering.spoken[place], rows[place], answering.echo(place) if echo else "")
+        for place in range(len(rows))
+    ]
+    return as_json(shape.whole(choices, answering.usage()))
+
+
+class Events(StreamingResponse):
+    """Events as they come; what fails in their midst is the last. Whoever leaves, even before the first, is dropped."""
+
+    def __init__(self, answering: Answering, events: AsyncGenerator[Any]) -> None:
+        super().__init__(_lines(events), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        self.answering = answering
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.answering.engine.drop(self.answering.job)
+
+
+async def _lines(events: AsyncGenerator[Any]) -> AsyncIterator[str]:
+    async with aclosing(events):
+        try:
+            async for event in events:
+                yield _event(event)
+        except ApiError as error:
+            yield _event(error.body())
+
+
+def _event(value: Any) -> str:
+    return f"data: {value if isinstance(value, str) else json.dumps(value)}\n\n"
+
+
+async def pieces(answering: Answering, shape: Chat, echo: bool, with_usage: bool) -> AsyncGenerator[Any]:
+    """Text that is committed for good, the reason of each end, usage where it is asked for, `[DONE]`."""
+    more = {"usage": None} if with_usage else {}
+    texts: dict[int, str] = {}
+    told: dict[int, int] = {}
+    async with aclosing(answering.readings()) as readings:
+        async for snapshot, spoken in readings:
+            place, row = snapshot.place, answering.asked.rows[snapshot.place]
+            if place not in texts:
+                texts[place], told[place] = "", 0
+                if opening := shape.opening(place):
+                    yield shape.piece([opening]) | more
+                if echo:
+                    yield shape.piece([shape.delta(place, answering.echo(place), None)]) | more
+            text = spoken.text[len(texts[place]) :]
+            if text:
+                odds = shape.odds(row, told[place], spoken.tokens, len(texts[place]))
+                texts[place], told[place] = spoken.text, spoken.tokens
+                yield shape.piece([shape.delta(place, text, odds)]) | more
+            if spoken.reason:
+                yield shape.piece([shape.closing(place, spoken.reason)]) | more
+    if with_usage:
+        yield shape.piece([]) | {"usage": answering.usage()}
+    yield "[DONE]"
+
+
+async def canvases(answering: Answering, tokenizer: Any, model: str) -> AsyncGenerator[Any]:
+    """The canvas after each step, for those who want to see it."""
+    row = answering.asked.rows[0]
+    length = len(row.tokens) - row.prompt_length
+    yield {"type": "start", "model": model, "length": length, "prompt_tokens": answering.asked.prompt_tokens}
+    async with aclosing(answering.readings()) as readings:
+        async for snapshot, _ in readings:
+            yield {
+                "type": "step",
+                "step": snapshot.passes,
+                "tokens": texts_of(tokenizer, snapshot.tokens, snapshot.masked),
+                "masked": snapshot.masked,
+                "confidence": [round(value, 4) for value in snapshot.confidence],
+                "committed_at": snapshot.committed_at,
+            }
+    said = answering.spoken[0]
+    yield {
+        "type": "done",
+        "text": said.text,
+        "tokens": said.tokens,
+        "finish_reason": said.reason,
+        "seconds": round(time.perf_counter() - answering.started, 3),
+        "usage": answering.usage(),
+    }
+    yield "[DONE]"
+
+
+def texts_of(tokenizer: Any, tokens: Sequence[int], masked: Sequence[bool]) -> list[str | None]:
+    """The text of each token, None where it is masked. A character of several tokens stands with its first."""
+    texts = [None if hidden else tokenizer.decode([token]) for token, hidden in zip(tokens, masked, strict=True)]
+    place = 0
+    while place < len(texts):
+        stop = place
+        while stop < len(texts) and "\ufffd" in (texts[stop] or ""):
+            stop += 1
+        if stop > place + 1:
+            texts[place:stop] = [tokenizer.decode(list(tokens[place:stop])), *[""] * (stop - place - 1)]
+        place = stop + 1
+    return texts

@@ -1,0 +1,282 @@
+"""From a request to rows: settings, prompt, canvas, and the rules that a value may break."""
+
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from topeng.generate.answer import GAP, encode_gaps, encode_template, without_end
+from topeng.generate.canvas import Canvas, blank_canvas, infilling_canvas
+from topeng.generate.row import Row, Voice, end_tokens
+from topeng.generate.settings import PRESETS, Settings
+from topeng.serve.faults import ApiError
+from topeng.serve.schema import Ask, ChatAsk, CompletionAsk
+from topeng.serve.writer import Writer
+from topeng.text.chat import Message, encode_prompt, encode_text, special_tokens
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "frequency_penalty": (0, "counts have no order here; `topeng: {repetition_penalty: 1.2}` weakens what was said"),
+    "presence_penalty": (0, "`topeng: {repetition_penalty: 1.2}` weakens what was said"),
+    "logit_bias": ({}, "`topeng: {suppressed_tokens: [ID]}` forbids a token"),
+    "prompt_logprobs": (None, "a prompt is not predicted by a masked diffusion model"),
+    "tools": ([], "these models call no tools: leave it out"),
+    "functions": ([], "these models call no functions: leave it out"),
+    "audio": (None, "only text is written: leave it out"),
+    "best_of": (1, "ask for `n` answers and choose"),
+}
+"""Fields that would change an answer and cannot be honoured: the value that changes nothing, and the remedy."""
+MOST = 128
+"""Answers to one request."""
+EXTRAS = ("preset", "fixed_words", "template", "gaps")
+FIXED = re.compile(r",\s*(?=\d+\s*:)")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is asked, as tokens.
+
+    Attributes:
+        ids: before the answer.
+        given: the answer with masks for its gaps; None where it is all gap.
+        echo: what stands before the answer as text.
+    """
+
+    ids: list[int]
+    given: list[int] | None = None
+    echo: str = ""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Rows to decode, `choices` of each prompt side by side, and how their answers are read."""
+
+    rows: list[Row]
+    writer: Writer
+    prompts: list[Prompt]
+    choices: int
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(len(prompt.ids) for prompt in self.prompts)
+
+
+@dataclass(frozen=True)
+class Models:
+    """Voices by name, what they share, and the settings of a request that says nothing."""
+
+    voices: Mapping[str, Voice]
+    tokenizer: Any
+    settings: Settings
+    system: str | None = None
+
+    def voice(self, name: str) -> Voice:
+        if name not in self.voices:
+            raise ApiError(
+                404, f"there is no model {name!a}: there are {', '.join(self.voices)}", "model", "model_not_found"
+            )
+        return self.voices[name]
+
+
+def of_chat(models: Models, ask: ChatAsk) -> Asked:
+    """
+    Raises:
+        ApiError, TopengError: a value breaks a rule.
+    """
+    refuse(ask)
+    if ask.top_logprobs and not ask.logprobs:
+        raise ApiError(400, "top_logprobs needs logprobs: true", "top_logprobs")
+    messages = [_message(message.role, message.text()) for message in ask.messages]
+    if models.system is not None and messages[0]["role"] != "system":
+        messages.insert(0, _message("system", models.system))
+    config = models.voice(ask.model).model.config
+    template = (ask.topeng or {}).get("template")
+    given = None
+    if template is not None:
+        _check_gaps(template, config)
+        given = encode_template(models.tokenizer, template, config.mask_token_id)
+    prompt = Prompt(encode_prompt(models.tokenizer, messages), given)
+    top = (ask.top_logprobs or 0) if ask.logprobs else 0
+    return _asked(models, ask, [prompt], ask.max_completion_tokens or ask.max_tokens, top, strip=True)
+
+
+def _message(role: str, content: str) -> Message:
+    return {"role": "system" if role == "developer" else role, "content": content}
+
+
+def of_completion(models: Models, ask: CompletionAsk) -> Asked:
+    """
+    Raises:
+        ApiError, TopengError: a value breaks a rule.
+    """
+    refuse(ask)
+    prompt = ask.prompt
+    several = isinstance(prompt, list) and not isinstance(prompt[0], int)
+    texts: list[Any] = prompt if several else [prompt]  # type: ignore[assignment]
+    if len(texts) * (ask.n or 1) > MOST:
+        raise ApiError(
+            400, f"{len(texts)} prompts × n = {ask.n or 1} are more than {MOST} answers: ask twice", "prompt"
+        )
+    prompts = [_raw_prompt(models, ask, text) for text in texts]
+    return _asked(models, ask, prompts, ask.max_tokens, ask.logprobs or 0, strip=False)
+
+
+def _raw_prompt(models: Models, ask: CompletionAsk, text: str | list[int]) -> Prompt:
+    """A text of its own, without the chat format; with `gaps` the answer begins at the first of them."""
+    tokenizer, config = models.tokenizer, models.voice(ask.model).model.config
+    bos = special_tokens(tokenizer).bos
+    if not isinstance(text, str):
+        if not text or not all(0 <= token < config.vocab_size for token in text):
+            raise ApiError(400, f"prompt must hold tokens, from 0 to {config.vocab_size - 1}", "prompt")
+        return Prompt(list(text), echo=tokenizer.decode(text, skip_special_tokens=True))
+    if (ask.topeng or {}).get("gaps"):
+        _check_gaps(text, config)
+        first = GAP.search(text)
+        start = first.start() if first else 0
+        given = encode_gaps(tokenizer, text[start:], config.mask_token_id)
+        return Prompt([bos, *encode_text(tokenizer, text[:start])], given, text[:start])
+    ids = [bos, *encode_text(tokenizer, text)]
+    if not ask.suffix:
+        return Prompt(ids, echo=text)
+    after = encode_text(tokenizer, ask.suffix)
+    length = ask.max_tokens or models.settings.max_new_tokens
+    check_room(len(ids) + len(after), length, config)
+    return Prompt(ids, [config.mask_token_id] * length + after, text)
+
+
+def _check_gaps(template: Any, config: Any) -> None:
+    """Before so many masks are made."""
+    if not isinstance(template, str):
+        raise ApiError(400, "topeng.template must be a text with gaps, such as 'Namanya {4}.'", "topeng.template")
+    lengths = GAP.findall(template)
+    if any(len(length) > 6 for length in lengths):
+        raise ApiError(
+            400, "a gap is longer than any context: {4} has four tokens", "topeng", "context_length_exceeded"
+        )
+    check_room(0, sum(map(int, lengths)), config)
+
+
+def refuse(ask: Ask) -> None:
+    """
+    Raises:
+        ApiError: a field would change an answer and cannot be honoured.
+    """
+    for name, (neutral, remedy) in REFUSED.items():
+        if ask.given(name) not in (None, neutral):
+            raise ApiError(400, f"{name} cannot be honoured: {remedy}", name, "unsupported_parameter")
+    wanted = ask.given("response_format")
+    if wanted is not None and (not isinstance(wanted, dict) or wanted.get("type", "text") != "text"):
+        message = "response_format must be {type: text}: no grammar guides these answers"
+        raise ApiError(400, message, "response_format", "unsupported_parameter")
+
+
+def _asked(models: Models, ask: Ask, prompts: list[Prompt], limit: int | None, top: int, strip: bool) -> Asked:
+    voice, extras = models.voice(ask.model), ask.topeng or {}
+    stops = [ask.stop] if isinstance(ask.stop, str) else ask.stop or []
+    if len(stops) > 4:
+        raise ApiError(400, f"stop has {len(stops)} texts, and at most 4 are allowed", "stop")
+    if limit is None and isinstance(extras.get("max_new_tokens"), int) and extras["max_new_tokens"] > 0:
+        limit = extras["max_new_tokens"]
+    how = decoding(models.settings, ask, limit)
+    fixed = fixed_words(models.tokenizer, extras.get("fixed_words"))
+    gaps = any(prompt.given is not None for prompt in prompts)
+    how = without_end(how, voice.model) if gaps else how
+    rows = []
+    for prompt in prompts:
+        for choice in range(ask.n or 1):
+            canvas = _canvas(prompt, how, limit, fixed, voice.model.config)
+            rows.append(Row(canvas, 0, voice, how, noise_id=choice, top=top))
+    ends = frozenset(end_tokens(voice.model).tolist())
+    within = (limit or models.settings.max_new_tokens) if isinstance(ask, CompletionAsk) and ask.suffix else None
+    return Asked(rows, Writer(models.tokenizer, ends, tuple(stops), strip, gaps, within), prompts, ask.n or 1)
+
+
+def decoding(default: Settings, ask: Ask, limit: int | None) -> Settings:
+    """Settings of a request. Blocks cover the answer; the last may reach beyond it.
+
+    Raises:
+        ApiError, OptionError: a setting is unknown, or a value breaks a rule.
+    """
+    given = {name: value for name, value in (ask.topeng or {}).items() if name not in EXTRAS}
+    preset = (ask.topeng or {}).get("preset")
+    if preset is not None:
+        if preset not in list(PRESETS):
+            message = f"topeng.preset = {ascii(preset)[:80]} must be one of {', '.join(PRESETS)}"
+            raise ApiError(400, message, "topeng.preset")
+        limit, default = limit or default.max_new_tokens, Settings(**PRESETS[preset])
+    values = asdict(default) | {n: getattr(ask, n) for n in ("temperature", "top_p") if getattr(ask, n) is not None}
+    values |= {"seed": random.getrandbits(53) if ask.seed is None else ask.seed % 2**53} | given
+    if limit is not None:
+        values["max_new_tokens"] = limit
+    length, block = values["max_new_tokens"], values["block_length"]
+    if all(isinstance(value, int) and value > 0 for value in (length, block)):
+        values["max_new_tokens"] = -(-length // block) * block
+        if default.steps is not None and "steps" not in given:  # as many a block
+            values["steps"] = min(default.steps_per_block, block) * -(-length // block)
+        if "min_new_tokens" not in given:
+            values["min_new_tokens"] = min(default.min_new_tokens, values["max_new_tokens"])
+    return Settings.from_values(values)
+
+
+def _canvas(prompt: Prompt, how: Settings, limit: int | None, fixed: dict[int, list[int]], config: Any) -> Canvas:
+    if prompt.given is not None:
+        check_room(len(prompt.ids), len(prompt.given), config)
+        ids = torch.tensor([[*prompt.ids, *prompt.given]])
+        return infilling_canvas(ids, torch.ones_like(ids), len(prompt.ids), config.mask_token_id)
+    room = config.max_position_embeddings - len(prompt.ids)
+    length = limit or min(how.max_new_tokens, max(1, room))
+    check_room(len(prompt.ids), length, config)
+    ids = torch.tensor([prompt.ids])
+    return blank_canvas(ids, torch.ones_like(ids), length, config.mask_token_id, fixed)
+
+
+def check_room(prompt: int, new: int, config: Any) -> None:
+    """
+    Raises:
+        ApiError: they exceed the model's context.
+    """
+    if prompt + new > config.max_position_embeddings:
+        message = (
+            f"the model's context is {config.max_position_embeddings} tokens, and {prompt} of a prompt and {new} of an "
+            "answer are asked for: shorten one of them"
+        )
+        raise ApiError(400, message, code="context_length_exceeded")
+
+
+def fixed_words(tokenizer: Any, words: Any) -> dict[int, list[int]]:
+    """Words that stand in an answer before it is decoded: place, counted from 0 -> tokens.
+
+    Args:
+        words: `position:word, position:word`, in which a word may hold commas; or words by position.
+
+    Raises:
+        ApiError: it is neither.
+    """
+    if isinstance(words, str):
+        pairs = [piece.partition(":")[::2] for piece in FIXED.split(words.strip()) if piece.strip()]
+    elif isinstance(words, dict):
+        pairs = [(str(place), str(word)) for place, word in words.items()]
+    elif words is None:
+        pairs = []
+    else:
+        pairs = [("", "")]
+    fixed = {}
+    for place, word in pairs:
+        if not re.fullmatch(r"\s*[0-9]{1,6}\s*", place) or not word.strip():
+            message = (
+                f"topeng.fixed_words must be 'position:word, …', such as '0:Ya, 5:Jakarta'; {ascii(place)[:40]} is not"
+            )
+            raise ApiError(400, message, "topeng.fixed_words")
+        text = word.strip()
+        spaced = f" {text}" if int(place) and text[0].isalnum() else text  # as a word within a sentence
+        fixed[int(place)] = encode_text(tokenizer, spaced)
+    for (place, word), (following, _) in pairwise(sorted(fixed.items())):
+        if place + len(word) > following:
+            message = (
+                f"topeng.fixed_words: the {len(word)} tokens at {place} and those at {following} lie on one another"
+            )
+            raise ApiError(400, f"{message}: leave room between them", "topeng.fixed_words")
+    return fixed

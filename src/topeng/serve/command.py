@@ -1,0 +1,80 @@
+"""`topeng serve`: loads a model and its adapters, and answers until it is told to stop."""
+
+import argparse
+import ipaddress
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import uvicorn
+
+from topeng import load
+from topeng.adapt.voices import load_voices, named_folders
+from topeng.errors import GenerationError, Stopped
+from topeng.generate.settings import Settings
+from topeng.serve.app import Limits, Server, create_app
+from topeng.serve.asking import Models
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens, and who may ask.
+
+    Attributes:
+        origins: of other sites whose pages may ask (CORS).
+        insecure: other machines may ask without a key.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    keys: Sequence[str] = ()
+    origins: Sequence[str] = ()
+    insecure: bool = False
+
+    def check(self) -> None:
+        """
+        Raises:
+            GenerationError: anybody on the network could ask.
+        """
+        if not (self.keys or self.insecure or is_loopback(self.host)):
+            raise GenerationError(
+                f"--host {self.host} lets other machines ask: set a key (TOPENG_API_KEY, --api-key), or say --insecure"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def all_keys(given: Sequence[str]) -> list[str]:
+    """Of the command line, and of TOPENG_API_KEY, which no list of processes shows to a machine's other users."""
+    return [key for key in (*given, *os.environ.get("TOPENG_API_KEY", "").split(",")) if key]
+
+
+def serve(known: argparse.Namespace, settings: Settings) -> None:
+    """Runs until SIGTERM or Ctrl-C, which let what has begun end.
+
+    Raises:
+        ModelError, AdapterError: something cannot be loaded.
+        GenerationError: the address is open to others and no key is set.
+    """
+    address = Address(known.host, known.port, all_keys(known.api_key), known.cors, known.insecure)
+    address.check()
+    limits = Limits(known.batch_tokens, known.queue, known.max_body, known.time_limit)
+    folders = named_folders(known.adapters)
+    base, tokenizer = load(known.model, dtype=known.dtype, device=known.device)
+    models = Models(load_voices(base, folders), tokenizer, settings, known.system)
+    app = create_app(Server(models, limits, address.keys, address.origins))
+    shown = f"[{address.host}]" if ":" in address.host else address.host
+    print(f"topeng: {', '.join(models.voices)} at http://{shown}:{address.port}/ (page) and /v1 (API)", flush=True)
+    # Paths may be logged, bodies never are.
+    config = uvicorn.Config(app, address.host, address.port, log_level="warning")
+    try:
+        uvicorn.Server(config).run()
+    except (KeyboardInterrupt, Stopped):
+        print("topeng: stopped; what had begun was answered", flush=True)

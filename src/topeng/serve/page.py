@@ -1,0 +1,51 @@
+"""The page: a conversation in which one watches the masks fall. It loads nothing from elsewhere."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from topeng.generate.policies import POLICIES
+from topeng.pages import LOOK, PLAYER, own_source, templates
+from topeng.serve.asking import Models
+
+HERE = Path(__file__).parent
+LANGUAGES = ("en", "id")
+OWN = ("page_tokens.js", "page_stream.js", "page.js")
+
+
+def page(models: Models, presets: list[str], language: Literal["en", "id"], needs_key: bool) -> tuple[str, str]:
+    """The page, and the policy that lets its own script and style run and nothing else.
+
+    Args:
+        needs_key: it asks for an API key.
+    """
+    style, style_digest = own_source(LOOK, HERE / "page.css")
+    script, script_digest = own_source(PLAYER, *(HERE / name for name in OWN))
+    policy = (
+        f"default-src 'none'; script-src '{script_digest}'; style-src '{style_digest}'; img-src data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    words = _words(language)
+    environment = templates(HERE)
+    environment.globals |= {"t": lambda key, **values: words[key].format(**values)}
+    text = environment.get_template("page.html.jinja").render(
+        language=language,
+        words=words,
+        voices=list(models.voices),
+        presets=presets,
+        policies=sorted(POLICIES),
+        settings=models.settings,
+        context=models.voices["base"].model.config.max_position_embeddings,
+        needs_key=needs_key,
+        style=style,
+        script=script,
+    )
+    return text, policy
+
+
+@cache
+def _words(language: str) -> dict[str, Any]:
+    texts = yaml.safe_load((HERE / "page.yaml").read_text(encoding="utf-8"))
+    return {key: pair[LANGUAGES.index(language)] for key, pair in texts.items()}

@@ -1,0 +1,66 @@
+"""What requests may hold. What is not listed here is tolerated, as OpenAI's clients send more every year."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Stop = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Open(BaseModel):
+    """Fields that are not known are kept."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+
+class StreamOptions(Open):
+    include_usage: bool | None = None
+
+
+class Part(Open):
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(Open):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[Part]
+
+    def text(self) -> str:
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class Ask(Open):
+    """What all requests share."""
+
+    model: str
+    max_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    n: int | None = Field(None, ge=1, le=16)
+    stop: Stop | list[Stop] | None = Field(None, max_length=200)
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    topeng: dict[str, Any] | None = Field(
+        None,
+        description="Settings of the decoder (`topeng options generate`), `preset`, `fixed_words`, `template`, `gaps`.",
+    )
+
+    def given(self, name: str) -> Any:
+        """A field that is listed or not."""
+        return getattr(self, name, None)
+
+
+class ChatAsk(Ask):
+    messages: list[ChatMessage] = Field(min_length=1, max_length=1000)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+
+
+class CompletionAsk(Ask):
+    prompt: str | list[str] | list[int] | list[list[int]] = Field(min_length=1)
+    suffix: str | None = None
+    echo: bool | None = None
+    logprobs: int | None = Field(None, ge=0, le=5)
