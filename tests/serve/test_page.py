@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from browser import browser
 from serve.conftest import serving
 from topeng.generate import Settings
 from topeng.serve.app import Limits, Server
@@ -38,94 +37,88 @@ LOOKS = [(1280, "light", "en"), (390, "dark", "id")]
 
 
 @pytest.mark.parametrize(("width", "scheme", "language"), LOOKS)
-def test_a_conversation_side_by_side(tmp_path, url, width, scheme, language):
-    with browser(tmp_path / "profile") as page:
-        page.open(f"{url}/?lang={language}", width, 844, prefers_color_scheme=scheme)
-        assert page.run("document.documentElement.lang") == language
-        page.run("document.querySelector('#settings').open = true")
-        page.run("document.querySelectorAll('[name=model]').forEach(box => { box.checked = box.value !== 'two'; })")
-        put(page, length="24", steps="6", fixed="2:kucing", block="8")
-        for turn in (1, 2):
-            ask(page)
-            until(page, f"!{BUSY} && document.querySelectorAll('.player').length === {2 * turn}")
-        assert (
-            page.run("[...document.querySelectorAll('.answer h2')].map(one => one.textContent)") == ["base", "one"] * 2
-        )
-        assert page.run("document.querySelectorAll('.token.given').length") > 0
-        assert len(set(page.run(CANVASES))) == 4  # each has a history and an adapter of its own
-        assert page.run("document.documentElement.scrollWidth") == width
-        sizes = "[...document.querySelectorAll('button, input, select')].filter(one => one.checkVisibility())"
-        assert min(map(min, page.run(f"{sizes}.map(one => [one.offsetWidth, one.offsetHeight])"))) >= 24
-        assert page.lapses() == page.complaints() == []
-        assert all(asked.startswith(url) for asked in page.requests())
-
-
-def test_tokens_appear_where_they_are_committed_and_the_slider_goes_back(tmp_path, url):
-    with browser(tmp_path / "profile") as page:
-        page.open(url)
-        put(page, length="24", block="24")
+def test_a_conversation_side_by_side(page, url, width, scheme, language):
+    page.open(f"{url}/?lang={language}", width, 844, prefers_color_scheme=scheme)
+    assert page.run("document.documentElement.lang") == language
+    page.run("document.querySelector('#settings').open = true")
+    page.run("document.querySelectorAll('[name=model]').forEach(box => { box.checked = box.value !== 'two'; })")
+    put(page, length="24", steps="6", fixed="2:kucing", block="8")
+    for turn in (1, 2):
         ask(page)
-        until(page, f"{MASKED} > 0")
-        page.run("document.querySelector('#pause').click()")
-        page.settle()
-        left = page.run(MASKED)
-        time.sleep(0.3)
-        assert page.run(MASKED) == left > 0  # held
-        page.run("document.querySelector('#pause').click()")
-        until(page, f"!{BUSY}")
-        assert page.run(MASKED) == 0 and page.run("document.querySelectorAll('.canvas .new').length") == 0
-        page.run("document.querySelector('.player input').focus()")
-        page.key("Home")
-        tokens = page.run("document.querySelectorAll('.canvas .token').length")
-        assert page.run(MASKED) == tokens
-        page.key("ArrowRight")
-        assert page.run(MASKED) == tokens - 1
-        assert page.run("document.querySelector('.player input').ariaValueText").startswith("step 1 of")
-        page.key("End")
-        heard = page.run("document.querySelector('.heard').textContent")
-        assert heard and page.complaints() == []
-        assert "".join(heard.split()) == "".join(page.run(CANVASES)[0].replace("∎", "").split())
+        until(page, f"!{BUSY} && document.querySelectorAll('.player').length === {2 * turn}")
+    assert page.run("[...document.querySelectorAll('.answer h2')].map(one => one.textContent)") == ["base", "one"] * 2
+    assert page.run("document.querySelectorAll('.token.given').length") > 0
+    assert len(set(page.run(CANVASES))) == 4  # each has a history and an adapter of its own
+    assert page.run("document.documentElement.scrollWidth") == width
+    sizes = "[...document.querySelectorAll('button, input, select')].filter(one => one.checkVisibility())"
+    assert min(map(min, page.run(f"{sizes}.map(one => [one.offsetWidth, one.offsetHeight])"))) >= 24
+    assert page.lapses() == page.complaints() == []
+    assert all(asked.startswith(url) for asked in page.requests())
 
 
-def test_a_place_is_chosen_by_clicking(tmp_path, url):
-    with browser(tmp_path / "profile") as page:
-        page.open(url)
-        page.run("document.querySelector('#places').closest('details').open = true")
-        page.run("document.querySelector('#places button:nth-child(6)').click()")
-        page.write("kucing, ya")
-        put(page, length="32", steps="4", block="32")
-        ask(page)
-        until(page, f"!{BUSY}")
-        assert "kucing, ya" in page.run(CANVASES)[0]
-        page.run("document.querySelector('.canvas .token:nth-child(3)').click()")
-        assert page.run("document.querySelector('#fixed').value") == "5:kucing, ya, 2:"
-        assert page.run("document.activeElement.id") == "fixed"
+def test_tokens_appear_where_they_are_committed_and_the_slider_goes_back(page, url):
+    page.open(url)
+    put(page, length="24", block="24")
+    ask(page)
+    until(page, f"{MASKED} > 0")
+    page.run("document.querySelector('#pause').click()")
+    page.settle()
+    left = page.run(MASKED)
+    time.sleep(0.3)
+    assert page.run(MASKED) == left > 0  # held
+    page.run("document.querySelector('#pause').click()")
+    until(page, f"!{BUSY}")
+    assert page.run(MASKED) == 0 and page.run("document.querySelectorAll('.canvas .new').length") == 0
+    page.run("document.querySelector('.player input').focus()")
+    page.key("Home")
+    tokens = page.run("document.querySelectorAll('.canvas .token').length")
+    assert page.run(MASKED) == tokens
+    page.key("ArrowRight")
+    assert page.run(MASKED) == tokens - 1
+    assert page.run("document.querySelector('.player input').ariaValueText").startswith("step 1 of")
+    page.key("End")
+    heard = page.run("document.querySelector('.heard').textContent")
+    assert heard and page.complaints() == []
+    assert "".join(heard.split()) == "".join(page.run(CANVASES)[0].replace("∎", "").split())
 
 
-def test_what_goes_wrong_is_said(tmp_path, models):
+def test_a_place_is_chosen_by_clicking(page, url):
+    page.open(url)
+    page.run("document.querySelector('#places').closest('details').open = true")
+    page.run("document.querySelector('#places button:nth-child(6)').click()")
+    page.write("kucing, ya")
+    put(page, length="32", steps="4", block="32")
+    ask(page)
+    until(page, f"!{BUSY}")
+    assert "kucing, ya" in page.run(CANVASES)[0]
+    page.run("document.querySelector('.canvas .token:nth-child(3)').click()")
+    assert page.run("document.querySelector('#fixed').value") == "5:kucing, ya, 2:"
+    assert page.run("document.activeElement.id") == "fixed"
+
+
+def test_what_goes_wrong_is_said(page, models):
     limits = Limits(batch_tokens=1, longest_queue=0)
     endless = replace(models, settings=Settings(max_new_tokens=160, min_new_tokens=160))
-    with browser(tmp_path / "profile") as page:
-        with serving(Server(endless, limits)) as url:
-            page.open(url)
-            put(page, preset="", length="160", block="32", fixed="0:")
-            ask(page)
-            until(page, f"{ERROR}.includes('position:word')")
-            put(page, fixed="")
-            page.run("document.querySelectorAll('[name=model]').forEach(box => { box.checked = true; })")
-            ask(page)  # three at once, of which one runs and none may wait
-            until(page, f"{ERROR}.includes('The queue is full')")
-            until(page, f"{MASKED} > 0 && {BUSY}")
-            page.run("document.querySelector('#stop').click()")
-            until(page, f"!{BUSY}")
-            spent = "[...document.querySelectorAll('.spent')].map(one => one.textContent)"
-            assert set(page.run(spent)) == {"stopped"} and page.run("document.querySelectorAll('.player').length") == 0
+    with serving(Server(endless, limits)) as url:
+        page.open(url)
+        put(page, preset="", length="160", block="32", fixed="0:")
         ask(page)
-        until(page, f"{ERROR}.includes('does not answer')")
+        until(page, f"{ERROR}.includes('position:word')")
+        put(page, fixed="")
+        page.run("document.querySelectorAll('[name=model]').forEach(box => { box.checked = true; })")
+        ask(page)  # three at once, of which one runs and none may wait
+        until(page, f"{ERROR}.includes('The queue is full')")
+        until(page, f"{MASKED} > 0 && {BUSY}")
+        page.run("document.querySelector('#stop').click()")
+        until(page, f"!{BUSY}")
+        spent = "[...document.querySelectorAll('.spent')].map(one => one.textContent)"
+        assert set(page.run(spent)) == {"stopped"} and page.run("document.querySelectorAll('.player').length") == 0
+    ask(page)
+    until(page, f"{ERROR}.includes('does not answer')")
 
 
-def test_a_key_is_asked_for_where_there_is_one(tmp_path, models):
-    with serving(Server(models, keys=["rahasia"])) as url, browser(tmp_path / "profile") as page:
+def test_a_key_is_asked_for_where_there_is_one(page, models):
+    with serving(Server(models, keys=["rahasia"])) as url:
         page.open(url)
         ask(page)
         until(page, f"{ERROR}.includes('API key')")
