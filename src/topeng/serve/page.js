@@ -38,8 +38,10 @@ async function ask(text) {
   turn.scrollIntoView({ block: "nearest" });
   running = new AbortController();
   busy(true);
-  const ends = await Promise.allSettled(models.map((model, place) => answer(model, text, boxes[place], running.signal)));
-  ends.forEach((end, place) => { if (end.status === "rejected") { boxes[place].stop(); complain(end.reason.message); } });
+  await Promise.all(models.map((model, place) => answer(model, text, boxes[place], running.signal).catch(reason => {
+    boxes[place].stop(); // told at once, while the others go on
+    complain(reason.message);
+  })));
   running = null;
   busy(false);
 }
