@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import BitsAndBytesConfig
 
-from topeng.adapt.foreign import ITS_BASE, check_base, remove_adapter, to_plain
+from topeng.adapt.foreign import ITS_BASE, Layer, check_base, remove_adapter, to_plain
 from topeng.adapt.settings import METHODS, AdapterOptions
 from topeng.errors import AdapterError
 from topeng.models import fingerprint, hub_id, load_model
@@ -161,10 +161,13 @@ def save_adapter(adapted: Any, method: str, path: Path, initial: Path, base: str
     write_atomically(path / ITS_BASE, json.dumps({"fingerprint": fingerprint(adapted)}))
 
 
-def load_adapter(model: Any, path: str | Path) -> Any:
+def load_adapter(model: Any, path: str | Path, layer: Layer | None = None) -> Any:
     """A saved adapter on its base, for inference: one of ours, of plain peft, or of the official code under peft.
 
     The base's weights stay as they are; `remove_adapter` gives it back.
+
+    Args:
+        layer: where the base has its shape alone, what reads a module with its weights.
 
     Raises:
         AdapterError: the folder holds none, or one that was trained on another base, or on one that cannot be rebuilt;
@@ -175,7 +178,9 @@ def load_adapter(model: Any, path: str | Path) -> Any:
             raise AdapterError(f"{path} holds no adapter: it has no {name}")
     check_base(model, Path(path))
     try:
-        config, weights = to_plain(model, peft.PeftConfig.from_pretrained(str(path)), load_file(Path(path) / WEIGHTS))
+        config, weights = to_plain(
+            model, peft.PeftConfig.from_pretrained(str(path)), load_file(Path(path) / WEIGHTS), layer
+        )
         config.inference_mode = True
         adapted = peft.PeftModel(model, config).eval()
         found = peft.set_peft_model_state_dict(adapted, weights)
