@@ -67,7 +67,7 @@ class MergedWeights:
             AdapterError: the adapter is none of this base, or cannot be added to it.
         """
         self._base = base
-        self.config = copy.deepcopy(base.config)
+        self.config, self.official = copy.deepcopy(base.config), base.official
         self.adapted = self._adapted(adapter)
         self._changed = {
             name: module
