@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 import topeng
 from topeng.adapt import methods
-from topeng.adapt.export import export_merged
+from topeng.adapt.export import export
 from topeng.adapt.settings import AdapterOptions
 from topeng.errors import AdapterError
 from topeng.models import LLaDAConfig, LLaDAModelLM, load_config, load_model
@@ -66,7 +66,7 @@ def test_what_is_exported_answers_as_what_was_trained(checkpoint, tokenizer, tmp
     if method == "full":
         tokenizer.save_pretrained(tmp_path / "trained")
     loaded, _ = topeng.load(checkpoint, tmp_path / "trained", device="cpu")
-    export_merged(str(checkpoint), str(tmp_path / "trained"), tmp_path / "merged")
+    export(tmp_path / "trained", tmp_path / "merged", base=checkpoint, precision="f32")
     expected = logits(adapted)
     for model in (loaded, load_model(tmp_path / "merged", device="cpu")):
         torch.testing.assert_close(logits(model), expected, atol=1e-5 * expected.abs().max().item(), rtol=0)

@@ -57,6 +57,7 @@ def to_plain(model: Any, config: Any, weights: Weights, layer: Layer | None = No
         config, weights = _renamed(model, config, weights)
     start, config.init_lora_weights = config.init_lora_weights, True
     layer = layer or (lambda module: copy.deepcopy(model.get_submodule(module)))
+    weights = _without_base(layer, config, weights)
     return _difference(layer, config, weights, start) if start in REBUILT else (config, weights)
 
 
@@ -97,6 +98,19 @@ def _renamed(model: Any, config: Any, weights: Weights) -> tuple[Any, Weights]:
         saved = {name.removeprefix(PREFIX).rpartition(".")[0] for name in weights if ".lora_" not in name}
         config.modules_to_save = sorted(native_name(model, f"{module}.").removesuffix(".") for module in saved)
     return config, {PREFIX + native_name(model, name.removeprefix(PREFIX)): w for name, w in weights.items()}
+
+
+def _without_base(layer: Layer, config: Any, weights: Weights) -> Weights:
+    """Without the embeddings as they are in the base, which peft saves beside an adapter of one of them."""
+    saved = tuple(config.modules_to_save or ())
+    kept = {}
+    for name, weight in weights.items():
+        module = name.removeprefix(PREFIX).removesuffix(".weight").removesuffix(".base_layer")
+        if ".lora_" in name or not name.endswith(".weight") or module.endswith(saved):
+            kept[name] = weight
+        elif not torch.equal(layer(module).weight.bfloat16(), weight.bfloat16()):
+            raise AdapterError(f"the adapter holds a {module} that is not the base's: take the base that it was trained on")
+    return kept
 
 
 def _exactly(module: str) -> str:

@@ -32,6 +32,8 @@ class BaseWeights:
         self.official = official_names(self.model)
         self._stored_as = {native_name(self.model, name): name for name in self.stored.shapes}
         wanted = {name: tuple(weight.shape) for name, weight in self.model.named_parameters()}
+        if self.config.tie_word_embeddings:
+            del wanted[f"{end_names(self.model)[1]}.weight"]
         for kind, names in {
             "missing": wanted.keys() - self._stored_as.keys(),
             "left over": self._stored_as.keys() - self.official.keys(),
@@ -76,7 +78,7 @@ class MergedWeights:
         }
         self.shapes = dict(base.shapes)
         self._tied = {}
-        ends = _end_names(base.model)
+        ends = end_names(base.model)
         if self.config.tie_word_embeddings and any(name in self._changed for name in ends):
             embedding, head = (f"{name}.weight" for name in ends)
             self._tied[head] = embedding
@@ -97,7 +99,7 @@ class MergedWeights:
     def _adapted(self, adapter: Path) -> Any:
         model, embedding = self._base.model, self._base.model.get_input_embeddings()
         shape = embedding.weight
-        embedding.weight = _parameter(self._base.native(f"{_end_names(model)[0]}.weight"))  # tells bases apart
+        embedding.weight = _parameter(self._base.native(f"{end_names(model)[0]}.weight"))  # tells bases apart
         try:
             self.fingerprint = fingerprint(model)
             return load_adapter(model, adapter, self._layer)
@@ -127,7 +129,7 @@ def _parameter(weight: Tensor) -> nn.Parameter:
     return nn.Parameter(weight, requires_grad=False)
 
 
-def _end_names(model: Any) -> tuple[str, str]:
+def end_names(model: Any) -> tuple[str, str]:
     """The names of the embedding and of the head."""
     ends = model.get_input_embeddings(), model.get_output_embeddings()
     first, last = (next(name for name, module in model.named_modules() if module is end) for end in ends)

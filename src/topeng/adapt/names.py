@@ -27,7 +27,8 @@ def named(adapted: Any, official: Mapping[str, str], names: str) -> tuple[Any, d
     Raises:
         ExportError: it is of a kind that the official names do not fit.
     """
-    config, weights = copy.deepcopy(adapted.peft_config["default"]), get_peft_model_state_dict(adapted)
+    config = copy.deepcopy(adapted.peft_config["default"])
+    weights = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     lora = config.peft_type == peft.PeftType.LORA
     if names == "official" and (not lora or config.trainable_token_indices):
         what = "trainable_token_indices" if lora else f"the kind {config.peft_type.value}"
