@@ -157,7 +157,7 @@ def _check_room(folder: Path, size: int) -> None:
 
 
 def _write_merged(source: Source, folder: Path, how: How, name: str) -> dict[str, Any]:
-    tokenizer, weights = load_tokenizer(source.base), _weights(source)
+    weights, tokenizer = _weights(source), load_tokenizer(source.base)
     config = weights.config
     special = check_tokens(str(source.hub or source.base), config, tokenizer)
     dtype = DTYPES[how.precision]

@@ -45,6 +45,9 @@ class BaseWeights:
                     "both must be of one checkpoint"
                 )
         self.shapes = {self.official[name]: self._shape(name) for name in self._stored_as if name in wanted}
+        if self.config.tie_word_embeddings:
+            embedding, head = (f"{name}.weight" for name in end_names(self.model))
+            self._stored_as[head] = self._stored_as[embedding]
 
     def read(self, name: str) -> Tensor:
         return self.native(native_name(self.model, name))
@@ -77,12 +80,10 @@ class MergedWeights:
             if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper)
         }
         self.shapes = dict(base.shapes)
-        self._tied = {}
         ends = end_names(base.model)
         if self.config.tie_word_embeddings and any(name in self._changed for name in ends):
-            embedding, head = (f"{name}.weight" for name in ends)
-            self._tied[head] = embedding
-            self.shapes[base.official[head]] = self.shapes[base.official[embedding]]
+            embedding, head = (base.official[f"{name}.weight"] for name in ends)
+            self.shapes[head] = self.shapes[embedding]
             self.config.tie_word_embeddings = False
 
     def read(self, name: str) -> Tensor:
@@ -92,7 +93,7 @@ class MergedWeights:
             AdapterError: the adapter has no update for it that can be added.
         """
         native = native_name(self._base.model, name)
-        weight = self._base.native(self._tied.get(native, native))
+        weight = self._base.native(native)
         module = self._changed.get(native.rpartition(".")[0])
         return weight if module is None else _merged(native, module, weight.float())
 
