@@ -49,6 +49,6 @@ browser:
 	@touch $@
 
 .venv/.developed: .venv/.installed
-	@echo "Adding Ray, lm-evaluation-harness and the tools of development: some minutes."
-	@$(BIN)/pip install --constraint constraints.txt --editable '.[eval,ray]' --group dev
+	@echo "Adding Ray, lm-evaluation-harness, gguf and the tools of development: some minutes."
+	@$(BIN)/pip install --constraint constraints.txt --editable '.[eval,export,ray]' --group dev
 	@touch $@

@@ -45,8 +45,14 @@ def test_bad_overrides(arguments, message):
         (["generate", "./nowhere", "--file", "nowhere.txt"], "cannot read prompts from nowhere.txt"),
         (["chat", "./nowhere"], "there is no checkpoint folder ./nowhere"),
         (["export", "./nowhere", "{tmp}/out"], "there is no checkpoint folder ./nowhere"),
-        (["export", "./nowhere", "{tmp}/out", "--format", "ggfu"], "--format = 'ggfu' is unknown: did you mean 'gguf'?"),
-        (["export", "./nowhere", "{tmp}/out", "--precision", "q8_0"], "--precision = 'q8_0' is unknown: there are bf16, f32"),
+        (
+            ["export", "./nowhere", "{tmp}/out", "--format", "ggfu"],
+            "--format = 'ggfu' is unknown: did you mean 'gguf'?",
+        ),
+        (
+            ["export", "./nowhere", "{tmp}/out", "--precision", "q8_0"],
+            "--precision = 'q8_0' is unknown: there are bf16, f32",
+        ),
         (["push", "./nowhere", "someone/model"], "there is no folder nowhere"),
         (["push", "{tmp}", "model"], "'model' is no name of a repository: write USER/MODEL"),
         (["train", "nowhere.yaml", "--sweep"], "cannot read the recipe nowhere.yaml"),

@@ -51,7 +51,7 @@ class Answer(BaseHTTPRequestHandler):
         self.rfile.readline()
         return b"".join(parts)
 
-    def do_GET(self):  # noqa: N802
+    def do_GET(self):
         self.server.calls.append(("GET", self.path))
         name = "/".join(self.path.split("?")[0].split("/")[3:5])
         found = self.server.repositories.get(name)
@@ -60,11 +60,11 @@ class Answer(BaseHTTPRequestHandler):
         else:
             self.say({"id": name, "modelId": name, "private": found["private"], "siblings": [], "sha": "0" * 40})
 
-    def do_PUT(self):  # noqa: N802
+    def do_PUT(self):
         self.server.large[self.path.rpartition("/")[2]] = self.body()
         self.say({})
 
-    def do_POST(self):  # noqa: N802
+    def do_POST(self):
         hub, path, body = self.server, self.path, self.body()
         hub.calls.append(("POST", path))
         if self.headers.get("Authorization") != "Bearer hf_test":
@@ -89,9 +89,7 @@ class Answer(BaseHTTPRequestHandler):
             return self.say({"files": modes})
         if path.endswith("/info/lfs/objects/batch"):
             objects = json.loads(body)["objects"]
-            actions = [
-                one | {"actions": {"upload": {"href": f"{hub.address}/large/{one['oid']}"}}} for one in objects
-            ]
+            actions = [one | {"actions": {"upload": {"href": f"{hub.address}/large/{one['oid']}"}}} for one in objects]
             return self.say({"transfer": "basic", "objects": actions})
         if "/commit/main" in path:
             return self._commit("/".join(path.split("/")[3:5]), [json.loads(line) for line in body.splitlines()])

@@ -151,14 +151,20 @@ def _add_export(parsers: Any) -> None:
         "--format",
         default="merged",
         metavar="F",
-        help="merged (a checkpoint in the official layout), adapter (a plain peft folder), or gguf (llama.cpp); %(default)s",
+        help="merged (a checkpoint in the official layout), adapter (plain peft), or gguf (llama.cpp); %(default)s",
     )
     export.add_argument("--base", metavar="MODEL", help="base of the adapter, where its folder does not name it")
     export.add_argument(
-        "--names", default="native", metavar="N", help="of an adapter's modules: native, or official (the remote code's)"
+        "--names",
+        default="native",
+        metavar="N",
+        help="of an adapter's modules: native, or official (the remote code's)",
     )
     export.add_argument(
-        "--precision", default="bf16", metavar="P", help="bf16; also f32 (merged), or f16, f32, q8_0 (gguf); %(default)s"
+        "--precision",
+        default="bf16",
+        metavar="P",
+        help="bf16; also f32 (merged), or f16, f32, q8_0 (gguf); %(default)s",
     )
     push = _add(parsers, "push", "upload an exported folder to the Hub, with its card", commands.push)
     push.add_argument("folder", metavar="FOLDER", help="a folder that `topeng export` wrote")

@@ -1,6 +1,5 @@
 """What is exported is the adapted model: in numbers, in names, and whole or not at all."""
 
-import copy
 import json
 import os
 import re
@@ -11,16 +10,16 @@ import peft
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from test_foreign import IDS, OFFICIAL, change, close, logits, official_network
 
 import topeng
-from test_foreign import IDS, OFFICIAL, change, close, logits, official_network
+from topeng.adapt import methods
 from topeng.adapt.export import export
 from topeng.adapt.export_card import read_card
 from topeng.adapt.merge import BaseWeights, skeleton
 from topeng.adapt.names import targets
 from topeng.adapt.settings import AdapterOptions
-from topeng.adapt import methods
 from topeng.adapt.tiny import new_model, tiny_config
 from topeng.cli import main
 from topeng.errors import AdapterError, ExportError, ModelError

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from test_export import lora, tied, train  # noqa: F401
 from tokenizers import pre_tokenizers
 
 from topeng.adapt.export import export
 from topeng.adapt.tiny import new_tokenizer
 from topeng.errors import ExportError, ModelError
 from topeng.models import load_model
-
-from test_export import lora, tied, train  # noqa: F401
 
 TEXTS = ["Ibu kota Indonesia adalah Jakarta, kan?", "What's the capital of Indonesia in 1945?"] * 20
 
@@ -123,7 +122,11 @@ def test_weights_are_the_merged_ones_in_llama_cpp_s_order(checkpoint, lora, tmp_
         largest = wanted.abs().max() if wanted.ndim == 2 else 0
         error = (weight - wanted).abs()
         # Of a block of 32 numbers q8_0 has the largest, over 127, as its step, itself rounded to half precision.
-        limit = wanted.abs() * bound + 2**-25 * (precision == "f16") if bound is not None else largest * (0.5 / 127 + 2**-11)
+        limit = (
+            wanted.abs() * bound + 2**-25 * (precision == "f16")
+            if bound is not None
+            else largest * (0.5 / 127 + 2**-11)
+        )
         assert (error <= limit).all(), theirs
         if wanted.ndim == 2 and precision != "f32":
             assert error.max() > 0

@@ -1,7 +1,7 @@
-"""llama.cpp reads what is exported: its logits are ours, and `llama-diffusion-cli` gives our reference sampler's tokens.
+"""llama.cpp reads what is exported: its logits are ours, and `llama-diffusion-cli` gives the reference sampler's tokens.
 
-It is built once from the source inside the source package of llama-cpp-python, into a cache beside the project: with one
-job that takes half an hour and more.
+It is built once, from the source inside the source package of llama-cpp-python, into a cache in the home folder: with
+one job that takes half an hour and more.
 """
 
 import os
@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-
 from test_export import train
 from test_gguf import with_tokenizer  # noqa: F401
+
 from topeng.adapt.export import export
 from topeng.generate import Settings, generate_ids
 from topeng.models import load_model, load_tokenizer
@@ -28,7 +28,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(4 * 3600)]
 
 PACKAGE, VERSION = "llama-cpp-python", "0.3.36"
 CACHE = Path(os.environ.get("TOPENG_TEST_CACHE", Path.home() / ".cache" / "topeng-tests")) / f"llama.cpp-{VERSION}"
-OFF = ("LLAMA_BUILD_TESTS", "LLAMA_BUILD_TOOLS", "LLAMA_BUILD_SERVER", "LLAMA_BUILD_APP", "LLAMA_OPENSSL", "GGML_OPENMP")
+OFF = (
+    "LLAMA_BUILD_TESTS",
+    "LLAMA_BUILD_TOOLS",
+    "LLAMA_BUILD_SERVER",
+    "LLAMA_BUILD_APP",
+    "LLAMA_OPENSSL",
+    "GGML_OPENMP",
+)
 
 
 def run(*command, **options):
@@ -126,9 +133,9 @@ PROMPTS = ["What is the capital of France?", "Name three animals.", "Who wrote t
 def same_algorithm(prompt_length):
     """Settings under which llama.cpp's steps are the reference's: what a step commits is no matter of confidence.
 
-    Greedy, its command gives each candidate the confidence 1 (`--top-k 1` leaves one token), and so commits from left to
-    right; the reference commits the most confident. With one token a block, or all of a block in one step, both commit
-    the same. Its blocks begin after the prompt, but are counted over prompt and answer.
+    Greedy, its command gives each candidate the confidence 1 (`--top-k 1` leaves one token), and so commits from left
+    to right; the reference commits the most confident. With one token a block, or all of a block in one step, both
+    commit the same. Its blocks begin after the prompt, but are counted over prompt and answer.
     """
     yield 24, 24, 1
     for length in (2, 4, 8):

@@ -151,8 +151,8 @@ def _check_room(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if size > free:
         raise ExportError(
-            f"{folder.parent} has room for {free / 1e9:.1f} GB, and the weights are {size / 1e9:.1f} GB: choose another "
-            "place"
+            f"{folder.parent} has room for {free / 1e9:.1f} GB, and the weights are {size / 1e9:.1f} GB: choose "
+            "another place"
         )
 
 
@@ -179,7 +179,9 @@ def _write_merged(source: Source, folder: Path, how: How, name: str) -> dict[str
 
 def _write_adapter(source: Source, folder: Path, how: How, name: str) -> dict[str, Any]:
     if source.adapter is None:
-        raise ExportError(f"{source.hub or source.base} is a whole model and has no adapter: take --format merged or gguf")
+        raise ExportError(
+            f"{source.hub or source.base} is a whole model and has no adapter: take --format merged or gguf"
+        )
     merged = MergedWeights(BaseWeights(source.base), source.adapter)
     config, weights = named(merged.adapted, merged.official, how.names)
     config.inference_mode = True

@@ -14,6 +14,40 @@ import yaml
 NOT_STATED = "not stated"
 FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 USE = re.compile(r"^## Use\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+USES = {
+    "merged": """A checkpoint in the official layout, in {precision}: sums were made in fp32 and rounded to the nearest.
+
+```python
+import topeng
+
+model, tokenizer = topeng.load("PATH/TO/{name}")
+```
+
+The model fills in masked tokens; `generate` of transformers, which writes from left to right, does not apply to it.""",
+    "adapter native": """```python
+import topeng
+
+model, tokenizer = topeng.load("{base}", adapter="PATH/TO/{name}")
+```""",
+    "adapter official": """A peft adapter under the names of the official code:
+
+```python
+from peft import PeftModel
+from transformers import AutoModel
+
+base = AutoModel.from_pretrained("{base}", trust_remote_code=True)
+model = PeftModel.from_pretrained(base, "PATH/TO/{name}")
+```
+
+Topeng takes it too: `topeng.load("{base}", adapter="PATH/TO/{name}")`.""",
+    "gguf": """One file for llama.cpp, {precision}:
+
+```sh
+llama-diffusion-cli -m {file} -p "Siapa namamu?" -ub 128 --diffusion-block-length 32 --diffusion-steps 128 --top-k 1
+```
+
+`-ub` is the length of prompt and answer together, a multiple of the block length; `--top-k 1` is greedy.""",
+}
 LIBRARIES = {"merged": "transformers", "adapter": "peft", "gguf": "llama.cpp"}
 
 
@@ -117,46 +151,13 @@ def _origin(source: Source) -> str:
 
 
 def _use(source: Source, form: str, name: str, facts: Mapping[str, str]) -> str:
-    base = source.hub or "PATH/TO/BASE"
-    if form == "merged":
-        return f"""A checkpoint in the official layout, in {facts["precision"]}: the sums were made in fp32 and rounded to the nearest.
-
-```python
-import topeng
-
-model, tokenizer = topeng.load("PATH/TO/{name}")
-```
-
-The model fills in masked tokens; `generate` of transformers, which writes from left to right, does not apply to it."""
-    if form == "adapter" and facts["names"] == "official":
-        return f"""A peft adapter under the names of the official code:
-
-```python
-from peft import PeftModel
-from transformers import AutoModel
-
-base = AutoModel.from_pretrained("{base}", trust_remote_code=True)
-model = PeftModel.from_pretrained(base, "PATH/TO/{name}")
-```
-
-Topeng takes it too: `topeng.load("{base}", adapter="PATH/TO/{name}")`."""
-    if form == "adapter":
-        return f"""```python
-import topeng
-
-model, tokenizer = topeng.load("{base}", adapter="PATH/TO/{name}")
-```"""
-    return f"""One file for llama.cpp, {facts["precision"]}:
-
-```sh
-llama-diffusion-cli -m {facts["file"]} -p "Siapa namamu?" -ub 128 --diffusion-block-length 32 --diffusion-steps 128 \\
-    --temp 0 --top-k 1
-```
-
-`-ub` is the length of prompt and answer together, a multiple of the block length."""
+    kind = f"{form} {facts['names']}" if form == "adapter" else form
+    return USES[kind].format(base=source.hub or "PATH/TO/BASE", name=name, **facts)
 
 
 def _licence_section(licences: Licences) -> str:
     data = licences.data if isinstance(licences.data, dict) else {"texts": licences.data}
     rows = [("these weights", licences.weights), ("the base", licences.base), *data.items()]
-    return "\n".join(["## Licences", "", "| of | licence |", "|---|---|", *(f"| {of} | {what} |" for of, what in rows), ""])
+    return "\n".join(
+        ["## Licences", "", "| of | licence |", "|---|---|", *(f"| {of} | {what} |" for of, what in rows), ""]
+    )

@@ -109,7 +109,9 @@ def _without_base(layer: Layer, config: Any, weights: Weights) -> Weights:
         if ".lora_" in name or not name.endswith(".weight") or module.endswith(saved):
             kept[name] = weight
         elif not torch.equal(layer(module).weight.bfloat16(), weight.bfloat16()):
-            raise AdapterError(f"the adapter holds a {module} that is not the base's: take the base that it was trained on")
+            raise AdapterError(
+                f"the adapter holds a {module} that is not the base's: take the base that it was trained on"
+            )
     return kept
 
 

@@ -1,4 +1,4 @@
-"""An adapter's options and weights under the names of this network or of the official code, as plain peft reads them."""
+"""An adapter's options and weights for plain peft, under the names of this network or of the official code."""
 
 import copy
 import re

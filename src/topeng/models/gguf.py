@@ -60,14 +60,15 @@ ARCHITECTURES = {
     ),
 }
 
+_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 SPLITS = {  # the expression that cuts text before the merges -> llama.cpp's name for it
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+": "gpt-2",
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+"
-    "|\\s+(?!\\S)|\\s+": "llama-bpe",
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+"
-    "|\\s+(?!\\S)|\\s+": "qwen2",
-    "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)"
-    "|\\s+": "bailingmoe",
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+": "gpt-2",
+    rf"{_WORDS}\p{{N}}{{1,3}}{_REST}": "llama-bpe",
+    rf"{_WORDS}\p{{N}}{_REST}": "qwen2",
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+": (
+        "bailingmoe"
+    ),
 }
 
 
@@ -229,8 +230,7 @@ def _split(rules: Mapping[str, Any]) -> str:
 
 
 def _parts(weights: Weights, config: Mapping[str, Any], kind: Architecture) -> Iterator[_Part]:
-    """The weights as llama.cpp wants them: rows of q and k in its order, no rows beyond the vocabulary, a layer's experts
-    in one."""
+    """As llama.cpp wants them: rows of q and k in its order, none beyond the vocabulary, a layer's experts in one."""
     import gguf
 
     arch = next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == kind.name)

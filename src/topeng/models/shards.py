@@ -41,7 +41,7 @@ class StoredWeights:
         promised = self._promised()
         for file in sorted(set(promised.values())) if promised else [WEIGHTS]:
             opened = self._open(file)
-            for name in opened.keys():  # noqa: SIM118: no mapping
+            for name in opened.keys():  # noqa: SIM118
                 self._file_of[name], self.shapes[name] = file, tuple(opened.get_slice(name).get_shape())
         if missing := promised.keys() - self._file_of.keys():
             raise ModelError(
