@@ -5,6 +5,8 @@ import os
 import re
 import resource
 import shutil
+import subprocess
+import sys
 
 import peft
 import pytest
@@ -147,6 +149,39 @@ def test_a_large_checkpoint_has_several_files(checkpoint, lora, tmp_path):
     export(tmp_path / "many", tmp_path / "again")  # read as it was written
     found, expected = (load_file(tmp_path / name / "model.safetensors") for name in ("again", "one"))
     assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+
+
+EXPORT_AND_MEASURE = """
+import sys
+from topeng.adapt.export import export
+from topeng.memory import measured, memory_in_use
+small, its_base, large, base, out, shard_bytes = sys.argv[1:]
+export(small, out + "-small", base=its_base)  # what a first call holds for good
+before = memory_in_use()
+_, peak = measured(lambda: export(large, out, base=base, shard_bytes=int(shard_bytes)))
+print(peak - before)
+"""
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_merge_is_that_of_a_file(checkpoint, lora, tokenizer, tmp_path):
+    """Of 16 files of 26 MB: one that is read and one that is written, and a weight in fp32 twice."""
+    shape = {"vocab_size": 400, "hidden_size": 1024, "intermediate_size": 3072, "layers": 16, "heads": 8}
+    config, shard = tiny_config(TinyOptions(**shape), 64), 26_500_000
+    config.dtype = torch.bfloat16
+    weights = skeleton(config)
+    for parameter in weights.parameters():
+        parameter.data = torch.full(parameter.shape, 0.01, dtype=torch.bfloat16)
+    weights.to(torch.bfloat16).save_pretrained(tmp_path / "base", max_shard_size=shard)
+    tokenizer.save_pretrained(tmp_path / "base")
+    peft.get_peft_model(weights, peft.LoraConfig(r=2, target_modules="all-linear")).save_pretrained(tmp_path / "big")
+    arguments = [lora, checkpoint, tmp_path / "big", tmp_path / "base", tmp_path / "out", shard]
+    command = [sys.executable, "-c", EXPORT_AND_MEASURE, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    whole = sum(file.stat().st_size for file in tmp_path.glob("base/*.safetensors"))
+    grown = int(done.stdout)
+    print(f"a checkpoint of {whole / 1e6:.0f} MB: {grown / 1e6:.0f} MB more than before")
+    assert len(list(tmp_path.glob("out/*.safetensors"))) >= 15 and grown < 4 * shard < whole / 3
 
 
 @pytest.mark.parametrize("method", ["lora", "pissa"])

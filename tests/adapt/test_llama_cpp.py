@@ -1,4 +1,4 @@
-"""llama.cpp reads what is exported: its logits are ours, and `llama-diffusion-cli` gives the reference sampler's tokens.
+"""llama.cpp reads what is exported: its logits are ours, its command gives the reference sampler's tokens.
 
 It is built once, from the source inside the source package of llama-cpp-python, into a cache in the home folder: with
 one job that takes half an hour and more.

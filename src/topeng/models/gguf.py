@@ -4,6 +4,7 @@ Metadata, the order of q's and k's rows, and which weights stay in fp32 are thos
 (conversion/llada.py, dream.py and base.py there); what it leaves out and `llama-diffusion-cli` needs is written too.
 """
 
+import importlib.util
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -85,8 +86,10 @@ def architecture(config: Mapping[str, Any]) -> Architecture:
     """The network that llama.cpp has for a checkpoint's config.json.
 
     Raises:
-        ExportError: it has none.
+        ExportError: it has none, or the package is missing.
     """
+    if importlib.util.find_spec("gguf") is None:
+        raise ExportError("GGUF needs the package gguf: pip install 'topeng[export]'")
     (name,) = config.get("architectures") or ["(none)"]
     if name not in ARCHITECTURES:
         raise ExportError(f"{name} has no GGUF format here; families that have: {', '.join(ARCHITECTURES)}")
