@@ -340,7 +340,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(checkpoint, lora, tmp_path, 
 
 def test_a_disk_without_room_is_told_before_anything_is_written(checkpoint, refused, monkeypatch):
     free = shutil.disk_usage(checkpoint)._replace(free=1000)
-    monkeypatch.setattr("topeng.adapt.export.shutil.disk_usage", lambda path: free)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: free)
     refused("has room for 0.0 GB, and the weights are", ExportError, checkpoint)
 
 

@@ -19,7 +19,7 @@ from topeng.adapt.foreign import ITS_BASE
 from topeng.adapt.merge import BaseWeights, MergedWeights
 from topeng.adapt.methods import WEIGHTS, publish_config
 from topeng.adapt.names import NAMES, named
-from topeng.errors import AdapterError, ExportError, ModelError
+from topeng.errors import AdapterError, ExportError, ModelError, TopengError
 from topeng.models import FAMILIES, fetch_checkpoint, hub_id, is_checkpoint, load_tokenizer, read_options
 from topeng.models import gguf as gguf_files
 from topeng.models.shards import SHARD_BYTES, StoredWeights, write_shards
@@ -92,9 +92,18 @@ def find_source(source: str | Path, base: str | Path | None) -> Source:
                 "was not copied whole"
             )
         return Source(fetch_checkpoint(source), hub_id(source), run=_run_of(folder))
-    run = _run_of(folder)
-    model, revision = (base, None) if base else _base_of(folder, run)
-    return Source(fetch_checkpoint(model, revision), hub_id(model), folder, run)
+    run, named_base = _run_of(folder), _named_base(folder)
+    if base:
+        model, revision = base, None
+    elif run:
+        options = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))["base"]
+        model, revision = options["model"] or run / "base", options["revision"]
+    elif named_base:
+        model, revision = named_base, None
+    else:
+        file = folder / "adapter_config.json"
+        raise AdapterError(f"{file} does not say what base the adapter is of: name it (--base MODEL)")
+    return Source(fetch_checkpoint(model, revision), hub_id(model) or hub_id(named_base), folder, run)
 
 
 def _run_of(folder: Path) -> Path | None:
@@ -102,19 +111,13 @@ def _run_of(folder: Path) -> Path | None:
     return run if folder.resolve().parent.name == "adapters" and (run / "recipe.yaml").is_file() else None
 
 
-def _base_of(adapter: Path, run: Path | None) -> tuple[str | Path, str | None]:
-    """The base that an adapter's folder names, or that of its run; with its commit."""
+def _named_base(adapter: Path) -> str | None:
+    """The base that an adapter's folder names."""
     file = adapter / "adapter_config.json"
     try:
-        named_base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
+        return json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path") or None
     except (ValueError, AttributeError) as error:
         raise AdapterError(f"{file} is not what peft writes ({error}): copy the adapter anew") from error
-    if run:
-        options = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))["base"]
-        return options["model"] or run / "base", options["revision"]
-    if not named_base:
-        raise AdapterError(f"{file} does not say what base the adapter is of: name it (--base MODEL)")
-    return named_base, None
 
 
 def _check(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -134,7 +137,7 @@ def _whole(out: Path) -> Iterator[Path]:
         yield partial
         move(partial, out)
     except Exception as error:
-        text = failed_write(error)
+        text = None if isinstance(error, TopengError) else failed_write(error)
         if text is None:
             raise
         raise ExportError(f"cannot write {out} ({text}): nothing of it was left; choose another place") from error
@@ -147,21 +150,11 @@ def _weights(source: Source) -> BaseWeights | MergedWeights:
     return MergedWeights(base, source.adapter) if source.adapter else base
 
 
-def _check_room(folder: Path, size: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        raise ExportError(
-            f"{folder.parent} has room for {free / 1e9:.1f} GB, and the weights are {size / 1e9:.1f} GB: choose "
-            "another place"
-        )
-
-
 def _write_merged(source: Source, folder: Path, how: How, name: str) -> dict[str, Any]:
     weights, tokenizer = _weights(source), load_tokenizer(source.base)
     config = weights.config
     special = check_tokens(str(source.hub or source.base), config, tokenizer)
     dtype = DTYPES[how.precision]
-    _check_room(folder, dtype.itemsize * sum(torch.Size(shape).numel() for shape in weights.shapes.values()))
     config.dtype = dtype
     if code := getattr(config, "auto_map", None):  # the code lies in the base's repository
         config.auto_map = {kind: f"{source.hub}--{where.rpartition('--')[2]}" for kind, where in code.items()}
@@ -202,7 +195,7 @@ def _write_gguf(source: Source, folder: Path, how: How, name: str) -> dict[str, 
     if known:
         config = weights.config.to_dict()  # type: ignore[union-attr]
     file = f"{name}-{how.precision.upper()}.gguf"
-    gguf_files.write_gguf(weights, config, load_tokenizer(source.base), folder / file, how.precision, {"name": name})
+    gguf_files.write_gguf(weights, config, load_tokenizer(source.base), folder / file, how.precision, name)
     return {"precision": how.precision, "file": file}
 
 

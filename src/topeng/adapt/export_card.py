@@ -96,9 +96,9 @@ def card(source: Source, form: str, name: str, facts: Mapping[str, str]) -> str:
     return f"---\n{head}---\n{body.rstrip()}\n\n{_licence_section(licences)}"
 
 
-def read_card(file: Path | None) -> tuple[dict[str, Any], str]:
+def read_card(file: Path) -> tuple[dict[str, Any], str]:
     """The front matter of a card and its body; nothing of one that is not there."""
-    text = file.read_text(encoding="utf-8") if file and file.is_file() else ""
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
     found = FRONT.match(text)
     try:
         front = yaml.safe_load(found[1]) if found else {}
@@ -113,13 +113,12 @@ def licence_of(front: Mapping[str, Any]) -> str:
     return NOT_STATED if stated in (None, "", "not-stated", NOT_STATED) else str(stated)
 
 
-def _known(source: Source) -> Path | None:
+def _known(source: Source) -> Path:
     """The card that there is: of the run, or of the checkpoint itself."""
-    if source.adapter is None:
-        return source.base / "README.md"
+    folder = source.adapter or source.base
     if source.run is None:
-        return source.adapter / "README.md"
-    named = source.adapter.resolve().name
+        return folder / "README.md"
+    named = folder.resolve().name
     return source.run / "cards" / f"{re.sub(r'-seed-[0-9]+$', '', named)}.md"
 
 
@@ -137,7 +136,7 @@ def _front(source: Source, form: str, licences: Licences) -> dict[str, Any]:
     front: dict[str, Any] = {"license": licences.weights} if stated else {"license": "other"}
     if not stated:
         front["license_name"] = "not-stated"
-    if source.hub:
+    if _on_hub(source):
         relation = "quantized" if source.adapter is None else "adapter" if form == "adapter" else "finetune"
         front |= {"base_model": source.hub, "base_model_relation": relation}
     front |= {"library_name": LIBRARIES[form], "pipeline_tag": "text-generation"}
@@ -145,9 +144,14 @@ def _front(source: Source, form: str, licences: Licences) -> dict[str, Any]:
 
 
 def _origin(source: Source) -> str:
-    base = f"[{source.hub}](https://huggingface.co/{source.hub})" if source.hub else f"`{source.base.name}`"
+    base = f"[{source.hub}](https://huggingface.co/{source.hub})" if _on_hub(source) else f"`{source.base.name}`"
     what = "An adapter for" if source.adapter else "The weights of"
     return f"{what} {base}, a masked diffusion language model; exported by Topeng."
+
+
+def _on_hub(source: Source) -> bool:
+    """`kecil` is a name here alone."""
+    return "/" in (source.hub or "")
 
 
 def _use(source: Source, form: str, name: str, facts: Mapping[str, str]) -> str:

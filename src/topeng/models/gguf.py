@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from topeng.errors import ExportError
-from topeng.models.shards import Weights
+from topeng.models.shards import Weights, check_room
 
 PRECISIONS = ("f32", "f16", "bf16", "q8_0")
 Q8_BLOCK = 32
@@ -90,7 +90,7 @@ def architecture(config: Mapping[str, Any]) -> Architecture:
     """
     if importlib.util.find_spec("gguf") is None:
         raise ExportError("GGUF needs the package gguf: pip install 'topeng[export]'")
-    (name,) = config.get("architectures") or ["(none)"]
+    name = (config.get("architectures") or ["a checkpoint without `architectures`"])[0]
     if name not in ARCHITECTURES:
         raise ExportError(f"{name} has no GGUF format here; families that have: {', '.join(ARCHITECTURES)}")
     found = ARCHITECTURES[name]
@@ -109,7 +109,7 @@ def write_gguf(
     tokenizer: PreTrainedTokenizerBase,
     file: Path,
     precision: str,
-    facts: Mapping[str, str | None],
+    name: str,
 ) -> None:
     """Writes one file, rounded to the nearest (ties to even; q8_0 as llama.cpp's reference); one weight is in memory.
 
@@ -117,19 +117,18 @@ def write_gguf(
         config: the official config.json.
         precision: of matrices; vectors and routers stay in fp32, as llama.cpp wants them. Where rows are no multiple of
             32 long, q8_0 becomes f16.
-        facts: the model's `name` and `license`.
+        name: of the model.
 
     Raises:
-        ExportError: the family has no such format, or the tokenizer is of a kind that llama.cpp is not told of here.
+        ExportError: the family has no such format, the tokenizer is of a kind that has no name here, or the disk has
+            no room.
     """
     import gguf
 
     kind = architecture(config)
     types = {name: getattr(gguf.GGMLQuantizationType, name.upper()) for name in PRECISIONS}
     writer = gguf.GGUFWriter(None, kind.name)
-    writer.add_name(facts["name"])
-    if facts.get("license"):
-        writer.add_license(facts["license"])
+    writer.add_name(name)
     _add_network(writer, config, kind)
     _add_tokens(writer, config, tokenizer, kind)
     writer.add_file_type(
@@ -138,8 +137,9 @@ def write_gguf(
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     parts = list(_parts(weights, config, kind))
     chosen = [types[_precision(part, precision)] for part in parts]
-    for part, qtype in zip(parts, chosen, strict=True):
-        size = math.prod(gguf.quant_shape_to_byte_shape(part.shape, qtype))
+    sizes = [math.prod(gguf.quant_shape_to_byte_shape(p.shape, q)) for p, q in zip(parts, chosen, strict=True)]
+    check_room(file.parent, sum(sizes))
+    for part, qtype, size in zip(parts, chosen, sizes, strict=True):
         writer.add_tensor_info(part.name, part.shape, np.dtype(np.float32), size, qtype)
     try:
         writer.write_header_to_file(file)

@@ -1,7 +1,9 @@
 """Checkpoints on disk, read and written a weight at a time: a machine need not hold what it passes on."""
 
 import json
-from collections.abc import Iterable, Mapping
+import math
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from topeng.errors import ModelError
+from topeng.errors import ExportError, ModelError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 5_000_000_000
@@ -50,13 +52,8 @@ class StoredWeights:
             )
 
     def read(self, name: str) -> Tensor:
-        """One weight, in memory of its own."""
+        """One weight, which is in memory as long as somebody holds it."""
         return self._open(self._file_of[name]).get_tensor(name)
-
-    def rows(self, name: str, numbers: Iterable[int]) -> Tensor:
-        """Some rows of a matrix, without the others."""
-        matrix = self._open(self._file_of[name]).get_slice(name)
-        return torch.stack([matrix[number] for number in numbers])
 
     def _promised(self) -> dict[str, str]:
         """The file of each weight by the folder's index; nothing where there is none."""
@@ -87,7 +84,11 @@ def write_shards(weights: Weights, folder: Path, dtype: torch.dtype, shard_bytes
 
     Args:
         shard_bytes: of a file; above it there are several, and an index.
+
+    Raises:
+        ExportError: the disk has no room for them.
     """
+    check_room(folder, dtype.itemsize * sum(math.prod(shape) for shape in weights.shapes.values()))
     with torch.device("meta"):
         empty = {name: torch.empty(shape, dtype=dtype) for name, shape in weights.shapes.items()}
     plan = split_torch_state_dict_into_shards(empty, max_shard_size=shard_bytes)
@@ -96,3 +97,17 @@ def write_shards(weights: Weights, folder: Path, dtype: torch.dtype, shard_bytes
     if plan.is_sharded:
         index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
         (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Fails before minutes of writing where the disk has no room for so many bytes.
+
+    Raises:
+        ExportError: it has not.
+    """
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise ExportError(
+            f"{folder.parent} has room for {free / 1e9:.1f} GB, and the weights are {size / 1e9:.1f} GB: choose "
+            "another place"
+        )
