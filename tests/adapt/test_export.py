@@ -267,11 +267,24 @@ def test_an_adapter_of_a_run_knows_its_base_and_its_card(checkpoint, lora, tmp_p
     export(adapter, tmp_path / "merged")
     export(adapter, tmp_path / "plain", "adapter")
     front, body = read_card(tmp_path / "merged" / "README.md")
-    assert front["license"], front["base_license"] == ("apache-2.0", "mit")
+    assert (front["license"], front["base_license"]) == ("apache-2.0", "mit")
     assert front["data_license"] == {"a": "CC BY 4.0", "b": "not stated"}
     assert "model-index" not in front and "model-index" in read_card(tmp_path / "plain" / "README.md")[0]
     assert "Old." not in body and body.index("## Use") < body.index("## Data") < body.index("## Licences")
     assert "| the base | mit |\n| a | CC BY 4.0 |\n| b | not stated |" in body
+
+
+def test_a_card_names_no_folder_of_this_machine(checkpoint, tmp_path):
+    """Nor is peft's empty card kept, which names the base's."""
+    adapted = peft.get_peft_model(load_model(checkpoint), peft.LoraConfig(r=2, target_modules=["q_proj"]))
+    adapted.save_pretrained(str(tmp_path / "theirs"))
+    assert "More Information Needed" in (tmp_path / "theirs" / "README.md").read_text()
+    assert str(checkpoint) in (tmp_path / "theirs" / "adapter_config.json").read_text()
+    for form in ("merged", "adapter"):
+        export(tmp_path / "theirs", tmp_path / form, form)  # on the base that the folder names
+        assert "More Information Needed" not in (tmp_path / form / "README.md").read_text()
+        for file in (tmp_path / form).iterdir():
+            assert str(checkpoint.parent).encode() not in file.read_bytes(), file
 
 
 @pytest.fixture

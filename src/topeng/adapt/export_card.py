@@ -85,6 +85,8 @@ def card(source: Source, form: str, name: str, facts: Mapping[str, str]) -> str:
         facts: what the format has to say: `precision`, `names`, `file`.
     """
     front, body = read_card(_known(source))
+    if "[More Information Needed]" in body:  # peft's empty card, which names folders of its machine
+        front, body = {}, ""
     licences = _licences(source, front)
     front = front | _front(source, form, licences)
     if form != "adapter":
@@ -123,12 +125,13 @@ def _known(source: Source) -> Path:
 
 
 def _licences(source: Source, front: Mapping[str, Any]) -> Licences:
-    base = licence_of(read_card(source.base / "README.md")[0])
+    own = front.get("base_license") or licence_of(front)  # a checkpoint without a base is its own
+    base = own if source.adapter is None else licence_of(read_card(source.base / "README.md")[0])
     data = front.get("data_license") or NOT_STATED
     if source.run:
         corpus = yaml.safe_load((source.run / "recipe.yaml").read_text(encoding="utf-8"))["corpus"]
         data = {subset: corpus["licences"].get(subset, NOT_STATED) for subset in corpus["subsets"]} or data
-    return Licences(licence_of(front), front.get("base_license", NOT_STATED) if source.adapter is None else base, data)
+    return Licences(licence_of(front), base, data)
 
 
 def _front(source: Source, form: str, licences: Licences) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from topeng.models import load_model, load_tokenizer
 
 CARD = """---
 license: apache-2.0
+data_license: apache-2.0
 language: [en, id]
 library_name: transformers
 pipeline_tag: text-generation
