@@ -38,9 +38,10 @@ OFF = (
 )
 
 
-def run(*command, **options):
-    done = subprocess.run([str(part) for part in command], capture_output=True, check=False, **options)
-    assert done.returncode == 0, (command, done.stdout[-2000:], done.stderr[-2000:])
+def run(*command, errors=subprocess.PIPE, **options):
+    command = [str(part) for part in command]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, check=False, **options)
+    assert done.returncode == 0, (command, done.stdout[-2000:], (done.stderr or b"")[-2000:])
     return done.stdout
 
 
@@ -161,8 +162,9 @@ def test_the_command_gives_the_reference_sampler_s_tokens(adapted, bin_folder, t
             sizes = ["-c", length, "-b", length, "-ub", length, "--diffusion-block-length", block]
             greedy = ["--temp", 0, "--top-k", 1, "--top-p", 1, "-t", 1, "-fa", "off"]
             count = ["--diffusion-steps", steps + of_prompt * (steps * block // new)]
-            shown = run(bin_folder / "llama-diffusion-cli", "-m", file, "-p", prompt, *sizes, *greedy, *count)
-            text = shown.decode().partition("sampling time per step")[2].partition("\n")[2]
+            command = ["-m", file, "-p", prompt, *sizes, *greedy, *count]
+            shown = run(bin_folder / "llama-diffusion-cli", *command, errors=subprocess.STDOUT).decode()
+            text = shown.partition("sampling time per step")[2].split("\n", 2)[2]  # after the line of a time stamp
             expected = tokenizer.decode(answer, skip_special_tokens=True)
             assert re.sub(r"\s+", " ", text).strip() == re.sub(r"\s+", " ", expected).strip(), settings
             compared += 1
