@@ -16,7 +16,7 @@ import torch
 from peft.tuners.lora import Linear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper, get_pattern_key
-from torch import Tensor, nn
+from torch import Tensor
 
 from topeng.errors import AdapterError
 from topeng.models import is_base, native_name
@@ -28,7 +28,7 @@ REBUILT = ("pissa", "olora")
 CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 Weights = dict[str, Tensor]
-Layer = Callable[[str], nn.Module]
+Layer = Callable[[str], Any]
 """A copy of a module of the base, by its name."""
 
 

@@ -23,7 +23,8 @@ SHARD_BYTES = 5_000_000_000
 class Weights(Protocol):
     """The weights of a checkpoint by their official names: shapes at once, each weight when it is asked for."""
 
-    shapes: Mapping[str, tuple[int, ...]]
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]: ...
 
     def read(self, name: str) -> Tensor: ...
 
