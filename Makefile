@@ -52,5 +52,5 @@ browser:
 
 .venv/.developed: .venv/.installed
 	@echo "Adding Ray, lm-evaluation-harness, the server and the tools of development: some minutes."
-	@$(BIN)/pip install --constraint constraints.txt --editable '.[eval,ray,serve]' --group dev
+	@$(BIN)/pip install --constraint constraints.txt --editable '.[eval,export,ray,serve]' --group dev
 	@touch $@

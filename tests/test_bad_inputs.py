@@ -121,6 +121,7 @@ def manifest(text: str) -> Callable[[], Any]:
 
 ASK = "topeng generate base 'Apa?' --max_new_tokens 8 --block_length 8"
 LORA = f"{ASK} --adapter lora"
+EXPORT = "topeng export lora"
 CORPUS = "topeng corpus recipe.yaml"
 NORM = "model.transformer.ln_f.weight"
 
@@ -230,7 +231,23 @@ CASES: dict[str, list[Case]] = {
         Case("no weights", LORA, remove("lora/adapter_model.safetensors")),
         Case("weights cut short", LORA, cut("lora/adapter_model.safetensors", 900)),
         Case("pickled weights", LORA, lambda: os.rename("lora/adapter_model.safetensors", "lora/adapter_model.bin")),
-        Case("exported over a folder", "topeng export base lora wider"),
+        Case("exported over a folder", f"{EXPORT} wider --base base"),
+        Case("exported in an unknown format", f"{EXPORT} out --base base --format ggfu"),
+        Case("exported without a base", f"{EXPORT} out"),
+        Case(
+            "exported with another base",
+            f"{EXPORT} out --base base",
+            write("lora/base.json", json.dumps({"fingerprint": "0" * 64})),
+        ),
+        Case("a half-copied source of an export", f"{EXPORT} out --base base", remove("lora/adapter_config.json")),
+        Case("exported where nothing can be written", f"{EXPORT} /proc/out --base base"),
+        Case(
+            "a family without the format",
+            "topeng export base out --format gguf",
+            change("base/config.json", architectures=["LLaDA2MoeModelLM"]),
+        ),
+        Case("a whole model as an adapter", "topeng export base out --format adapter"),
+        Case("pushed without a licence", "topeng push base someone/model", write("base/README.md", "# Mine\n")),
     ],
     "Prompts and answers": [
         Case("no prompt", "topeng generate base"),

@@ -44,7 +44,17 @@ def test_bad_overrides(arguments, message):
         (["generate", "./nowhere"], "there is no prompt"),
         (["generate", "./nowhere", "--file", "nowhere.txt"], "cannot read prompts from nowhere.txt"),
         (["chat", "./nowhere"], "there is no checkpoint folder ./nowhere"),
-        (["export", "./nowhere", "adapter", "{tmp}/out"], "there is no checkpoint folder ./nowhere"),
+        (["export", "./nowhere", "{tmp}/out"], "there is no checkpoint folder ./nowhere"),
+        (
+            ["export", "./nowhere", "{tmp}/out", "--format", "ggfu"],
+            "--format = 'ggfu' is unknown: did you mean 'gguf'?",
+        ),
+        (
+            ["export", "./nowhere", "{tmp}/out", "--precision", "q8_0"],
+            "--precision = 'q8_0' is unknown: there are bf16, f32",
+        ),
+        (["push", "./nowhere", "someone/model"], "there is no folder nowhere"),
+        (["push", "{tmp}", "model"], "'model' is no name of a repository: write USER/MODEL"),
         (["train", "nowhere.yaml", "--sweep"], "cannot read the recipe nowhere.yaml"),
         (
             ["demo", "--adapter.methods", "[qlora]", "--base.device", "cpu", "--run-dir", "{tmp}/run"],

@@ -119,14 +119,14 @@ def test_a_folder_is_replaced_whole(tmp_path):
 
 def test_between_old_outputs_and_new_ones_neither_counts(tmp_path, monkeypatch):
     do(tmp_path, two_outputs("one"))
-    move = run._move
+    move = run.move
 
     def killed(source, target):
         if target.name == "file":
             raise KeyboardInterrupt
         move(source, target)
 
-    monkeypatch.setattr(run, "_move", killed)
+    monkeypatch.setattr(run, "move", killed)
     with pytest.raises(KeyboardInterrupt):
         do(tmp_path, two_outputs("two"))
     assert json.loads((tmp_path / "manifest.json").read_text())["stages"] == {}

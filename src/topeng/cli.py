@@ -87,10 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_decoding_options(chat)
     _add_serve(parsers)
     _add_lm_eval(parsers)
-    export = _add(parsers, "export", "merge an adapter into its base, in the official layout", commands.export)
-    export.add_argument("model", help="the base: a checkpoint folder or a model id")
-    export.add_argument("adapter", help="an adapter folder")
-    export.add_argument("out", help="the folder to write")
+    _add_export(parsers)
     options = _add(parsers, "options", "every option of a recipe, with default, unit and source", commands.options)
     options.add_argument("section", nargs="?", metavar="SECTION", help="of the recipe, such as `train`: its alone")
     return parser
@@ -170,6 +167,36 @@ def _add_lm_eval(parsers: Any) -> None:
         "pretrained, adapter, revision, dtype, device, draws, replicates, seed, batch_tokens, preset, and any decoding "
         "setting (`topeng options`, generate.…). docs/harness.md says how each kind of task is scored."
     )
+
+
+def _add_export(parsers: Any) -> None:
+    export = _add(parsers, "export", "write a model or an adapter in the form that others use", commands.export)
+    export.add_argument("source", metavar="SOURCE", help="an adapter folder, a checkpoint folder, or a model id")
+    export.add_argument("out", metavar="OUT", help="the folder to write; it must not exist")
+    export.add_argument(
+        "--format",
+        default="merged",
+        metavar="F",
+        help="merged (a checkpoint in the official layout), adapter (plain peft), or gguf (llama.cpp); %(default)s",
+    )
+    export.add_argument("--base", metavar="MODEL", help="base of the adapter, where its folder does not name it")
+    export.add_argument(
+        "--names",
+        default="native",
+        metavar="N",
+        help="of an adapter's modules: native, or official (the remote code's)",
+    )
+    export.add_argument(
+        "--precision",
+        default="bf16",
+        metavar="P",
+        help="bf16; also f32 (merged), or f16, f32, q8_0 (gguf); %(default)s",
+    )
+    push = _add(parsers, "push", "upload an exported folder to the Hub, with its card", commands.push)
+    push.add_argument("folder", metavar="FOLDER", help="a folder that `topeng export` wrote")
+    push.add_argument("name", metavar="NAME", help="of the repository: USER/MODEL")
+    push.add_argument("--private", action="store_true", help="make a new repository private")
+    push.add_argument("--dry-run", action="store_true", help="list files and sizes, and stop")
 
 
 def _add_run_options(command: argparse.ArgumentParser) -> None:

@@ -257,10 +257,24 @@ def decoding_settings(preset: str, overrides: dict[str, str], model: str | None 
 def export(known: argparse.Namespace, rest: list[str]) -> int:
     _refuse(rest)
     prepare_libraries()
-    from topeng.adapt.export import export_merged
+    from topeng.adapt.export import export as write
 
-    export_merged(known.model, known.adapter, Path(known.out))
-    print(f"the adapted model is in {known.out}")
+    write(known.source, known.out, known.format, base=known.base, names=known.names, precision=known.precision)
+    print(f"written: {known.out}")
+    return 0
+
+
+def push(known: argparse.Namespace, rest: list[str]) -> int:
+    _refuse(rest)
+    from topeng.push import list_files, push_folder
+
+    for name, size in list_files(Path(known.folder), known.name):
+        print(f"{size / 1e6:10,.1f} MB  {name}")
+    if known.dry_run:
+        print(f"nothing was uploaded: this is what {known.name} would hold")
+        return 0
+    prepare_libraries()
+    print(f"uploaded: {push_folder(Path(known.folder), known.name, known.private)}")
     return 0
 
 

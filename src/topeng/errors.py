@@ -33,6 +33,10 @@ class GenerationError(TopengError):
     """Decoding settings that contradict each other or the prompt."""
 
 
+class ExportError(TopengError):
+    """A model that cannot be written in a format, or published."""
+
+
 class RunError(TopengError):
     """A run folder that cannot be used as asked."""
 

@@ -31,8 +31,8 @@ from topeng.workers import Workers
 MANIFEST = "manifest.json"
 WORK, SKIP = "work", "skip"
 FINISHED = "finished"
-NOT_WRITTEN = ("I/O error", "iostream error", "PytorchStreamWriter", "inline_container.cc")
-"""What safetensors and torch say where the disk is full: theirs are no `OSError`s."""
+NOT_WRITTEN = ("I/O error", "iostream error", "PytorchStreamWriter", "inline_container.cc", "(os error ")
+"""What safetensors, tokenizers and torch say where the disk is full: theirs are no `OSError`s."""
 PACKAGES = ("topeng", "torch", "transformers", "peft", "accelerate", "daft", "scikit-learn", "umap-learn", "sacrebleu")
 
 
@@ -255,7 +255,7 @@ class RunFolder:
         }
         self._record(stage.name, None)  # while outputs are replaced, neither the old nor the new ones count
         for output in stage.outputs:
-            _move(work / output, self.path / output)
+            move(work / output, self.path / output)
         self._record(stage.name, entry)
         _discard(work)
 
@@ -317,10 +317,16 @@ def _storage(doing: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        text = str(error).strip().split("\n")[0]
-        if not isinstance(error, OSError) and not any(words in text for words in NOT_WRITTEN):
+        text = failed_write(error)
+        if text is None:
             raise
         raise RunError(f"{doing} stopped: {text}; what was finished stays, run the same command again") from error
+
+
+def failed_write(error: Exception) -> str | None:
+    """What an error says of a file that cannot be written or read; None of another kind of error."""
+    text = str(error).strip().split("\n")[0]
+    return text if isinstance(error, OSError) or any(words in text for words in NOT_WRITTEN) else None
 
 
 def _discard(work: Path) -> None:
@@ -367,7 +373,8 @@ def write_atomically(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def _move(source: Path, target: Path) -> None:
+def move(source: Path, target: Path) -> None:
+    """Puts a file or folder in another's place, once all of it is on the disk."""
     for file in _files(source):
         with file.open("rb") as stream:
             os.fsync(stream.fileno())

@@ -13,7 +13,7 @@ from torch import nn
 
 import topeng
 from topeng.adapt import methods
-from topeng.adapt.export import export_merged
+from topeng.adapt.export import export
 from topeng.adapt.foreign import remove_adapter
 from topeng.adapt.loading import load_adapter
 from topeng.adapt.settings import AdapterOptions
@@ -100,7 +100,7 @@ def test_an_adapter_of_the_official_code_is_what_was_trained(checkpoint, elsewhe
     assert (logits(whole) - plain).abs().max() > 0.1
     close(logits(adapted), logits(whole))
     assert torch.equal(logits(remove_adapter(adapted)), plain)
-    export_merged(str(checkpoint), str(folder), tmp_path / "merged")
+    export(folder, tmp_path / "merged", base=checkpoint, precision="f32")
     close(logits(load_model(tmp_path / "merged")), logits(whole))
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 import topeng
 from topeng.adapt import methods
-from topeng.adapt.export import export_merged
+from topeng.adapt.export import export
 from topeng.adapt.loading import load_adapter
 from topeng.adapt.settings import AdapterOptions
 from topeng.errors import AdapterError
@@ -66,8 +66,8 @@ def test_what_is_exported_answers_as_what_was_trained(checkpoint, tokenizer, tmp
     methods.save_adapter(adapted, method, tmp_path / "trained", tmp_path / "initial")
     if method == "full":
         tokenizer.save_pretrained(tmp_path / "trained")
-    loaded, _ = topeng.load(checkpoint, tmp_path / "trained")
-    export_merged(str(checkpoint), str(tmp_path / "trained"), tmp_path / "merged")
+    loaded, _ = topeng.load(checkpoint, tmp_path / "trained", device="cpu")
+    export(tmp_path / "trained", tmp_path / "merged", base=checkpoint, precision="f32")
     expected = logits(adapted)
     for model in (loaded, load_model(tmp_path / "merged")):
         torch.testing.assert_close(logits(model), expected, atol=1e-5 * expected.abs().max().item(), rtol=0)

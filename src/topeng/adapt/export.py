@@ -1,27 +1,206 @@
-"""An adapted model as one checkpoint in its family's official layout."""
+"""An adapted model, in the form that its users take: one function of a source and a format."""
 
+import difflib
+import json
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from peft import PeftModel
+import torch
+import yaml
+from safetensors.torch import save_file
+from transformers import GenerationConfig
 
-from topeng import load
-from topeng.errors import RunError
+from topeng.adapt.export_card import Source, card
+from topeng.adapt.foreign import ITS_BASE
+from topeng.adapt.merge import BaseWeights, MergedWeights
+from topeng.adapt.methods import WEIGHTS, publish_config
+from topeng.adapt.names import NAMES, named
+from topeng.errors import AdapterError, ExportError, ModelError, TopengError
+from topeng.models import FAMILIES, fetch_checkpoint, hub_id, is_checkpoint, load_tokenizer, read_options
+from topeng.models import gguf as gguf_files
+from topeng.models.shards import SHARD_BYTES, StoredWeights, write_shards
+from topeng.run import failed_write, move, write_atomically
+from topeng.text.chat import check_tokens
+
+DTYPES = {"bf16": torch.bfloat16, "f32": torch.float32}
+PRECISIONS = {"merged": tuple(DTYPES), "adapter": (), "gguf": gguf_files.PRECISIONS}
+"""What each format may be written in. An adapter keeps its own."""
 
 
-def export_merged(model: str, adapter: str, out: Path) -> None:
-    """Merges an adapter into its base and writes it, with the tokenizer, to `out`.
+@dataclass(frozen=True)
+class How:
+    names: str
+    precision: str
+    shard_bytes: int
+
+
+def export(
+    source: str | Path,
+    out: str | Path,
+    form: str = "merged",
+    *,
+    base: str | Path | None = None,
+    names: str = "native",
+    precision: str = "bf16",
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Writes a model or an adapter to a folder that does not exist, whole or not at all.
+
+    Args:
+        source: an adapter's folder, a checkpoint's, or a model id.
+        form: `merged`, a checkpoint in the official layout, with the adapter added in fp32; `adapter`, a plain peft
+            folder; `gguf`, a file for llama.cpp.
+        base: of an adapter, where its folder does not say it.
+        names: of an adapter's modules: `native`, or `official`, under which the remote code's network takes it.
+        precision: of the weights, rounded to the nearest: `bf16`; for `merged` also `f32`, for `gguf` also `f16`, `f32`
+            and `q8_0`.
+        shard_bytes: above it a merged checkpoint has several files.
 
     Raises:
-        RunError: `out` exists already.
-        ModelError, AdapterError: the base or the adapter cannot be loaded.
+        ExportError: an unknown format, one that the source has not, or a folder that cannot be written.
+        ModelError, AdapterError: the source is not whole, or the adapter is of another base.
     """
+    _check("format", form, tuple(FORMATS))
+    _check("names", names, NAMES)
+    if PRECISIONS[form]:
+        _check("precision", precision, PRECISIONS[form])
+    out = Path(out)
     if out.exists():
-        raise RunError(f"{out} exists already: name a folder that does not")
-    adapted, tokenizer = load(model, adapter)
+        raise ExportError(f"{out} exists already: name a folder that does not")
+    found = find_source(source, base)
+    with _whole(out) as folder:
+        facts = FORMATS[form](found, folder, How(names, precision, shard_bytes), out.name)
+        write_atomically(folder / "README.md", card(found, form, out.name, facts))
+
+
+def find_source(source: str | Path, base: str | Path | None) -> Source:
+    """
+    Raises:
+        ExportError: a folder holds neither a checkpoint nor an adapter.
+        AdapterError: nothing says what base an adapter is of.
+        ModelError: the checkpoint cannot be reached.
+    """
+    folder = Path(source)
+    if not (folder / "adapter_config.json").is_file():
+        if folder.is_dir() and not is_checkpoint(folder):
+            raise ExportError(
+                f"{folder} holds neither config.json nor adapter_config.json: it is no checkpoint and no adapter, or "
+                "was not copied whole"
+            )
+        return Source(fetch_checkpoint(source), hub_id(source), run=_run_of(folder))
+    run, named_base = _run_of(folder), _named_base(folder)
+    if base:
+        model, revision = base, None
+    elif run:
+        options = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))["base"]
+        model, revision = options["model"] or run / "base", options["revision"]
+    elif named_base:
+        model, revision = named_base, None
+    else:
+        file = folder / "adapter_config.json"
+        raise AdapterError(f"{file} does not say what base the adapter is of: name it (--base MODEL)")
+    return Source(fetch_checkpoint(model, revision), hub_id(model) or hub_id(named_base), folder, run)
+
+
+def _run_of(folder: Path) -> Path | None:
+    run = folder.resolve().parent.parent
+    return run if folder.resolve().parent.name == "adapters" and (run / "recipe.yaml").is_file() else None
+
+
+def _named_base(adapter: Path) -> str | None:
+    """The base that an adapter's folder names."""
+    file = adapter / "adapter_config.json"
+    try:
+        return json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path") or None
+    except (ValueError, AttributeError) as error:
+        raise AdapterError(f"{file} is not what peft writes ({error}): copy the adapter anew") from error
+
+
+def _check(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        near = difflib.get_close_matches(value, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+        raise ExportError(f"--{name} = {value!r} is unknown: {hint}")
+
+
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its place once all of it is on the disk; else nothing of it stays."""
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    merged = adapted.merge_and_unload() if isinstance(adapted, PeftModel) else adapted
-    merged.save_pretrained(str(partial))
-    tokenizer.save_pretrained(str(partial))
-    partial.replace(out)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        move(partial, out)
+    except Exception as error:
+        text = None if isinstance(error, TopengError) else failed_write(error)
+        if text is None:
+            raise
+        raise ExportError(f"cannot write {out} ({text}): nothing of it was left; choose another place") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _weights(source: Source) -> BaseWeights | MergedWeights:
+    base = BaseWeights(source.base)
+    return MergedWeights(base, source.adapter) if source.adapter else base
+
+
+def _write_merged(source: Source, folder: Path, how: How, name: str) -> dict[str, Any]:
+    weights, tokenizer = _weights(source), load_tokenizer(source.base)
+    config = weights.config
+    special = check_tokens(str(source.hub or source.base), config, tokenizer)
+    dtype = DTYPES[how.precision]
+    config.dtype = dtype
+    if code := getattr(config, "auto_map", None):  # the code lies in the base's repository
+        config.auto_map = {kind: f"{source.hub}--{where.rpartition('--')[2]}" for kind, where in code.items()}
+        if source.hub is None:
+            del config.auto_map
+    config.save_pretrained(folder)
+    own = (source.base / "generation_config.json").is_file()
+    generation = GenerationConfig.from_pretrained(source.base) if own else GenerationConfig.from_model_config(config)
+    generation.eos_token_id = [special.eos, special.eot]
+    generation.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    write_shards(weights, folder, dtype, how.shard_bytes)
+    return {"precision": how.precision}
+
+
+def _write_adapter(source: Source, folder: Path, how: How, name: str) -> dict[str, Any]:
+    if source.adapter is None:
+        raise ExportError(
+            f"{source.hub or source.base} is a whole model and has no adapter: take --format merged or gguf"
+        )
+    merged = MergedWeights(BaseWeights(source.base), source.adapter)
+    config, weights = named(merged.adapted, merged.official, how.names)
+    config.inference_mode = True
+    save_file({key: weight.contiguous() for key, weight in weights.items()}, folder / WEIGHTS, {"format": "pt"})
+    config.save_pretrained(str(folder))
+    publish_config(folder, source.hub)
+    write_atomically(folder / ITS_BASE, json.dumps({"fingerprint": merged.fingerprint}))
+    return {"names": how.names}
+
+
+def _write_gguf(source: Source, folder: Path, how: How, name: str) -> dict[str, Any]:
+    config = read_options(source.base)
+    gguf_files.architecture(config)
+    known = config.get("model_type") in FAMILIES
+    if source.adapter and not known:
+        raise ModelError(f"{source.base} is of a family that takes no adapter here; families that do: {list(FAMILIES)}")
+    weights = _weights(source) if known else StoredWeights(source.base)
+    if known:
+        config = weights.config.to_dict()  # type: ignore[union-attr]
+    file = f"{name}-{how.precision.upper()}.gguf"
+    gguf_files.write_gguf(weights, config, load_tokenizer(source.base), folder / file, how.precision, name)
+    return {"precision": how.precision, "file": file}
+
+
+FORMATS: dict[str, Callable[[Source, Path, How, str], dict[str, Any]]] = {
+    "merged": _write_merged,
+    "adapter": _write_adapter,
+    "gguf": _write_gguf,
+}

@@ -7,6 +7,7 @@ import copy
 import json
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,18 @@ REBUILT = ("pissa", "olora")
 CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 Weights = dict[str, Tensor]
+Layer = Callable[[str], Any]
+"""A copy of a module of the base, by its name."""
 
 
-def to_plain(model: Any, config: Any, weights: Weights) -> tuple[Any, Weights]:
+def to_plain(model: Any, config: Any, weights: Weights, layer: Layer | None = None) -> tuple[Any, Weights]:
     """An adapter, as it was read, as one that peft puts on the plain base.
 
     Args:
         model: the base, which stays as it is.
         config: `adapter_config.json`; of another kind than LoRA it is returned as it is.
         weights: `adapter_model.safetensors`.
+        layer: where the model has its shape alone, what reads a module with its weights.
 
     Raises:
         AdapterError: the base that it was trained on cannot be rebuilt from the plain one.
@@ -52,7 +56,9 @@ def to_plain(model: Any, config: Any, weights: Weights) -> tuple[Any, Weights]:
     if any(native_name(model, name.removeprefix(PREFIX)) != name.removeprefix(PREFIX) for name in weights):
         config, weights = _renamed(model, config, weights)
     start, config.init_lora_weights = config.init_lora_weights, True
-    return _difference(model, config, weights, start) if start in REBUILT else (config, weights)
+    layer = layer or (lambda module: copy.deepcopy(model.get_submodule(module)))
+    weights = _without_base(layer, config, weights)
+    return _difference(layer, config, weights, start) if start in REBUILT else (config, weights)
 
 
 def _check_start(config: Any) -> None:
@@ -94,20 +100,34 @@ def _renamed(model: Any, config: Any, weights: Weights) -> tuple[Any, Weights]:
     return config, {PREFIX + native_name(model, name.removeprefix(PREFIX)): w for name, w in weights.items()}
 
 
+def _without_base(layer: Layer, config: Any, weights: Weights) -> Weights:
+    """Without the embeddings as they are in the base, which peft saves beside an adapter of one of them."""
+    saved = tuple(config.modules_to_save or ())
+    kept = {}
+    for name, weight in weights.items():
+        module = name.removeprefix(PREFIX).removesuffix(".weight").removesuffix(".base_layer")
+        if ".lora_" in name or not name.endswith(".weight") or module.endswith(saved):
+            kept[name] = weight
+        elif not torch.equal(layer(module).weight.bfloat16(), weight.bfloat16()):
+            raise AdapterError(
+                f"the adapter holds a {module} that is not the base's: take the base that it was trained on"
+            )
+    return kept
+
+
 def _exactly(module: str) -> str:
     """A pattern of peft's for one module alone: it lets others end in a name."""
     return f"^{re.escape(module)}$"
 
 
 @torch.no_grad()
-def _difference(model: Any, config: Any, weights: Weights, start: str) -> tuple[Any, Weights]:
+def _difference(layer: Layer, config: Any, weights: Weights, start: str) -> tuple[Any, Weights]:
     """s (B A - B0 A0) as a LoRA of twice the rank, A0 and B0 the start that peft computes from each weight."""
     begun = copy.deepcopy(config)
     begun.init_lora_weights = start
     weights, growth = dict(weights), math.sqrt(2) if config.use_rslora else 2
     for module, rank in _layers(weights).items():
-        layer = copy.deepcopy(model.get_submodule(module))
-        first = Linear(layer, "default", begun, r=rank, lora_alpha=_alpha(config, module))
+        first = Linear(layer(module), "default", begun, r=rank, lora_alpha=_alpha(config, module))
         a, b = (f"{PREFIX}{module}.lora_{side}.weight" for side in "AB")
         weights[a] = torch.cat([weights[a], first.lora_A["default"].weight.to(weights[a])])
         weights[b] = torch.cat([weights[b], -first.lora_B["default"].weight.to(weights[b])], dim=1) * growth

@@ -10,24 +10,27 @@ import torch
 from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 from safetensors.torch import load_file
 
-from topeng.adapt.foreign import check_base, remove_adapter, to_plain
+from topeng.adapt.foreign import Layer, check_base, remove_adapter, to_plain
 from topeng.adapt.methods import WEIGHTS
 from topeng.errors import AdapterError
 
 
-def load_adapter(model: Any, path: str | Path) -> Any:
+def load_adapter(model: Any, path: str | Path, layer: Layer | None = None) -> Any:
     """A saved adapter on its base, for inference: one of ours, of plain peft, or of the official code under peft.
 
     The base's weights stay as they are; `remove_adapter` gives it back.
+
+    Args:
+        layer: where the base has its shape alone, what reads a module with its weights.
 
     Raises:
         AdapterError: the folder holds none, or one that was trained on another base, or on one that cannot be rebuilt;
             the base is as it was.
     """
-    return load_adapters(model, {"default": Path(path)})
+    return load_adapters(model, {"default": Path(path)}, layer)
 
 
-def load_adapters(model: Any, folders: Mapping[str, Path]) -> Any:
+def load_adapters(model: Any, folders: Mapping[str, Path], layer: Layer | None = None) -> Any:
     """As `load_adapter`, of several by the names that peft is to give them; the first is active."""
     read = {}
     for name, path in folders.items():  # of the plain base, before any is put on it
@@ -36,7 +39,8 @@ def load_adapters(model: Any, folders: Mapping[str, Path]) -> Any:
                 raise AdapterError(f"{path} holds no adapter: it has no {file}")
         check_base(model, path)
         with _explained(model, path):
-            read[name] = to_plain(model, peft.PeftConfig.from_pretrained(str(path)), load_file(path / WEIGHTS))
+            config, weights = peft.PeftConfig.from_pretrained(str(path)), load_file(path / WEIGHTS)
+            read[name] = to_plain(model, config, weights, layer)
     adapted = model
     for name, (config, weights) in read.items():
         with _explained(model, folders[name]):

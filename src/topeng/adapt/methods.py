@@ -154,12 +154,18 @@ def save_adapter(adapted: Any, method: str, path: Path, initial: Path, base: str
     convert = {"path_initial_model_for_weight_conversion": str(initial)} if METHODS[method].changes_base else {}
     adapted.save_pretrained(str(path), **convert)
     (path / "README.md").unlink(missing_ok=True)  # peft's empty card, which names this machine's folders
+    publish_config(path, base)
+    write_atomically(path / ITS_BASE, json.dumps({"fingerprint": fingerprint(adapted)}))
+
+
+def publish_config(path: Path, base: str | None) -> None:
+    """Makes peft's `adapter_config.json` the same from run to run, and its base a model id or none."""
     file = path / "adapter_config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
-    config["target_modules"] = sorted(config["target_modules"])  # a set: its order differs from run to run
+    if not isinstance(config["target_modules"], str):
+        config["target_modules"] = sorted(config["target_modules"])  # a set: its order differs from run to run
     config["base_model_name_or_path"] = hub_id(base)
     write_atomically(file, json.dumps(config, indent=2, sort_keys=True))
-    write_atomically(path / ITS_BASE, json.dumps({"fingerprint": fingerprint(adapted)}))
 
 
 def create_optimizer(

@@ -18,6 +18,7 @@ from topeng.recipe import load
 
 CARD = """---
 license: apache-2.0
+data_license: apache-2.0
 language: [en, id]
 library_name: transformers
 pipeline_tag: text-generation

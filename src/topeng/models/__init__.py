@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.core_model_loading import WeightRenaming, apply_renamings
 from transformers.utils import cached_file
 
 from topeng import ranks
@@ -19,11 +21,13 @@ from topeng.models.llada import LLaDAConfig, LLaDAModelLM
 
 FAMILIES: dict[str, Any] = {"llada": LLaDAModelLM}
 TELLING_WIDTH = 256
+CHECKPOINT_FILES = ["*.json", "*.safetensors", "*.jinja", "README.md"]
 
 __all__ = [
     "FAMILIES",
     "LLaDAConfig",
     "LLaDAModelLM",
+    "fetch_checkpoint",
     "find_device",
     "fingerprint",
     "hub_id",
@@ -33,6 +37,8 @@ __all__ = [
     "load_model",
     "load_tokenizer",
     "native_name",
+    "official_names",
+    "read_options",
 ]
 
 
@@ -48,13 +54,7 @@ def load_config(path: str | Path, revision: str | None = None) -> Any:
         ModelError: it cannot be reached, or is of no family that is known here.
     """
     path = locate(path)
-    file = _fetch(path, "config.json", revision)
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{file} is not JSON ({error}): copy the checkpoint anew") from error
-    if not isinstance(values, dict):
-        raise ModelError(f"{file} must hold options by name: copy the checkpoint anew")
+    values = read_options(path, revision)
     kind = values.pop("model_type", None)
     if kind not in FAMILIES:
         raise ModelError(f"{path} has model_type = {kind!r}; families known here: {', '.join(FAMILIES)}")
@@ -64,8 +64,25 @@ def load_config(path: str | Path, revision: str | None = None) -> Any:
         raise
     except Exception as error:  # of many classes, all of which mean that an option has no usable value
         raise ModelError(
-            f"{file} has a value that cannot be used ({_lines(error)[-1].rstrip('.')}): copy the checkpoint anew"
+            f"{Path(path) / 'config.json'} has a value that cannot be used ({_lines(error)[-1].rstrip('.')}): copy the "
+            "checkpoint anew"
         ) from error
+
+
+def read_options(path: str | Path, revision: str | None = None) -> dict[str, Any]:
+    """What a checkpoint's `config.json` holds, of whatever family it is.
+
+    Raises:
+        ModelError: it cannot be reached, or is no such file.
+    """
+    file = _fetch(locate(path), "config.json", revision)
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{file} is not JSON ({error}): copy the checkpoint anew") from error
+    if not isinstance(values, dict):
+        raise ModelError(f"{file} must hold options by name: copy the checkpoint anew")
+    return values
 
 
 def load_model(
@@ -179,6 +196,30 @@ def native_name(model: Any, name: str) -> str:
     for pattern, native in type(model).official_names:
         name = re.sub(pattern, native, name)
     return name
+
+
+def official_names(model: Any) -> dict[str, str]:
+    """The official code's names of a network's weights, by the names that they have here."""
+    back = [WeightRenaming(*names).reverse_transform() for names in reversed(type(model).official_names)]
+    return {name: apply_renamings(name, back) for name, _ in model.named_parameters(remove_duplicate=False)}
+
+
+def fetch_checkpoint(path: str | Path, revision: str | None = None) -> Path:
+    """The folder of a checkpoint; that of the hub's cache, with all that a checkpoint needs, for a model id.
+
+    Raises:
+        ModelError: it cannot be reached.
+    """
+    path = locate(path)
+    _fetch(path, "config.json", revision)
+    if Path(path).is_dir():
+        return Path(path)
+    try:
+        return Path(snapshot_download(str(path), revision=revision, allow_patterns=CHECKPOINT_FILES))
+    except OSError as error:
+        raise ModelError(
+            f"cannot fetch {path} from the hub ({_first_line(error)}): copy the model to a folder and name that"
+        ) from error
 
 
 def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:

@@ -1,0 +1,170 @@
+"""The card of an exported model: what it was made of, under which licences, and how it is used in its format.
+
+A run's card (`cards/METHOD.md`) is kept, but for how the model is used. Cards are in English, as the Hub is.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+NOT_STATED = "not stated"
+FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
+USE = re.compile(r"^## Use\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+USES = {
+    "merged": """A checkpoint in the official layout, in {precision}: sums were made in fp32 and rounded to the nearest.
+
+```python
+import topeng
+
+model, tokenizer = topeng.load("PATH/TO/{name}")
+```
+
+The model fills in masked tokens; `generate` of transformers, which writes from left to right, does not apply to it.""",
+    "adapter native": """```python
+import topeng
+
+model, tokenizer = topeng.load("{base}", adapter="PATH/TO/{name}")
+```""",
+    "adapter official": """A peft adapter under the names of the official code:
+
+```python
+from peft import PeftModel
+from transformers import AutoModel
+
+base = AutoModel.from_pretrained("{base}", trust_remote_code=True)
+model = PeftModel.from_pretrained(base, "PATH/TO/{name}")
+```
+
+Topeng takes it too: `topeng.load("{base}", adapter="PATH/TO/{name}")`.""",
+    "gguf": """One file for llama.cpp, {precision}:
+
+```sh
+llama-diffusion-cli -m {file} -p "Siapa namamu?" -ub 128 --diffusion-block-length 32 --diffusion-steps 128 --top-k 1
+```
+
+`-ub` is the length of prompt and answer together, a multiple of the block length; `--top-k 1` is greedy.""",
+}
+LIBRARIES = {"merged": "transformers", "adapter": "peft", "gguf": "llama.cpp"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is exported.
+
+    Attributes:
+        base: the folder of the checkpoint.
+        hub: its model id, if it was named by one.
+        adapter: the folder of an adapter on it.
+        run: the run folder that the source is of.
+    """
+
+    base: Path
+    hub: str | None = None
+    adapter: Path | None = None
+    run: Path | None = None
+
+
+@dataclass(frozen=True)
+class Licences:
+    """Of the weights, of the base that they were trained from, and of the texts that they were trained on."""
+
+    weights: str
+    base: str
+    data: str | dict[str, str]
+
+
+def card(source: Source, form: str, name: str, facts: Mapping[str, str]) -> str:
+    """The card, front matter and body.
+
+    Args:
+        name: of the model.
+        facts: what the format has to say: `precision`, `names`, `file`.
+    """
+    front, body = read_card(_known(source))
+    if "[More Information Needed]" in body:  # peft's empty card, which names folders of its machine
+        front, body = {}, ""
+    licences = _licences(source, front)
+    front = front | _front(source, form, licences)
+    if form != "adapter":
+        front.pop("model-index", None)  # measured before the weights were rounded
+    use = f"## Use\n\n{_use(source, form, name, facts)}\n\n"
+    body = body or f"# {name}\n\n{_origin(source)}\n\n{use}"
+    body = USE.sub(lambda _: use, body) if USE.search(body) else f"{body.rstrip()}\n\n{use}"
+    head = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=120)
+    return f"---\n{head}---\n{body.rstrip()}\n\n{_licence_section(licences)}"
+
+
+def read_card(file: Path) -> tuple[dict[str, Any], str]:
+    """The front matter of a card and its body; nothing of one that is not there."""
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    found = FRONT.match(text)
+    try:
+        front = yaml.safe_load(found[1]) if found else {}
+    except yaml.YAMLError:
+        front = {}
+    return (front if isinstance(front, dict) else {}), text[found.end() :] if found else text
+
+
+def licence_of(front: Mapping[str, Any]) -> str:
+    """What a front matter says of the licence, as one word."""
+    stated = front.get("license_name") if front.get("license") == "other" else front.get("license")
+    return NOT_STATED if stated in (None, "", "not-stated", NOT_STATED) else str(stated)
+
+
+def _known(source: Source) -> Path:
+    """The card that there is: of the run, or of the checkpoint itself."""
+    folder = source.adapter or source.base
+    if source.run is None:
+        return folder / "README.md"
+    named = folder.resolve().name
+    return source.run / "cards" / f"{re.sub(r'-seed-[0-9]+$', '', named)}.md"
+
+
+def _licences(source: Source, front: Mapping[str, Any]) -> Licences:
+    own = front.get("base_license") or licence_of(front)  # a checkpoint without a base is its own
+    base = own if source.adapter is None else licence_of(read_card(source.base / "README.md")[0])
+    data = front.get("data_license") or NOT_STATED
+    if source.run:
+        corpus = yaml.safe_load((source.run / "recipe.yaml").read_text(encoding="utf-8"))["corpus"]
+        data = {subset: corpus["licences"].get(subset, NOT_STATED) for subset in corpus["subsets"]} or data
+    return Licences(licence_of(front), base, data)
+
+
+def _front(source: Source, form: str, licences: Licences) -> dict[str, Any]:
+    stated = licences.weights != NOT_STATED
+    front: dict[str, Any] = {"license": licences.weights} if stated else {"license": "other"}
+    if not stated:
+        front["license_name"] = "not-stated"
+    if _on_hub(source):
+        relation = "quantized" if source.adapter is None else "adapter" if form == "adapter" else "finetune"
+        front |= {"base_model": source.hub, "base_model_relation": relation}
+    front |= {"library_name": LIBRARIES[form], "pipeline_tag": "text-generation"}
+    return front | {"base_license": licences.base, "data_license": licences.data}
+
+
+def _origin(source: Source) -> str:
+    base = f"[{source.hub}](https://huggingface.co/{source.hub})" if _on_hub(source) else f"`{source.base.name}`"
+    what = "An adapter for" if source.adapter else "The weights of"
+    return f"{what} {base}, a masked diffusion language model; exported by Topeng."
+
+
+def _on_hub(source: Source) -> bool:
+    """`kecil` is a name here alone."""
+    return "/" in (source.hub or "")
+
+
+def _use(source: Source, form: str, name: str, facts: Mapping[str, str]) -> str:
+    kind = f"{form} {facts['names']}" if form == "adapter" else form
+    return USES[kind].format(base=source.hub or "PATH/TO/BASE", name=name, **facts)
+
+
+def _licence_section(licences: Licences) -> str:
+    data = licences.data if isinstance(licences.data, dict) else {"texts": licences.data}
+    rows = [("these weights", licences.weights), ("the base", licences.base), *data.items()]
+    return "\n".join(
+        ["## Licences", "", "| of | licence |", "|---|---|", *(f"| {of} | {what} |" for of, what in rows), ""]
+    )

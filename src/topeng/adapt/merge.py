@@ -1,0 +1,157 @@
+"""A checkpoint with an adapter added to it, a weight at a time: the base is never in memory whole.
+
+The network here has its shape alone; peft puts the adapter on it and does the sums, on the one weight that is there.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
+from torch import Tensor, nn
+
+from topeng.adapt.loading import load_adapter
+from topeng.errors import AdapterError, ModelError
+from topeng.models import FAMILIES, fingerprint, load_config, native_name, official_names
+from topeng.models.shards import StoredWeights
+
+
+class BaseWeights:
+    """The weights of a checkpoint of a known family: they are those that its config.json asks for."""
+
+    def __init__(self, folder: Path) -> None:
+        """
+        Raises:
+            ModelError: the folder holds no whole checkpoint of a family that is known here.
+        """
+        self.config = load_config(folder)
+        self.stored = StoredWeights(folder)
+        self.model = skeleton(self.config)
+        self.official = official_names(self.model)
+        self._stored_as = {native_name(self.model, name): name for name in self.stored.shapes}
+        wanted = {name: tuple(weight.shape) for name, weight in self.model.named_parameters()}
+        if self.config.tie_word_embeddings:
+            del wanted[f"{end_names(self.model)[1]}.weight"]
+        for kind, names in {
+            "missing": wanted.keys() - self._stored_as.keys(),
+            "left over": self._stored_as.keys() - self.official.keys(),
+            "of another shape": {n for n in wanted.keys() & self._stored_as.keys() if self._shape(n) != wanted[n]},
+        }.items():
+            if names:
+                raise ModelError(
+                    f"the weights of {folder} do not fit its config.json: {len(names)} {kind}, the first {min(names)}; "
+                    "both must be of one checkpoint"
+                )
+        self.shapes = {self.official[name]: self._shape(name) for name in self._stored_as if name in wanted}
+        if self.config.tie_word_embeddings:
+            embedding, head = (f"{name}.weight" for name in end_names(self.model))
+            self._stored_as[head] = self._stored_as[embedding]
+
+    def read(self, name: str) -> Tensor:
+        return self.native(native_name(self.model, name))
+
+    def native(self, name: str) -> Tensor:
+        """By the name that the network here has."""
+        return self.stored.read(self._stored_as[name])
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        return self.stored.shapes[self._stored_as[name]]
+
+
+class MergedWeights:
+    """The weights of a checkpoint with an adapter's updates added in fp32.
+
+    A head that is tied to the embedding becomes a weight of its own where the adapter changes one of them alone.
+    """
+
+    def __init__(self, base: BaseWeights, adapter: Path) -> None:
+        """
+        Raises:
+            AdapterError: the adapter is none of this base, or cannot be added to it.
+        """
+        self._base = base
+        self.config, self.official = copy.deepcopy(base.config), base.official
+        self.adapted = self._adapted(adapter)
+        self._changed = {
+            name: module
+            for name, module in self.adapted.get_base_model().named_modules()
+            if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper)
+        }
+        self.shapes = dict(base.shapes)
+        ends = end_names(base.model)
+        if self.config.tie_word_embeddings and any(name in self._changed for name in ends):
+            embedding, head = (base.official[f"{name}.weight"] for name in ends)
+            self.shapes[head] = self.shapes[embedding]
+            self.config.tie_word_embeddings = False
+
+    def read(self, name: str) -> Tensor:
+        """One weight; in fp32 where the adapter changes it.
+
+        Raises:
+            AdapterError: the adapter has no update for it that can be added.
+        """
+        native = native_name(self._base.model, name)
+        weight = self._base.native(native)
+        module = self._changed.get(native.rpartition(".")[0])
+        return weight if module is None else _merged(native, module, weight.float())
+
+    def _adapted(self, adapter: Path) -> Any:
+        model, embedding = self._base.model, self._base.model.get_input_embeddings()
+        shape = embedding.weight
+        embedding.weight = _parameter(self._base.native(f"{end_names(model)[0]}.weight"))  # tells bases apart
+        try:
+            self.fingerprint = fingerprint(model)
+            return load_adapter(model, adapter, self._layer)
+        finally:
+            embedding.weight = shape
+
+    def _layer(self, module: str) -> nn.Module:
+        layer = copy.copy(self._base.model.get_submodule(module))
+        layer._parameters = {"weight": _parameter(self._base.native(f"{module}.weight"))}
+        return layer
+
+
+def skeleton(config: Any) -> Any:
+    """A network whose weights have a shape and take no memory; its adapter's may be real.
+
+    They are not of the meta device, to which peft would move an adapter's.
+    """
+    with torch.device("meta"):
+        model = FAMILIES[config.model_type](config).eval()
+    for module in model.modules():
+        for name, weight in module.named_parameters(recurse=False):
+            setattr(module, name, _parameter(torch.zeros(()).expand(weight.shape)))
+    return model
+
+
+def _parameter(weight: Tensor) -> nn.Parameter:
+    return nn.Parameter(weight, requires_grad=False)
+
+
+def end_names(model: Any) -> tuple[str, str]:
+    """The names of the embedding and of the head."""
+    ends = model.get_input_embeddings(), model.get_output_embeddings()
+    first, last = (next(name for name, module in model.named_modules() if module is end) for end in ends)
+    return first, last
+
+
+@torch.no_grad()
+def _merged(name: str, module: Any, weight: Tensor) -> Tensor:
+    """A weight [out, in] in fp32 as its adapted module would have it."""
+    for parameter in module.parameters():
+        parameter.data = parameter.data.float()  # the base's has no memory, and is in fp32
+    helper = isinstance(module, AuxiliaryTrainingWrapper)
+    plain = module.original_module if helper else module.get_base_layer()
+    shape, plain.weight = plain.weight, _parameter(weight)
+    try:
+        if helper:
+            return module.unload_and_optionally_merge_module(True, safe_merge=True, adapter_names=None).weight.detach()
+        module.merge(safe_merge=True)
+        return plain.weight.detach()
+    except Exception as error:  # of as many kinds as peft has of adapters
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
+        raise AdapterError(f"the adapter's update of {name} cannot be added to the base ({reason})") from error
+    finally:
+        plain.weight = shape

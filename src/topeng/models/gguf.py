@@ -1,0 +1,298 @@
+"""A checkpoint as one GGUF file for llama.cpp, written with the `gguf` package, a weight at a time.
+
+Metadata, the order of q's and k's rows, and which weights stay in fp32 are those of llama.cpp's own converter
+(conversion/llada.py, dream.py and base.py there); what it leaves out and `llama-diffusion-cli` needs is written too.
+"""
+
+import importlib.util
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from topeng.errors import ExportError
+from topeng.models.shards import Weights, check_room
+
+PRECISIONS = ("f32", "f16", "bf16", "q8_0")
+Q8_BLOCK = 32
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What llama.cpp calls a family's network, and how its file differs from the checkpoint.
+
+    Attributes:
+        shift: a position's logits are of the next one. Written always: absent means true there.
+        permute: the rotary embedding turns neighbours there, and halves of a head here: rows of q and k change places.
+        add_bos: a prompt begins with the start token.
+        fixed: options that its network answers in one way only, with the values that mean so.
+    """
+
+    name: str
+    shift: bool
+    permute: bool = False
+    add_bos: bool = False
+    fixed: Mapping[str, tuple[Any, ...]] | None = None
+
+
+ARCHITECTURES = {
+    "LLaDAModelLM": Architecture("llada", shift=False, permute=True, add_bos=True),
+    "DreamModel": Architecture("dream", shift=True, fixed={"use_sliding_window": (None, False)}),
+    "LLaDAMoEModelLM": Architecture(
+        "llada-moe",
+        shift=False,
+        fixed={
+            "norm_topk_prob": (None, False),
+            "routed_scaling_factor": (None, 1),
+            "partial_rotary_factor": (None, 1),
+            "shared_expert_intermediate_size": (None, 0),
+            "moe_router_score_function": (None, "softmax"),
+            "moe_router_enable_expert_bias": (None, False),
+            "qk_layernorm": (True,),
+        },
+    ),
+}
+
+_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+SPLITS = {  # the expression that cuts text before the merges -> llama.cpp's name for it
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+": "gpt-2",
+    rf"{_WORDS}\p{{N}}{{1,3}}{_REST}": "llama-bpe",
+    rf"{_WORDS}\p{{N}}{_REST}": "qwen2",
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+": (
+        "bailingmoe"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A weight of the file: `read` gives it in fp32."""
+
+    name: str
+    shape: tuple[int, ...]
+    read: Callable[[], Tensor]
+
+
+def architecture(config: Mapping[str, Any]) -> Architecture:
+    """The network that llama.cpp has for a checkpoint's config.json.
+
+    Raises:
+        ExportError: it has none, or the package is missing.
+    """
+    if importlib.util.find_spec("gguf") is None:
+        raise ExportError("GGUF needs the package gguf: pip install 'topeng[export]'")
+    name = (config.get("architectures") or ["a checkpoint without `architectures`"])[0]
+    if name not in ARCHITECTURES:
+        raise ExportError(f"{name} has no GGUF format here; families that have: {', '.join(ARCHITECTURES)}")
+    found = ARCHITECTURES[name]
+    for option, values in {"rope_scaling": (None,), **(found.fixed or {})}.items():
+        if option in config and config[option] not in values:
+            raise ExportError(
+                f"config.json has {option} = {config[option]!r}, which llama.cpp's network of {name} has not: this "
+                "checkpoint cannot be written as GGUF"
+            )
+    return found
+
+
+def write_gguf(
+    weights: Weights,
+    config: Mapping[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    file: Path,
+    precision: str,
+    name: str,
+) -> None:
+    """Writes one file, rounded to the nearest (ties to even; q8_0 as llama.cpp's reference); one weight is in memory.
+
+    Args:
+        config: the official config.json.
+        precision: of matrices; vectors and routers stay in fp32, as llama.cpp wants them. Where rows are no multiple of
+            32 long, q8_0 becomes f16.
+        name: of the model.
+
+    Raises:
+        ExportError: the family has no such format, the tokenizer is of a kind that has no name here, or the disk has
+            no room.
+    """
+    import gguf
+
+    kind = architecture(config)
+    types = {name: getattr(gguf.GGMLQuantizationType, name.upper()) for name in PRECISIONS}
+    writer = gguf.GGUFWriter(None, kind.name)
+    writer.add_name(name)
+    _add_network(writer, config, kind)
+    _add_tokens(writer, config, tokenizer, kind)
+    writer.add_file_type(
+        {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}[precision]  # llama_ftype
+    )
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    parts = list(_parts(weights, config, kind))
+    chosen = [types[_precision(part, precision)] for part in parts]
+    sizes = [math.prod(gguf.quant_shape_to_byte_shape(p.shape, q)) for p, q in zip(parts, chosen, strict=True)]
+    check_room(file.parent, sum(sizes))
+    for part, qtype, size in zip(parts, chosen, sizes, strict=True):
+        writer.add_tensor_info(part.name, part.shape, np.dtype(np.float32), size, qtype)
+    try:
+        writer.write_header_to_file(file)
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for part, qtype in zip(parts, chosen, strict=True):
+            writer.write_tensor_data(_quantized(part, qtype))
+    finally:
+        writer.close()
+
+
+def _add_network(writer: Any, config: Mapping[str, Any], kind: Architecture) -> None:
+    """The shape under llama.cpp's names, from an option's name in any of the families."""
+
+    def option(*names: str) -> Any:
+        return next((config[name] for name in names if config.get(name) is not None), None)
+
+    heads = option("num_attention_heads", "n_heads")
+    width = option("hidden_size", "d_model")
+    rope = option("rope_theta") or (config.get("rope_parameters") or {}).get("rope_theta")
+    writer.add_block_count(option("num_hidden_layers", "n_layers"))
+    writer.add_context_length(option("max_position_embeddings", "max_sequence_length"))
+    writer.add_embedding_length(width)
+    writer.add_feed_forward_length(option("dense_intermediate_size", "intermediate_size", "mlp_hidden_size"))
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(option("num_key_value_heads", "n_kv_heads") or heads)
+    writer.add_rope_freq_base(rope)
+    writer.add_rope_dimension_count(option("head_dim") or width // heads)
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_vocab_size(config["vocab_size"])
+    writer.add_causal_attention(False)
+    writer.add_diffusion_shift_logits(kind.shift)
+    if experts := option("num_experts"):
+        writer.add_expert_count(experts)
+        writer.add_expert_used_count(config["num_experts_per_tok"])
+        writer.add_expert_feed_forward_length(config["expert_intermediate_size"])
+
+
+def _add_tokens(writer: Any, config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, kind: Architecture) -> None:
+    import gguf
+
+    mask = config.get("mask_token_id") or tokenizer.mask_token_id
+    if mask is None:
+        raise ExportError("neither config.json nor the tokenizer names the mask token: llama.cpp refuses such a file")
+    rules = json.loads(tokenizer.backend_tokenizer.to_str())
+    words = {token: word for word, token in tokenizer.get_vocab().items()}
+    added = tokenizer.added_tokens_decoder
+    types = {True: gguf.TokenType.CONTROL, False: gguf.TokenType.USER_DEFINED}
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(_split(rules))
+    numbers = range(config["vocab_size"])
+    writer.add_token_list([words.get(token, f"[PAD{token}]") for token in numbers])
+    writer.add_token_types(
+        [
+            types[added[token].special] if token in added else
+            gguf.TokenType.NORMAL if token in words else gguf.TokenType.UNUSED
+            for token in numbers
+        ]
+    )  # fmt: skip
+    merges = rules["model"]["merges"]
+    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])
+    writer.add_mask_token_id(mask)
+    for name in ("bos", "eos", "unk", "pad"):
+        token = getattr(tokenizer, f"{name}_token_id")
+        if token is not None:
+            getattr(writer, f"add_{name}_token_id")(token)
+    writer.add_add_bos_token(kind.add_bos)
+    if isinstance(tokenizer.chat_template, str):
+        writer.add_chat_template(tokenizer.chat_template)
+
+
+def _split(rules: Mapping[str, Any]) -> str:
+    """llama.cpp's name for how a tokenizer cuts text before its merges.
+
+    Raises:
+        ExportError: it is no byte-level BPE, or cuts in a way that has no name here.
+    """
+    model, first = rules["model"], rules["pre_tokenizer"] or {}
+    steps = first.get("pretokenizers", [first])
+    patterns = [step["pattern"].get("Regex") for step in steps if step["type"] == "Split"]
+    if [step["type"] for step in steps] == ["ByteLevel"] and steps[0]["use_regex"]:
+        patterns = [next(iter(SPLITS))]
+    if model["type"] != "BPE" or rules["normalizer"] not in (None, {"type": "NFC"}) or len(patterns) != 1:
+        raise ExportError("the tokenizer is no byte-level BPE as llama.cpp has them: it cannot be written as GGUF")
+    if patterns[0] not in SPLITS:
+        raise ExportError(
+            f"the tokenizer cuts text by {patterns[0]!r}, for which no name of llama.cpp is known here: it would cut "
+            "otherwise there"
+        )
+    return SPLITS[patterns[0]]
+
+
+def _parts(weights: Weights, config: Mapping[str, Any], kind: Architecture) -> Iterator[_Part]:
+    """As llama.cpp wants them: rows of q and k in its order, none beyond the vocabulary, a layer's experts in one."""
+    import gguf
+
+    arch = next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == kind.name)
+    layers = config.get("n_layers") or config["num_hidden_layers"]
+    names = gguf.get_tensor_name_map(arch, layers)
+    heads = config.get("n_heads") or config["num_attention_heads"]
+    kv_heads = config.get("n_kv_heads") or config.get("num_key_value_heads") or heads
+    for name, shape in weights.shapes.items():
+        expert = name.partition(".experts.")[2].partition(".")
+        if expert[0] not in ("", "0"):
+            continue  # with the first
+        read = partial(weights.read, name)
+        if expert[0]:
+            every = [name.replace(".experts.0.", f".experts.{n}.") for n in range(config["num_experts"])]
+            read, shape = partial(_stacked, weights, every), (len(every), *shape)
+            name = name.replace(".experts.0.", ".experts.")
+        found = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if found is None:
+            raise ExportError(f"llama.cpp's network of {kind.name} has no place for {name}")
+        if kind.permute and found.endswith(("attn_q.weight", "attn_k.weight")):
+            read = partial(_permuted, read, heads if found.endswith("attn_q.weight") else kv_heads)
+        if found in ("token_embd.weight", "output.weight"):
+            read, shape = partial(_first_rows, read, config["vocab_size"]), (config["vocab_size"], *shape[1:])
+        yield _Part(found, shape, read)
+    shapes = weights.shapes.keys()
+    if kind.name == "llada-moe" and config.get("tie_word_embeddings") and "lm_head.weight" not in shapes:
+        raise ExportError("llama.cpp's network of LLaDA-MoE wants a head of its own, and this one's is its embedding")
+
+
+def _stacked(weights: Weights, names: list[str]) -> Tensor:
+    return torch.stack([weights.read(name) for name in names])
+
+
+def _first_rows(read: Callable[[], Tensor], count: int) -> Tensor:
+    return read()[:count]
+
+
+def _permuted(read: Callable[[], Tensor], heads: int) -> Tensor:
+    """Rows of a head: first and second half interleaved."""
+    weight = read()
+    rows = weight.shape[0] // heads // 2
+    return weight.reshape(heads, 2, rows, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
+
+
+def _precision(part: _Part, precision: str) -> str:
+    if len(part.shape) == 1 or part.name.endswith(("_norm.weight", "ffn_gate_inp.weight")):
+        return "f32"
+    return "f16" if precision == "q8_0" and part.shape[-1] % Q8_BLOCK else precision
+
+
+def _quantized(part: _Part, qtype: Any) -> np.ndarray:
+    """
+    Raises:
+        ExportError: a number is beyond the range of half precision.
+    """
+    import gguf
+
+    with np.errstate(over="ignore"):
+        found = gguf.quantize(part.read().float().contiguous().numpy(), qtype)
+    if qtype == gguf.GGMLQuantizationType.F16 and not np.isfinite(found).all():
+        raise ExportError(f"{part.name} has a number beyond the range of f16: take bf16")
+    return found

@@ -1,0 +1,114 @@
+"""Checkpoints on disk, read and written a weight at a time: a machine need not hold what it passes on."""
+
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from topeng.errors import ExportError, ModelError
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+SHARD_BYTES = 5_000_000_000
+"""As large as a file of weights becomes, as the Hub's libraries cut them."""
+
+
+class Weights(Protocol):
+    """The weights of a checkpoint by their official names: shapes at once, each weight when it is asked for."""
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]: ...
+
+    def read(self, name: str) -> Tensor: ...
+
+
+class StoredWeights:
+    """The weights of a folder in their own precision, in the order of its files."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """
+        Raises:
+            ModelError: the folder has no safetensors, or not all of those that its index names, or one is cut short.
+        """
+        self._folder = Path(folder)
+        self._file_of: dict[str, str] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._opened: tuple[str, Any] = ("", None)
+        promised = self._promised()
+        for file in sorted(set(promised.values())) if promised else [WEIGHTS]:
+            opened = self._open(file)
+            for name in opened.keys():  # noqa: SIM118
+                self._file_of[name], self.shapes[name] = file, tuple(opened.get_slice(name).get_shape())
+        if missing := promised.keys() - self._file_of.keys():
+            raise ModelError(
+                f"{self._folder / INDEX} names {len(missing)} weights that its files have not, the first "
+                f"{min(missing)}: copy the checkpoint anew"
+            )
+
+    def read(self, name: str) -> Tensor:
+        """One weight, which is in memory as long as somebody holds it."""
+        return self._open(self._file_of[name]).get_tensor(name)
+
+    def _promised(self) -> dict[str, str]:
+        """The file of each weight by the folder's index; nothing where there is none."""
+        file = self._folder / INDEX
+        if not file.is_file():
+            return {}
+        try:
+            return dict(json.loads(file.read_text(encoding="utf-8"))["weight_map"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{file} is no index of weights: copy the checkpoint anew") from error
+
+    def _open(self, file: str) -> Any:
+        """A file's reader; one file is open at a time, so that one at most is in memory."""
+        if self._opened[0] == file:
+            return self._opened[1]
+        path = self._folder / file
+        if not path.is_file():
+            raise ModelError(f"{self._folder} has no {file}: the checkpoint is not whole; copy it anew")
+        try:
+            self._opened = file, safe_open(path, framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"cannot read {path} ({error}): copy the checkpoint anew") from error
+        return self._opened[1]
+
+
+def write_shards(weights: Weights, folder: Path, dtype: torch.dtype, shard_bytes: int = SHARD_BYTES) -> None:
+    """Writes weights as safetensors, rounded to the nearest (ties to even); no more than a file of them is in memory.
+
+    Args:
+        shard_bytes: of a file; above it there are several, and an index.
+
+    Raises:
+        ExportError: the disk has no room for them.
+    """
+    check_room(folder, dtype.itemsize * sum(math.prod(shape) for shape in weights.shapes.values()))
+    with torch.device("meta"):
+        empty = {name: torch.empty(shape, dtype=dtype) for name, shape in weights.shapes.items()}
+    plan = split_torch_state_dict_into_shards(empty, max_shard_size=shard_bytes)
+    for file, names in plan.filename_to_tensors.items():
+        save_file({name: weights.read(name).to(dtype).contiguous() for name in names}, folder / file, {"format": "pt"})
+    if plan.is_sharded:
+        index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
+        (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Fails before minutes of writing where the disk has no room for so many bytes.
+
+    Raises:
+        ExportError: it has not.
+    """
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise ExportError(
+            f"{folder.parent} has room for {free / 1e9:.1f} GB, and the weights are {size / 1e9:.1f} GB: choose "
+            "another place"
+        )

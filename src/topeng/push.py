@@ -1,0 +1,80 @@
+"""`topeng push`: an exported folder on the Hub, with the card that says under which licences it is."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from topeng.adapt.export_card import NOT_STATED, licence_of, read_card
+from topeng.errors import ExportError
+
+NAME = re.compile(r"[\w.-]+/[\w.-]+")
+WHOLE = ({"config.json", "*.safetensors"}, {"adapter_config.json", "adapter_model.safetensors"}, {"*.gguf"})
+"""What a folder holds at least: of a checkpoint, an adapter, a file for llama.cpp."""
+
+
+def list_files(folder: Path, name: str) -> list[tuple[str, int]]:
+    """The files that an upload would have, with their sizes in bytes; hidden ones stay here.
+
+    Raises:
+        ExportError: the folder is no export, its card lacks a licence, or the name is none of a repository.
+    """
+    if not NAME.fullmatch(name):
+        raise ExportError(f"{name!r} is no name of a repository: write USER/MODEL")
+    if not folder.is_dir():
+        raise ExportError(f"there is no folder {folder}: `topeng export` writes one")
+    if folder.suffix == ".partial" or not any(all(any(folder.glob(p)) for p in patterns) for patterns in WHOLE):
+        raise ExportError(f"{folder} holds no whole model or adapter: `topeng export` writes such a folder")
+    _check_card(folder)
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not _hidden(file.relative_to(folder))]
+    return [(str(file.relative_to(folder)), file.stat().st_size) for file in files]
+
+
+def push_folder(folder: Path, name: str, private: bool) -> str:
+    """Uploads a folder in one commit, to a repository that is made where there is none; returns its address.
+
+    Args:
+        private: of a new repository; one that is there and public is refused.
+
+    Raises:
+        ExportError: as above, or the Hub refuses.
+    """
+    files = [file for file, _ in list_files(folder, name)]
+    from huggingface_hub import HfApi
+
+    api = HfApi(library_name="topeng")
+    try:
+        address = api.create_repo(name, private=private, exist_ok=True)
+        if private and not api.repo_info(name).private:
+            raise ExportError(f"{name} is there already, and public: make it private first, or take another name")
+        api.upload_folder(
+            repo_id=name, folder_path=folder, allow_patterns=files, commit_message="Upload by topeng push"
+        )
+    except ExportError:
+        raise
+    except Exception as error:  # of the Hub, of the connection, of the login
+        reason = " ".join(str(error).split())[:200]
+        raise ExportError(
+            f"the Hub did not take {folder} as {name} ({type(error).__name__} {reason}): `hf auth login` logs in"
+        ) from error
+    return str(address)
+
+
+def _check_card(folder: Path) -> None:
+    """
+    Raises:
+        ExportError: a licence is not named.
+    """
+    file = folder / "README.md"
+    if not file.is_file():
+        raise ExportError(f"{folder} has no README.md, the card: `topeng export` writes one")
+    front, _ = read_card(file)
+    stated: dict[str, Any] = {"license": licence_of(front)}
+    stated |= {name: front.get(name) or NOT_STATED for name in ("base_license", "data_license")}
+    for name, value in stated.items():
+        if value == NOT_STATED or (isinstance(value, dict) and NOT_STATED in value.values()):
+            of = {"license": "these weights", "base_license": "the base", "data_license": "the training texts"}[name]
+            raise ExportError(f"{file} does not state the licence of {of}: write it to `{name}` in its front matter")
+
+
+def _hidden(file: Path) -> bool:
+    return any(part.startswith(".") for part in file.parts)
