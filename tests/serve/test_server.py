@@ -75,16 +75,16 @@ def test_other_sites_may_ask_only_where_they_are_named(models, url):
 
 
 def test_a_full_queue_says_when_to_come_again(models):
-    limits, body = Limits(batch_tokens=1, longest_queue=1), LONG | {"stream": True}  # one row at a time
-    with serving(Server(models, limits)) as url, httpx.Client(base_url=url, timeout=60) as client:
-        with client.stream("POST", CHAT, json=body) as running:
-            next(running.iter_lines())
-            with client.stream("POST", CHAT, json=body) as waits:
-                full = client.post(CHAT, json=ASK)
-                assert full.status_code == 429 and full.json()["error"]["code"] == "queue_full"
-                assert int(full.headers["Retry-After"]) >= 1
-                assert waits.status_code == running.status_code == 200
-        until(lambda: client.post(CHAT, json=ASK).status_code == 200)  # those that left made room
+    limits, body = Limits(batch_tokens=1, longest_queue=1), LONG  # one row at a time
+    server = Server(models, limits)
+    with serving(server) as url, ThreadPoolExecutor() as pool, httpx.Client(base_url=url, timeout=60) as client:
+        asked = [pool.submit(httpx.post, url + CHAT, json=body, timeout=60) for _ in range(2)]
+        until(lambda: server.engine.running and server.engine.waiting)
+        full = client.post(CHAT, json=ASK)
+        assert full.status_code == 429 and full.json()["error"]["code"] == "queue_full"
+        assert int(full.headers["Retry-After"]) >= 1
+        assert [one.result().status_code for one in asked] == [200, 200]
+        assert client.post(CHAT, json=ASK).status_code == 200  # those that left made room
 
 
 def test_an_answer_that_takes_too_long_is_given_up(models):
