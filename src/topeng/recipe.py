@@ -81,7 +81,7 @@ class BaseOptions(Options):
     """The model that is adapted."""
 
     model: str | None = option(
-        None, "checkpoint folder, model id, or `kecil` once `make kecil` has packed it; null: a tiny one (base.tiny)"
+        None, "checkpoint folder, model id, or `kecil`, the one that comes with Topeng; null: a tiny one (base.tiny)"
     )
     revision: str | None = option(None, "commit of a model id, to pin it")
     dtype: Literal["float32", "bfloat16"] = option("float32", "of the frozen weights")

@@ -81,8 +81,9 @@ def copy_from_the_start(model: LLaDAModelLM, seed: int) -> None:
     """Sets weights from which a small model soon learns to copy what its prompt states.
 
     Values and outputs of attention are each other's transpose, so are queries and keys of a head: a token attends to
-    its like and passes it on (mimetic initialisation, arXiv 2305.09828). Large embeddings keep rare names apart. With
-    the usual random weights no name was copied after 2,600 steps of the recipe `kecil`; with these, half after 400.
+    its like and passes it on (mimetic initialisation, arXiv 2305.09828). Large embeddings keep rare names apart. In
+    trials of 600 steps, 2 % of names were copied with random queries and keys, 35 % and 56 % with alike ones of gain
+    0.3 and 0.6 (docs/kecil.md).
     """
     width, heads = model.config.hidden_size, model.config.num_attention_heads
     with torch.random.fork_rng():

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from topeng.corpus.overlap import overlap
+from topeng.corpus.source_text import TemplateText
 from topeng.kecil import FOLDER, HELD_OUT
 from topeng.lines import read_lines
 from topeng.models import load_model, load_tokenizer
@@ -38,8 +41,9 @@ instructions, in some of which somebody asks and is answered.
 {stages}
 
 - Held-out loss on English rows: {before:.2f} nats per token before the first step, {after:.2f} after the last.
-- `held_out.parquet`, beside the checkpoint's folder, holds {held_out:,} English rows. They share no source text with
-  the rows that it was trained on.
+- `held_out.parquet`, beside the checkpoint's folder, holds {held_out:,} English rows that were held out of the last
+  stage: they share no source text with what it trained on. {known:,} of them share over half of their 8-grams,
+  template text apart, with rows of an earlier stage.
 - Versions: {versions}.
 - sha256 of model.safetensors: {digest}
 """
@@ -70,6 +74,7 @@ def pack(runs: Sequence[Path]) -> None:
         parameters=model.num_parameters() / 1e6,
         stages="\n".join(map(_stage, runs)),
         held_out=_rows(last, "test"),
+        known=_known(last, runs[:-1]),
         before=_losses(runs[0])[0],
         after=_losses(last)[-1],
         versions=", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "transformers")),
@@ -91,6 +96,16 @@ def _stage(run: Path) -> str:
         seed=manifest["seed"],
         hours=manifest["stages"]["base"]["seconds"] / 3600,
     )
+
+
+def _known(last: Path, earlier: Sequence[Path]) -> int:
+    """Held-out rows of which more than half stands in what earlier runs trained on."""
+    if not earlier:
+        return 0
+    held_out = pq.read_table(last / "source" / "test.parquet")
+    trained = pa.concat_tables([pq.read_table(run / "source" / "train.parquet") for run in earlier])
+    found = overlap(held_out, trained, TemplateText.discover(trained), pairs=0)
+    return sum(part["rows"] for part in found["rows_by_share"] if (part["above"] or 0) >= 0.5)
 
 
 def _manifest(run: Path) -> Any:
