@@ -5,10 +5,11 @@ One process writes at a time: `run.py` between parts, a part's process while it 
 """
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from topeng.run import write_atomically
 
 Record = dict[str, Any]
 
@@ -58,18 +59,8 @@ class Ledger:
         self._write(record)
 
     def _write(self, record: Record) -> None:
-        _replace(self.path, json.dumps(record, indent=1))
-        _replace(self.folder / "gpu.txt", page(record))
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes a file that is there whole or not at all, also after a kill or a loss of power."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
+        write_atomically(self.path, json.dumps(record, indent=1))
+        write_atomically(self.folder / "gpu.txt", page(record))
 
 
 def page(record: Record) -> str:

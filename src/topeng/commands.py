@@ -280,16 +280,13 @@ def push(known: argparse.Namespace, rest: list[str]) -> int:
 
 def options(known: argparse.Namespace, rest: list[str]) -> int:
     _refuse(rest)
-    import difflib
-
+    from topeng.options import meant
     from topeng.recipe import describe
 
     listed = describe()
     sections = list(dict.fromkeys(name.rpartition(".")[0] or name for name, _, _ in listed))
     if known.section and known.section not in sections:
-        near = difflib.get_close_matches(known.section, sections, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sections)}"
-        raise RecipeError(f"{known.section!r} is no section of a recipe: {hint}")
+        raise RecipeError(f"{known.section!r} is no section of a recipe: {meant(known.section, sections)}")
     for name, default, text in listed:
         if known.section and not f"{name}.".startswith(f"{known.section}."):
             continue

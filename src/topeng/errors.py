@@ -5,6 +5,11 @@ traceback, and exits with 1.
 """
 
 
+def in_one_line(error: Exception, most: int = 160) -> str:
+    """The kind and the text of somebody else's error, for a message of ours."""
+    return " ".join(f"{type(error).__name__} {error}".split())[:most]
+
+
 class TopengError(ValueError):
     """Any error that a user can mend."""
 

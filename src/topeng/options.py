@@ -10,7 +10,7 @@ import operator
 import re
 import reprlib
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
@@ -185,3 +185,9 @@ def _expect(fits: bool, value: Any, wanted: str, place: str) -> None:
 def _shown(value: Any) -> str:
     """A value in a message, which is one line whatever it holds."""
     return _SHORT.repr(value)
+
+
+def meant(name: str, known: Sequence[str]) -> str:
+    """What is likely meant by a name that is unknown, or else all names that there are."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"

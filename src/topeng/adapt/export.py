@@ -1,6 +1,5 @@
 """An adapted model, in the form that its users take: one function of a source and a format."""
 
-import difflib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from topeng.errors import AdapterError, ExportError, ModelError, TopengError
 from topeng.models import FAMILIES, fetch_checkpoint, hub_id, is_checkpoint, load_tokenizer, read_options
 from topeng.models import gguf as gguf_files
 from topeng.models.shards import SHARD_BYTES, StoredWeights, write_shards
+from topeng.options import meant
 from topeng.run import failed_write, move, write_atomically
 from topeng.text.chat import check_tokens
 
@@ -122,9 +122,7 @@ def _named_base(adapter: Path) -> str | None:
 
 def _check(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        near = difflib.get_close_matches(value, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-        raise ExportError(f"--{name} = {value!r} is unknown: {hint}")
+        raise ExportError(f"--{name} = {value!r} is unknown: {meant(value, known)}")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from topeng.adapt.foreign import Layer, check_base, remove_adapter, to_plain
 from topeng.adapt.methods import WEIGHTS
-from topeng.errors import AdapterError
+from topeng.errors import AdapterError, in_one_line
 
 
 def load_adapter(model: Any, path: str | Path, layer: Layer | None = None) -> Any:
@@ -57,10 +57,9 @@ def _explained(model: Any, path: Path) -> Iterator[None]:
         raise AdapterError(f"{path}: {error}") from error
     except Exception as error:  # what a folder holds may fail anywhere in peft
         remove_adapter(model)
-        reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
         raise AdapterError(
-            f"the adapter in {path} does not fit this base ({reason}): take the base that it was trained on, or copy "
-            "the adapter anew"
+            f"the adapter in {path} does not fit this base ({in_one_line(error)}): take the base that it was trained "
+            "on, or copy the adapter anew"
         ) from error
 
 

@@ -13,7 +13,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
 from topeng.adapt.loading import load_adapter
-from topeng.errors import AdapterError, ModelError
+from topeng.errors import AdapterError, ModelError, in_one_line
 from topeng.models import FAMILIES, fingerprint, load_config, native_name, official_names
 from topeng.models.shards import StoredWeights
 
@@ -151,7 +151,8 @@ def _merged(name: str, module: Any, weight: Tensor) -> Tensor:
         module.merge(safe_merge=True)
         return plain.weight.detach()
     except Exception as error:  # of as many kinds as peft has of adapters
-        reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
-        raise AdapterError(f"the adapter's update of {name} cannot be added to the base ({reason})") from error
+        raise AdapterError(
+            f"the adapter's update of {name} cannot be added to the base ({in_one_line(error)})"
+        ) from error
     finally:
         plain.weight = shape

@@ -86,7 +86,7 @@ def copy_from_the_start(model: LLaDAModelLM, seed: int) -> None:
     0.3 and 0.6 (docs/kecil.md).
     """
     width, heads = model.config.hidden_size, model.config.num_attention_heads
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([]):  # as above
         torch.manual_seed(seed)
         model.get_input_embeddings().weight.normal_(0, EMBEDDING_STD)
         model.model.norm.weight.fill_(1 / (EMBEDDING_STD * width**0.5))  # the first logits are about 1

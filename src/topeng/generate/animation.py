@@ -9,14 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from topeng.generate.settings import Settings
-from topeng.pages import LOOK, PLAYER, own_source, templates
+from topeng.pages import LOOK, PLAYER, own_source, page_words, templates
 from topeng.run import write_atomically
 
 HERE = Path(__file__).parent
-LANGUAGES = ("en", "id")
 UNSURE = 0.5
 """Confidence below which a token is underlined."""
 
@@ -38,7 +35,7 @@ def write_animation(
         settings: that the answers were decoded with.
         language: of the page.
     """
-    words = _words(language)
+    words = page_words(HERE / "animation.yaml", language)
     (style, style_digest), (script, script_digest) = (
         own_source(LOOK, HERE / "animation.css"),
         own_source(PLAYER, HERE / "animation.js"),
@@ -59,11 +56,6 @@ def write_animation(
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, page.encode("utf-8", "replace").decode())
-
-
-def _words(language: str) -> dict[str, str]:
-    texts = yaml.safe_load((HERE / "animation.yaml").read_text(encoding="utf-8"))
-    return {key: pair[LANGUAGES.index(language)] for key, pair in texts.items()}
 
 
 def _decimal(value: float, digits: int, language: str) -> str:

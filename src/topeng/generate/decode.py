@@ -145,9 +145,10 @@ def _commit(rows: list[Row], logits: Tensor) -> None:
     """One step of rows that choose alike, by the logits [N, V] of their masked positions, row by row."""
     settings, device = rows[0].settings, logits.device
     active = [row.active() for row in rows]
+    places = [masked.nonzero().squeeze(1) for masked in active]
     noise = [(row.settings.seed, row.noise_step, row.noise_id) for row in rows]
     masked = torch.nn.utils.rnn.pad_sequence(active, batch_first=True)
-    logits = _allowed(rows, [places.nonzero().squeeze(1) for places in active], logits)
+    logits = _allowed(rows, places, logits)
     tokens = draw(logits, settings.temperature, settings.top_p, noise, active)
     probabilities = logits.softmax(dim=-1)
     confidence = probabilities.gather(1, tokens[:, None]).squeeze(1)
@@ -155,12 +156,12 @@ def _commit(rows: list[Row], logits: Tensor) -> None:
     on_device = masked.to(device)
     spread = torch.zeros(masked.shape, device=device).masked_scatter(on_device, confidence)
     chosen = choose(Prediction(probabilities, spread, on_device, share, noise), settings)[on_device].cpu()
-    counts = [int(places.sum()) for places in active]
+    counts = list(map(len, places))
     parts = zip(
-        rows, active, *(x.split(counts) for x in (chosen, tokens.cpu(), confidence.cpu(), probabilities)), strict=True
+        rows, places, *(x.split(counts) for x in (chosen, tokens.cpu(), confidence.cpu(), probabilities)), strict=True
     )
-    for row, places, mine, own_tokens, own_confidence, own_probabilities in parts:
-        where = places.nonzero().squeeze(1)[mine]
+    for row, own, mine, own_tokens, own_confidence, own_probabilities in parts:
+        where = own[mine]
         if row.top:
             _note_alternatives(row, where + row.block.start, own_probabilities[mine.to(device)])
         row.commit(where, own_tokens[mine], own_confidence[mine])

@@ -13,7 +13,7 @@ NAME = "kecil"
 
 FOLDER = Path(__file__).parent / "checkpoint"
 HELD_OUT = Path(__file__).parent / "held_out.parquet"
-"""English rows of its own world that share no source text with those it was trained on."""
+"""English rows of its own world that were held out of the last stage of its pretraining."""
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 

@@ -4,14 +4,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from topeng.generate.policies import POLICIES
-from topeng.pages import LOOK, PLAYER, own_source, templates
+from topeng.pages import LOOK, PLAYER, own_source, page_words, templates
 from topeng.serve.asking import Models
 
 HERE = Path(__file__).parent
-LANGUAGES = ("en", "id")
 OWN = ("page_tokens.js", "page_stream.js", "page.js")
 
 
@@ -47,5 +44,4 @@ def page(models: Models, presets: list[str], language: Literal["en", "id"], need
 
 @cache
 def _words(language: str) -> dict[str, Any]:
-    texts = yaml.safe_load((HERE / "page.yaml").read_text(encoding="utf-8"))
-    return {key: pair[LANGUAGES.index(language)] for key, pair in texts.items()}
+    return page_words(HERE / "page.yaml", language)
