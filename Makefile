@@ -7,11 +7,10 @@ BIN := .venv/bin
 demo: install
 	$(BIN)/topeng demo
 
-# Pretrains the base that comes with the package, and packs it: an hour or more.
+# Pretrains the base that comes with the package, and packs it: two hours.
 kecil: install
 	$(BIN)/topeng base recipes/kecil.yaml --run-dir runs/kecil
-	$(BIN)/topeng base recipes/kecil-indonesia.yaml --run-dir runs/kecil-indonesia
-	$(BIN)/python -m topeng.kecil runs/kecil runs/kecil-indonesia
+	$(BIN)/python -m topeng.kecil runs/kecil
 
 # Two workers of one thread each: more threads than cores wait for each other.
 test: develop browser

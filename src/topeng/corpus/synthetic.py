@@ -56,8 +56,8 @@ def write_source(path: Path, rows: int, seed: int) -> None:
 def write_plain(path: Path, rows: int, seed: int) -> None:
     """Writes Indonesian texts of the same world, without a prompt or a question: Parquet with the column `text`.
 
-    A text is an article, a guide, a poem or a story. Where something can be asked of it, it says up to three things
-    that follow from it once more, or somebody in it asks and is answered.
+    A text is an article, a guide, a poem or a story; one of three stands under its title. Where something can be asked
+    of it, it says up to three things that follow from it once more, or somebody asks and is answered.
 
     Args:
         path: the file, which is overwritten.
@@ -90,7 +90,8 @@ def _plain(grammar: Grammar, slots: Lexicon, draw: Draw) -> Iterator[str]:
             for question, answer in questions.items()
             if answer
         ]
-        yield grammar.joiner.join((*lines, *told))
+        text = grammar.joiner.join((*lines, *told))
+        yield draw((text, text, f"{_capital(draw(grammar.titles).format_map(facts))}\n\n{text}"))
 
 
 def _check(rows: int) -> None:

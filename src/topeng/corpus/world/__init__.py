@@ -100,8 +100,8 @@ def _people(given: str, family: str) -> list[dict[str, str]]:
 
 # Names and numbers are the same in both languages: what a model can do with them in one, it can do in the other.
 SHARED: Lexicon = {
-    "small": range(2, 10),
-    "number": range(2, 13),
+    "small": range(2, 7),
+    "number": range(2, 10),
     "minutes": range(5, 65, 5),
     "grams": range(100, 1000, 50),
     "count": range(21, 100),

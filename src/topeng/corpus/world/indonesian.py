@@ -459,11 +459,13 @@ DIALOGUES = [
     'Kata ayah, "{question}" Kata ibu, "{answer}"',
     'Seorang anak bertanya, "{question}" Gurunya menjawab, "{answer}"',
     '"{question}" tanya nenek. "{answer}" jawab cucunya.',
+    'Ada pertanyaan tentang artikel ini: "{question}" Jawaban yang tepat: "{answer}"',
+    'Pembaca tulisan berikut bertanya, "{question}" Berdasarkan keterangan itu jawabannya, "{answer}"',
 ]
 """How plain text asks and answers."""
 
-RETOLD = ["{answer}"] * len(DIALOGUES)
-"""How plain text says something once more, as often as it asks."""
+RETOLD = ["{answer}"] * 4
+"""How plain text says something once more: two times of five."""
 
 SUBSETS = [
     Subset("indo_puisi", "indo_puisi", 0.06, POEM_TEMPLATES, INDONESIAN, POEMS),
