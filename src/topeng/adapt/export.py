@@ -23,7 +23,7 @@ from topeng.models import FAMILIES, fetch_checkpoint, hub_id, is_checkpoint, loa
 from topeng.models import gguf as gguf_files
 from topeng.models.shards import SHARD_BYTES, StoredWeights, write_shards
 from topeng.options import meant
-from topeng.run import failed_write, move, write_atomically
+from topeng.system.files import failed_write, move, write_atomically
 from topeng.text.chat import check_tokens
 
 DTYPES = {"bf16": torch.bfloat16, "f32": torch.float32}

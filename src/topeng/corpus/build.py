@@ -34,20 +34,21 @@ from topeng.corpus.profiles import draw_clean, draw_paper
 from topeng.corpus.readers import read_ordinals, read_texts, reading, resolve
 from topeng.corpus.sample import Strata
 from topeng.corpus.schema import DRAWN, EMBEDDED, INGESTED, ROW_ID
-from topeng.corpus.settings import CorpusOptions, SourceOptions
+from topeng.corpus.settings import DrawOptions, EmbedOptions, Ingesting, IngestOptions, Seeded, SourceOptions
 from topeng.corpus.split import reserve
 from topeng.errors import CorpusError
-from topeng.progress import progress_bar
-from topeng.run import write_atomically
+from topeng.system.files import write_atomically
+from topeng.system.progress import progress_bar
 
 
-def ingest_corpus(options: CorpusOptions, seed: int, work: Path, console: Console) -> None:
+def ingest_corpus(asked: Ingesting, work: Path, console: Console) -> None:
     """Writes `corpus/ingested` in `work`: all rows of the source, numbered and hashed.
 
     Raises:
         CorpusError: the source cannot be read, or is not the one that the recipe pins.
     """
-    files = options.files or [_synthetic(work, synthetic.write_target, options.synthetic_rows, seed)]
+    options, made = asked.corpus, asked.made
+    files = [_synthetic(work, synthetic.write_target, made.rows, made.seed)] if made else options.files
     for name in options.files:
         if "://" in name and "@" not in name and not options.digest:
             console.print(
@@ -59,13 +60,13 @@ def ingest_corpus(options: CorpusOptions, seed: int, work: Path, console: Consol
     _check_source(options, source)
 
 
-def draw_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, console: Console) -> None:
+def draw_corpus(asked: Seeded[DrawOptions], run: Path, work: Path, console: Console) -> None:
     """Writes `corpus/drawn` in `work`: the pool that train is selected from, and for `clean` what is held out.
 
     Raises:
         CorpusError: a subset does not occur, or a count cannot be met.
     """
-    out = work / DRAWN
+    options, out = asked.options, work / DRAWN
     out.mkdir(parents=True, exist_ok=True)
     source = json.loads((run / INGESTED / "source.json").read_text(encoding="utf-8"))
     _check_subsets(options, source)
@@ -77,7 +78,7 @@ def draw_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, consol
         benchmark_items(name)  # fails now rather than minutes from now
     with open_engine(options, work) as engine, _progress(console) as progress:
         progress("grouping rows by source text", 0, None)
-        corpus = Corpus.read(run / INGESTED, options.subsets, seed, engine)
+        corpus = Corpus.read(run / INGESTED, options.subsets, asked.seed, engine)
         funnel.count({"subset not asked for": funnel.rows - len(corpus.row_ids)})
         funnel.close("subsets")
         draw = draw_clean if options.profile == "clean" else draw_paper
@@ -88,13 +89,13 @@ def draw_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, consol
     funnel.save(out)
 
 
-def embed_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, console: Console) -> None:
+def embed_corpus(asked: Seeded[EmbedOptions], run: Path, work: Path, console: Console) -> None:
     """Writes `corpus/embedded` in `work`: a vector for each row of the pool, and which embedder made them.
 
     Raises:
         ModelError: the embedder cannot be loaded.
     """
-    out = work / EMBEDDED
+    options, out = asked.options, work / EMBEDDED
     out.mkdir(parents=True, exist_ok=True)
     pool = pq.read_table(run / DRAWN / "pool.parquet", columns=["content_hash", "input", "output"])
     order = pc.sort_indices(pool["content_hash"]).to_numpy()  # so that no sum depends on the order of the source
@@ -103,7 +104,7 @@ def embed_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, conso
         def tell(shards: int) -> None:
             progress("embedding", min(shards * embed.SHARD_ROWS, len(order)), len(order))
 
-        found = embed.embed(embed.shards(pool, order), options, seed, work / "shards", engine, tell)
+        found = embed.embed(embed.shards(pool, order), options, asked.seed, work / "shards", engine, tell)
     vectors = np.empty_like(found)
     vectors[order] = found
     digest = None if options.embedder == "tfidf" else embed.encoder_digest(*embed.encoder_settings(options))
@@ -112,14 +113,14 @@ def embed_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, conso
     write_atomically(out / "embedder.json", json.dumps({"embedder": options.embedder, "digest": digest}, indent=1))
 
 
-def build_source(options: SourceOptions, seed: int, work: Path, console: Console) -> None:
+def build_source(asked: Seeded[SourceOptions], work: Path, console: Console) -> None:
     """Writes `source/` in `work`: source-language rows and plain texts to train a tiny base on, and rows to measure
     forgetting on.
 
     Raises:
         CorpusError: the source cannot be read, or holds too few rows.
     """
-    out = work / "source"
+    options, seed, out = asked.options, asked.seed, work / "source"
     out.mkdir(exist_ok=True)
     funnel = Funnel(console)
     files = options.files or [_synthetic(work, synthetic.write_source, options.synthetic_rows, seed)]
@@ -189,7 +190,7 @@ def _tell(source: Mapping[str, Any], console: Console) -> None:
         console.print(Text(f"  dropped: {count:,} {reason}, first in {where}"), style="yellow", soft_wrap=True)
 
 
-def _check_source(options: CorpusOptions, source: Mapping[str, Any]) -> None:
+def _check_source(options: IngestOptions, source: Mapping[str, Any]) -> None:
     for subset, rows in options.expected_rows.items():
         found = source["subsets"].get(subset, 0)
         if found != rows:
@@ -204,7 +205,7 @@ def _check_source(options: CorpusOptions, source: Mapping[str, Any]) -> None:
         )
 
 
-def _check_subsets(options: CorpusOptions, source: Mapping[str, Any]) -> None:
+def _check_subsets(options: DrawOptions, source: Mapping[str, Any]) -> None:
     missing = sorted(set(options.subsets) - set(source["subsets"]))
     if missing:
         raise CorpusError(
