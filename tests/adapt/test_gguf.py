@@ -12,11 +12,8 @@ from test_export import lora, tied, train  # noqa: F401
 from tokenizers import pre_tokenizers
 
 from topeng.adapt.export import export
-from topeng.adapt.tiny import new_tokenizer
 from topeng.errors import ExportError, ModelError
 from topeng.models import load_model
-
-TEXTS = ["Ibu kota Indonesia adalah Jakarta, kan?", "What's the capital of Indonesia in 1945?"] * 20
 
 
 def opened(folder):
@@ -40,33 +37,6 @@ def turned_back(weight, heads):
     """Rows of q and k in the order of the checkpoint."""
     rows = weight.shape[0] // heads // 2
     return weight.reshape(heads, rows, 2, -1).swapaxes(1, 2).reshape(weight.shape)
-
-
-@pytest.fixture(scope="module")
-def with_tokenizer(tmp_path_factory):
-    """A golden checkpoint with a tokenizer that has its vocabulary's size, and its mask and end tokens."""
-
-    def make(folder):
-        made = tmp_path_factory.mktemp("golden") / folder.name
-        shutil.copytree(folder, made)
-        tokenizer = new_tokenizer(TEXTS, vocab_size=500)
-        extra = [f"<|extra_{n}|>" for n in range(512 - len(tokenizer))]
-        tokenizer.add_tokens(extra)
-        tokenizer.save_pretrained(made)
-        rules = json.loads((made / "tokenizer.json").read_text())
-        swap = {"<|mdm_mask|>": 500, "<|endoftext|>": 501}
-        vocabulary = rules["model"]["vocab"]
-        for token in rules["added_tokens"]:
-            content = token["content"]
-            if content in swap:
-                (other,) = [one for one in rules["added_tokens"] if one["id"] == swap[content]]
-                other["content"], token["content"] = token["content"], other["content"]
-                vocabulary[other["content"]] = other["id"]
-        del vocabulary
-        (made / "tokenizer.json").write_text(json.dumps(rules))
-        return made
-
-    return make
 
 
 def test_the_loader_finds_what_it_asks_for(checkpoint, tokenizer, tmp_path):
