@@ -39,11 +39,12 @@ OFF = (
 )
 
 
-def run(*command, errors=subprocess.PIPE, **options):
+def run(*command, **options):
+    """What a program writes to stdout and to stderr."""
     command = [str(part) for part in command]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, check=False, **options)
-    assert done.returncode == 0, (command, done.stdout[-2000:], (done.stderr or b"")[-2000:])
-    return done.stdout
+    done = subprocess.run(command, capture_output=True, check=False, **options)
+    assert done.returncode == 0, (command, done.stdout[-2000:], done.stderr[-2000:])
+    return done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -70,28 +71,33 @@ def bin_folder() -> Path:
     return folder
 
 
+def compiled(name, bin_folder, *options):
+    """A program, or a library, of the C++ file of that name beside this one."""
+    program, code = CACHE / name, Path(__file__).with_name(f"{name}.cpp")
+    if not program.exists() or program.stat().st_mtime < code.stat().st_mtime:
+        includes = [f"-I{CACHE / 'source' / folder}" for folder in ("include", "ggml/include")]
+        libraries = [f"-L{bin_folder}", *options, f"-Wl,-rpath,{bin_folder}"]
+        run("g++", "-std=c++17", *includes, code, "-o", program, *libraries)
+    return program
+
+
 @pytest.fixture(scope="module")
 def llama_logits(bin_folder):
     """Logits of a GGUF for rows of ids [B, T], by llama.cpp."""
-    program = CACHE / "llama_logits"
-    source, code = CACHE / "source", Path(__file__).with_suffix("").with_name("llama_logits.cpp")
-    if not program.exists() or program.stat().st_mtime < code.stat().st_mtime:
-        includes = [f"-I{source / 'include'}", f"-I{source / 'ggml' / 'include'}"]
-        link = [f"-L{bin_folder}", "-lllama", "-lggml", "-lggml-base", f"-Wl,-rpath,{bin_folder}"]
-        run("g++", "-std=c++17", *includes, code, "-o", program, *link)
+    program = compiled("llama_logits", bin_folder, "-lllama", "-lggml", "-lggml-base")
 
     def call(folder, ids):
         (file,) = folder.glob("*.gguf")
         text = "\n".join(" ".join(map(str, row)) for row in ids.tolist())
-        out = np.frombuffer(run(program, file, input=text.encode()), dtype=np.float32)
+        out = np.frombuffer(run(program, file, input=text.encode())[0], dtype=np.float32)
         return torch.from_numpy(out.copy()).view(*ids.shape, -1)
 
     return call
 
 
 def off_by(found, expected):
-    """The largest difference, as a share of the largest logit."""
-    return ((found - expected).abs().max() / expected.abs().max()).item()
+    """The root mean square of the differences, as a share of the logits' standard deviation."""
+    return ((found - expected).pow(2).mean().sqrt() / expected.std()).item()
 
 
 @pytest.mark.parametrize("name", ["llada-tiny", "dream-tiny", "llada-moe-tiny"])
@@ -101,7 +107,7 @@ def test_logits_are_those_of_the_official_code(shared, llama_logits, with_tokeni
     assert off_by(llama_logits(tmp_path / "out", answers["input_ids"]), answers["logits"]) < 1e-5
 
 
-BOUNDS = {"f32": 1e-5, "f16": 2e-3, "bf16": 2e-2, "q8_0": 4e-2}
+BOUNDS = {"f32": 1e-5, "f16": 5e-3, "bf16": 4e-2, "q8_0": 1.5e-1}
 """Of llama.cpp's logits: it rounds the layers' inputs to the precision of the weights, too."""
 
 
@@ -114,7 +120,7 @@ def adapted(request, tmp_path_factory):
     elif not base.is_dir():
         pytest.skip("needs the folder shared/ beside the project")
     folder = tmp_path_factory.mktemp("adapted")
-    adapter = train(base, folder, target_modules=["q_proj", "down_proj"])
+    adapter = train(base, folder)
     export(adapter, folder / "merged", base=base, precision="f32")
     return base, adapter, folder / "merged"
 
@@ -128,9 +134,11 @@ def test_an_adapted_model_s_logits_are_ours(adapted, llama_logits, tmp_path, pre
     ids[1:, 24:] = model.config.mask_token_id
     with torch.no_grad():
         expected, before = (one(input_ids=ids).logits for one in (model, plain))
-    found = off_by(llama_logits(tmp_path / "out", ids), expected)
-    print(f"{base.parent.name}/{base.name}, {precision}: {found:.1e} of the largest logit")
-    assert found < BOUNDS[precision] < off_by(before, expected)
+    answered = llama_logits(tmp_path / "out", ids)
+    found, largest = off_by(answered, expected), (answered - expected).abs().max() / expected.abs().max()
+    same = (answered.argmax(-1) == expected.argmax(-1)).float().mean()
+    print(f"{base.parent.name} {precision}: {found:.1e}; at most {largest:.1e} of the largest; {same:.1%} same first")
+    assert found < min(BOUNDS[precision], off_by(before, expected))
 
 
 PROMPTS = ["What is the capital of France?", "Name three animals.", "Siapa namamu?", "Why is the sky blue today?"]
@@ -149,34 +157,27 @@ def written(request, adapted, tmp_path):
     return file, load_model(folder, "float32", "cpu"), load_tokenizer(folder)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def command(bin_folder):
-    """What `llama-diffusion-cli` answers a prompt, greedy.
+    """`llama-diffusion-cli`, greedy: the tokens and the text of its answer.
 
-    `length` tokens are prompt and answer: its blocks begin after the prompt, but are counted over both, and share the
-    steps. Without flash attention it sums in fp32.
+    Without flash attention it sums in fp32.
     """
+    seen = compiled("llama_answer", bin_folder, "-shared", "-fPIC", "-lllama")
 
-    def call(file, prompt, length, block, steps_of_block):
-        sizes = ["-c", length, "-b", length, "-ub", length, "--diffusion-block-length", block]
-        greedy = ["--temp", 0, "--top-k", 1, "--top-p", 1, "-t", 1, "-fa", "off"]
-        steps = ["--diffusion-steps", steps_of_block * (length // block)]
-        return answer_of(run_cli(bin_folder, "-m", file, "-p", prompt, *sizes, *greedy, *steps))
+    def call(*arguments, **options):
+        changed = {"env": os.environ | {"LD_PRELOAD": str(seen)}, **options}
+        out, log = run(bin_folder / "llama-diffusion-cli", *arguments, "-t", 1, "-fa", "off", **changed)
+        text = log.decode().partition("sampling time per step")[2].split("\n", 2)[2]  # after the line of a time stamp
+        return [int(token) for token in out.split()], text.removesuffix("\n")
 
     return call
 
 
-def run_cli(bin_folder, *arguments, **options):
-    return run(bin_folder / "llama-diffusion-cli", *arguments, errors=subprocess.STDOUT, **options).decode()
-
-
-def answer_of(shown):
-    """The text after its last line of times, white space as it comes."""
-    return shown.partition("sampling time per step")[2].split("\n", 2)[2]
-
-
-def in_words(text):
-    return re.sub(r"\s+", " ", text).strip()
+def sizes(length, block, steps):
+    """Of `length` tokens, prompt and answer. Its blocks begin after the prompt, but are counted over both for steps."""
+    of_block = ["--diffusion-block-length", block, "--diffusion-steps", steps * (length // block)]
+    return ["-c", length, "-b", length, "-ub", length, *of_block, "--top-k", 1]
 
 
 def same_algorithm(prompt_length):
@@ -196,17 +197,16 @@ def test_the_command_gives_the_reference_sampler_s_tokens(written, command):
         ids = encode_prompt(tokenizer, [{"role": "user", "content": prompt}])
         for block, steps in same_algorithm(len(ids)):
             settings = Settings(max_new_tokens=24, steps=24 // block, block_length=block)
-            answer = generate_ids(model, torch.tensor([ids]), None, settings)[0, len(ids) :]
-            expected = tokenizer.decode(answer, skip_special_tokens=True)
-            found = command(file, prompt, len(ids) + 24, block, steps)
-            assert in_words(found) == in_words(expected), (prompt, block)
+            expected = generate_ids(model, torch.tensor([ids]), None, settings)[0, len(ids) :]
+            found, _ = command("-m", file, "-p", prompt, *sizes(len(ids) + 24, block, steps))
+            assert found == expected.tolist(), (prompt, block)
             compared += 1
     assert compared > len(PROMPTS)
 
 
 @torch.no_grad()
 def left_to_right(model, ids, length, block, steps):
-    """What the command does otherwise, by our logits: a step commits the first masks of its block; [length] tokens."""
+    """What the command does otherwise, by our logits: a step commits the first masks of its block."""
     canvas = torch.tensor([ids + [model.config.mask_token_id] * (length - len(ids))])
     for start in range(len(ids), length, block):
         size = min(block, length - start)  # the last is cut
@@ -214,7 +214,7 @@ def left_to_right(model, ids, length, block, steps):
             count = size // steps + (step < size % steps)
             first = (canvas[0] == model.config.mask_token_id).nonzero()[:count, 0]
             canvas[0, first] = model(input_ids=canvas).logits[0, first].argmax(-1)
-    return canvas[0]
+    return canvas[0, len(ids) :]
 
 
 @pytest.mark.parametrize(("block", "steps"), [(8, 4), (8, 3), (16, 16)])
@@ -224,16 +224,15 @@ def test_elsewhere_the_command_commits_from_left_to_right(written, command, bloc
     for prompt in PROMPTS:
         ids = encode_prompt(tokenizer, [{"role": "user", "content": prompt}])
         length = (len(ids) + 31) // block * block
-        answer = left_to_right(model, ids, length, block, steps)[len(ids) :]
-        found = command(file, prompt, length, block, steps)
-        assert in_words(found) == in_words(tokenizer.decode(answer, skip_special_tokens=True)), prompt
+        found, _ = command("-m", file, "-p", prompt, *sizes(length, block, steps))
+        assert found == left_to_right(model, ids, length, block, steps).tolist(), prompt
 
 
-def test_the_command_on_a_card_is_right(bin_folder, tmp_path):
+def test_the_command_on_a_card_is_right(command, tmp_path):
     export("kecil", tmp_path / "out", "gguf", precision="f32")
     (line,) = re.findall(r"^llama-diffusion-cli (.*)$", (tmp_path / "out" / "README.md").read_text(), re.MULTILINE)
-    found = answer_of(run_cli(bin_folder, *shlex.split(line), "-fa", "off", "-t", "1", cwd=tmp_path / "out"))
+    found, text = command(*shlex.split(line), cwd=tmp_path / "out")
     model, tokenizer = load_model("kecil", "float32", "cpu"), load_tokenizer("kecil")
     ids = encode_prompt(tokenizer, [{"role": "user", "content": "Siapa namamu?"}])
-    expected = left_to_right(model, ids, 128, 32, 32)[len(ids) :]
-    assert in_words(found) == in_words(tokenizer.decode(expected, skip_special_tokens=True)) != ""
+    assert found == left_to_right(model, ids, 128, 32, 32).tolist()
+    assert text == tokenizer.decode(found, skip_special_tokens=True) != ""
