@@ -13,7 +13,8 @@ from tokenizers import pre_tokenizers
 
 from topeng.adapt.export import export
 from topeng.errors import ExportError, ModelError
-from topeng.models import load_model
+from topeng.models import load_model, load_tokenizer
+from topeng.text.chat import encode_prompt
 
 
 def opened(folder):
@@ -179,6 +180,27 @@ def test_a_tokenizer_that_cuts_otherwise_is_refused(checkpoint, tokenizer, tmp_p
     (folder / "tokenizer.json").write_text(json.dumps(rules))
     with pytest.raises(ExportError, match=r"cuts text by '\\\\d', for which no name"):
         export(folder, tmp_path / "out", "gguf")
+
+
+def test_spaces_that_the_tokenizer_puts_are_in_the_template(golden, with_tokenizer, tmp_path):
+    """llama.cpp's byte-level BPE puts none: without ours, the file's template must come to the same tokens."""
+    folder = with_tokenizer(golden)
+    tokenizer, bare = load_tokenizer(folder), load_tokenizer(folder)
+    bare.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    export(folder, tmp_path / "out", "gguf")
+    template = values(opened(tmp_path / "out"))["tokenizer.chat_template"]
+    messages = [{"role": "system", "content": "Jawablah."}, {"role": "user", "content": "  What's the capital? \n"}]
+    texts = [
+        bare.apply_chat_template(messages, chat_template=one, add_generation_prompt=True, tokenize=False)
+        for one in (template, tokenizer.chat_template)
+    ]
+    ours, theirs = (bare(text, add_special_tokens=False)["input_ids"] for text in texts)
+    assert ours == encode_prompt(tokenizer, messages) != theirs
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    with pytest.raises(
+        ExportError, match=r"a space before each piece of text \(add_prefix_space\), which llama.cpp does not"
+    ):
+        export(folder, tmp_path / "other", "gguf")
 
 
 def test_a_number_beyond_half_precision_is_told(checkpoint, tmp_path):
