@@ -247,6 +247,10 @@ CASES: dict[str, list[Case]] = {
             change("base/config.json", architectures=["LLaDA2MoeModelLM"]),
         ),
         Case("a whole model as an adapter", "topeng export base out --format adapter"),
+        Case("exported in a precision that the format has not", f"{EXPORT} out --base base --precision q8_0"),
+        Case("an adapter exported in another precision", f"{EXPORT} out --base base --format adapter --precision f32"),
+        Case("official names for a whole model", f"{EXPORT} out --base base --names official"),
+        Case("a base for a whole model", "topeng export base out --base base"),
         Case("pushed without a licence", "topeng push base someone/model", write("base/README.md", "# Mine\n")),
     ],
     "Prompts and answers": [

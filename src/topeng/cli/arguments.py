@@ -144,9 +144,8 @@ def _add_export(parsers: Any) -> None:
     )
     export.add_argument(
         "--precision",
-        default="bf16",
         metavar="P",
-        help="bf16; also f32 (merged), or f16, f32, q8_0 (gguf); %(default)s",
+        help="bf16 without it; also f32 (merged), or f16, f32, q8_0 (gguf); an adapter keeps its own",
     )
     push = _add(parsers, "push", "upload an exported folder to the Hub, with its card", commands.push)
     push.add_argument("folder", metavar="FOLDER", help="a folder that `topeng export` wrote")
