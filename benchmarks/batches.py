@@ -67,11 +67,12 @@ def decode(asked: Sequence[Row], timed: Timed) -> list[tuple[float, float]]:
 
 
 @torch.no_grad()
-def logits_apart(model: Any, some: Sequence[Row]) -> float:
-    """The largest difference between the logits of a row alone and in a batch, at its first step."""
+def logits_apart(model: Any, some: Sequence[Row]) -> dict[str, float]:
+    """The largest difference between the logits of a row alone and in a batch, at its first step; the largest logit."""
     together = Passes().logits(model, [row.views[0] for row in some])
     alone = [Passes().logits(model, row.views)[0] for row in some]
-    return max(float((one - other).abs().max()) for one, other in zip(together, alone, strict=True))
+    apart = max(float((one - other).abs().max()) for one, other in zip(together, alone, strict=True))
+    return {"apart": apart, "largest": max(float(one.abs().max()) for one in alone)}
 
 
 def committed(row: Row, step: int) -> dict[tuple[int, int], float]:
@@ -97,7 +98,8 @@ def measure(name: str, dtype: torch.dtype, counts: Sequence[int]) -> dict[str, A
     for count in counts[1:]:
         together = rows(model, tokenizer, count)
         steps[count] = decode(together, timed)
-    apart = [gap for pair in zip(alone, together, strict=True) if (gap := first_difference(*pair)) is not None]
+    differ = [pair for pair in zip(alone, together, strict=True) if not torch.equal(pair[0].tokens, pair[1].tokens)]
+    apart = sorted(gap for pair in differ if (gap := first_difference(*pair)) is not None)
     least = {count: [1000 * min(values) for values in zip(*taken, strict=True)] for count, taken in steps.items()}
     return {
         "ms_per_row": {
@@ -105,9 +107,9 @@ def measure(name: str, dtype: torch.dtype, counts: Sequence[int]) -> dict[str, A
         },
         "gain": round(least[1][0] / least[most][0], 2),
         "bound": round(least[1][0] / least[most][1], 2),
-        "logits_apart": logits_apart(model, rows(model, tokenizer, most)),
-        "answers_that_differ": f"{len(apart)} of {most}",
-        "confidences_apart": [round(gap, 5) for gap in sorted(apart)],
+        "logits": logits_apart(model, rows(model, tokenizer, most)),
+        "answers_that_differ": f"{len(differ)} of {most}",
+        "confidences_apart": [round(gap, 5) for gap in apart],
     }
 
 

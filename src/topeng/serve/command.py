@@ -76,7 +76,9 @@ def serve(known: argparse.Namespace, settings: Settings) -> None:
     print(f"topeng: {', '.join(models.voices)} at http://{shown}:{address.port}/ (page) and /v1 (API)", flush=True)
     # Paths may be logged, bodies never are.
     config = uvicorn.Config(app, address.host, address.port, log_level="warning")
+    running = uvicorn.Server(config)
     try:
-        uvicorn.Server(config).run()
+        running.run()
     except (KeyboardInterrupt, Stopped):
-        print("topeng: stopped; what had begun was answered", flush=True)
+        begun = "given up" if running.force_exit else "answered"  # by a second Ctrl-C
+        print(f"topeng: stopped; what had begun was {begun}", flush=True)
