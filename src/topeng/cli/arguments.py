@@ -110,6 +110,9 @@ def _add_serve(parsers: Any) -> None:
     serve.add_argument("--max-body", type=int, default=2**20, help="bytes of a request (%(default)s)")
     serve.add_argument("--time-limit", type=float, default=600.0, help="seconds of an answer (%(default)g)")
     serve.add_argument("--system", metavar="TEXT", help="a system message, before every conversation without one")
+    serve.add_argument(
+        "--turns", type=int, metavar="N", help="earlier turns that the model sees (default: the checkpoint's, or all)"
+    )
     serve.add_argument("--preset", default="reference", help="reference, quality or fast (%(default)s)")
     serve.epilog = "Any setting can be overridden: --max_new_tokens 64. `topeng options` lists them (generate.…)."
 

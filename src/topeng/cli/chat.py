@@ -16,7 +16,7 @@ from topeng.generate.canvas import Canvas
 from topeng.generate.decode import denoise
 from topeng.generate.settings import Settings
 from topeng.models import is_checkpoint
-from topeng.text.chat import Message, decode_answer, encode_prompt, recent_messages
+from topeng.text.chat import Message, decode_answer, encode_prompt, recent_messages, recent_turns
 
 HELP = "/adapter NAME takes another one (`base`: none), /reset starts anew, /exit ends"
 MASK = "░"
@@ -89,7 +89,7 @@ class Chat:
         """
         room = self.model.config.max_position_embeddings - self.settings.max_new_tokens
         asked: Message = {"role": "user", "content": question}
-        messages = recent_messages(self.tokenizer, [*self._remembered(), asked], room)
+        messages = recent_messages(self.tokenizer, recent_turns([*self.messages, asked], self.turns), room)
         canvas = prompt_canvas(self.model, [encode_prompt(self.tokenizer, messages)], self.settings)
         with Live(console=self.console, transient=True, auto_refresh=False) as live:
             for _ in denoise(self.model, canvas, self.settings):
@@ -99,12 +99,6 @@ class Chat:
         self._say(text if text.strip() else f"(an empty answer: {empty_cause(self.settings)})")
         self.messages = [*messages, {"role": "assistant", "content": text}]
         return text
-
-    def _remembered(self) -> list[Message]:
-        if self.turns is None:
-            return self.messages
-        said = self.messages[len(self.opening) :]
-        return [*self.opening, *said[max(0, len(said) - 2 * self.turns) :]]
 
     def take_adapter(self, name: str) -> None:
         """Puts an adapter on the base, in place of the one that is there.

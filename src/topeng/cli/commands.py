@@ -221,9 +221,8 @@ def chat(known: argparse.Namespace, rest: list[str]) -> int:
 
     from topeng.generate.settings import checkpoint_settings
 
+    check_turns(known.turns)
     turns = checkpoint_settings(known.model).get("turns") if known.turns is None else known.turns
-    if turns is not None and turns < 0:
-        raise GenerationError(f"--turns = {turns} must be 0 or more")
     with Console(stderr=True).status(f"loading {known.model}"):
         from topeng.cli.chat import Chat
 
@@ -232,8 +231,18 @@ def chat(known: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
+def check_turns(turns: int | None) -> None:
+    """
+    Raises:
+        GenerationError: fewer than none are asked for.
+    """
+    if turns is not None and turns < 0:
+        raise GenerationError(f"--turns = {turns} must be 0 or more")
+
+
 def serve(known: argparse.Namespace, rest: list[str]) -> int:
-    settings = decoding_settings(known.preset, parse_overrides(rest))
+    settings = decoding_settings(known.preset, parse_overrides(rest), known.model)
+    check_turns(known.turns)
     if missing := [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]:
         raise GenerationError(f"`topeng serve` needs {' and '.join(missing)}: pip install 'topeng[serve]'")
     prepare_libraries()
@@ -251,20 +260,18 @@ def lm_eval(known: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def decoding_settings(preset: str, overrides: dict[str, str], model: str | None = None) -> "Settings":
+def decoding_settings(preset: str, overrides: dict[str, str], model: str) -> "Settings":
     """A preset, what a model's checkpoint asks for, and overrides: each has its way over those before.
 
     Raises:
         RecipeError: the preset or a setting is unknown, or a value breaks a rule.
     """
     from topeng import recipe as recipes
-    from topeng.generate.settings import PRESETS, checkpoint_settings
+    from topeng.generate.settings import PRESETS, checkpoint_settings, preset_values
 
     if preset not in PRESETS:
         raise RecipeError(f"--preset = {preset!r} must be one of {', '.join(PRESETS)}")
-    own = checkpoint_settings(model) if model else {}
-    own.pop("turns", None)
-    values: dict[str, Any] = {"generate": PRESETS[preset] | own}
+    values: dict[str, Any] = {"generate": preset_values(preset, checkpoint_settings(model))}
     for name, value in overrides.items():
         recipes.set_option(values, f"generate.{name}", value)
     return recipes.parse(values).generate
