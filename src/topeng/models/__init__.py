@@ -126,9 +126,8 @@ def load_model(
             quantization_config=quantization,
         )
     except Exception as error:  # what a folder holds may fail anywhere in three libraries
-        raise ModelError(
-            f"cannot load the weights of {path} ({_first_line(error)}): copy the checkpoint anew"
-        ) from error
+        reason = _first_line(error)
+        raise ModelError(f"cannot load the weights of {path} ({reason}): copy the checkpoint anew") from error
     _check_loaded(path, loading)
     return model.eval() if quantization else model.to(device).eval()
 
