@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from machine import in_a_process, machine
 from rich.console import Console
 
-from topeng.corpus import build
+from topeng.corpus import stages
 from topeng.corpus.cluster import STARTS, cluster, quotas
 from topeng.corpus.diverse import coverage, take
 from topeng.corpus.sample import rank_keys
@@ -75,7 +75,7 @@ def profile(folder: Path) -> Facts:
     options = CorpusOptions(files=["drawn before"])
     seconds, started = {}, time.perf_counter()
     steps: dict[str, Callable[[], Any]] = {
-        "embed": lambda: build.embed_corpus(Seeded(options, SEED), folder, folder, QUIET),
+        "embed": lambda: stages.embed_corpus(Seeded(options, SEED), folder, folder, QUIET),
         "select": lambda: select_corpus(Seeded(options, SEED), folder, folder, QUIET),
         "map": lambda: write_map(folder / "corpus", folder / "corpus" / "map.html", "Topeng"),
     }
@@ -246,8 +246,8 @@ def _real_run(folder: Path) -> Path:
             files=[str(SHARED / "data" / "indonesian.parquet")], subsets=SUBSETS, sample_fraction=0.5
         )
         run.mkdir(parents=True, exist_ok=True)
-        build.ingest_corpus(ingesting(options, SEED), run, QUIET)
-        for stage in (build.draw_corpus, build.embed_corpus, select_corpus):
+        stages.ingest_corpus(ingesting(options, SEED), run, QUIET)
+        for stage in (stages.draw_corpus, stages.embed_corpus, select_corpus):
             stage(Seeded(replace(options, umap_rows=50), SEED), run, run, QUIET)
     return run
 

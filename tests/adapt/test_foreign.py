@@ -18,7 +18,7 @@ from topeng.adapt.export import export
 from topeng.adapt.foreign import remove_adapter
 from topeng.adapt.loading import load_adapter
 from topeng.adapt.settings import AdapterOptions
-from topeng.cli.chat import Chat
+from topeng.cli.conversation import Chat
 from topeng.diffusion import response_nll
 from topeng.errors import AdapterError
 from topeng.generate import Settings

@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 from tasks import dies, dies_once, fails, square
 
-from topeng.corpus import build
+from topeng.corpus import stages
 from topeng.corpus.engine import NATIVE, open_engine, whole_file
 from topeng.corpus.ingest import ingest
 from topeng.corpus.schema import DRAWN, EMBEDDED, INGESTED
@@ -26,7 +26,7 @@ from topeng.corpus.synthetic import write_target
 from topeng.errors import CorpusError
 from topeng.options import results
 from topeng.recipe import parse
-from topeng.run.pipeline import stages
+from topeng.run import pipeline
 from topeng.system.files import digest
 
 ON_RAY = CorpusOptions(engine="ray")
@@ -93,7 +93,7 @@ def test_without_ray_the_package_to_install_is_named(tmp_path):
 
 def test_no_stage_depends_on_the_engine(tmp_path):
     recipes = [parse({"corpus": options}) for options in ({}, {"engine": "ray", "ray_address": "auto"})]
-    one, other = (stages(recipe, tmp_path, Console()) for recipe in recipes)
+    one, other = (pipeline.stages(recipe, tmp_path, Console()) for recipe in recipes)
     assert [results(stage.options) for stage in one[:4]] == [results(stage.options) for stage in other[:4]]
 
 
@@ -143,8 +143,8 @@ def made(files, folder, options, at=()):
     with open_engine(options, folder) as engine:
         ingest(files, folder / INGESTED, watch, engine)
     assert not events
-    build.draw_corpus(Seeded(options, 42), folder, folder, Console(quiet=True))
-    build.embed_corpus(Seeded(options, 42), folder, folder, Console(quiet=True))
+    stages.draw_corpus(Seeded(options, 42), folder, folder, Console(quiet=True))
+    stages.embed_corpus(Seeded(options, 42), folder, folder, Console(quiet=True))
     return [digest(folder / name) for name in (INGESTED, DRAWN, EMBEDDED)]
 
 

@@ -224,7 +224,7 @@ def chat(known: argparse.Namespace, rest: list[str]) -> int:
     check_turns(known.turns)
     turns = checkpoint_settings(known.model).get("turns") if known.turns is None else known.turns
     with Console(stderr=True).status(f"loading {known.model}"):
-        from topeng.cli.chat import Chat
+        from topeng.cli.conversation import Chat
 
         chat = Chat(known.model, known.adapter, settings, system=known.system, turns=turns)
     chat.talk()

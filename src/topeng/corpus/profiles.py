@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topeng.corpus import language, pii, sample, words
-from topeng.corpus.clean import contaminated, near_duplicates
 from topeng.corpus.draw import Corpus
+from topeng.corpus.filters import contaminated, near_duplicates
 from topeng.corpus.funnel import Funnel
 from topeng.corpus.groups import join_equal, near_groups
 from topeng.corpus.ingest import Progress

@@ -123,17 +123,17 @@ def _corpus(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
     embedding, selecting = slices.embedding(recipe), slices.selecting(recipe)
 
     def ingest(folder: Path) -> None:
-        from topeng.corpus.build import ingest_corpus
+        from topeng.corpus.stages import ingest_corpus
 
         ingest_corpus(ingesting, folder, console)
 
     def draw(folder: Path) -> None:
-        from topeng.corpus.build import draw_corpus
+        from topeng.corpus.stages import draw_corpus
 
         draw_corpus(drawing, run, folder, console)
 
     def embed(folder: Path) -> None:
-        from topeng.corpus.build import embed_corpus
+        from topeng.corpus.stages import embed_corpus
 
         embed_corpus(embedding, run, folder, console)
 
@@ -169,7 +169,7 @@ def _source(recipe: Recipe, console: Console) -> Stage:
     asked = slices.source(recipe)
 
     def work(folder: Path) -> None:
-        from topeng.corpus.build import build_source
+        from topeng.corpus.stages import build_source
 
         build_source(asked, folder, console)
 

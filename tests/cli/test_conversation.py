@@ -10,7 +10,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from topeng.cli.chat import MASK, Chat
+from topeng.cli.conversation import MASK, Chat
 from topeng.errors import AdapterError, GenerationError
 from topeng.generate import Settings
 
@@ -115,7 +115,7 @@ def test_the_denoising_is_shown(checkpoint):
 
 
 def test_an_empty_answer_is_seen(checkpoint, monkeypatch):
-    monkeypatch.setattr("topeng.cli.chat.decode_answer", lambda *_: "\n")
+    monkeypatch.setattr("topeng.cli.conversation.decode_answer", lambda *_: "\n")
     chat = Chat(str(checkpoint), None, SETTINGS, Console(file=io.StringIO(), width=200, highlight=False))
     assert chat.answer("Apa?") == "\n" and "(an empty answer: the end token came" in chat.console.file.getvalue()
 

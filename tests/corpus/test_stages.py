@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from small_corpus import BEFORE_SELECT, OPTIONS, QUIET, SIDES, make
 
-from topeng.corpus import build
-from topeng.corpus.clean import benchmark_items
+from topeng.corpus import stages
+from topeng.corpus.filters import benchmark_items
 from topeng.corpus.schema import COLUMNS, INGESTED
 from topeng.corpus.settings import Seeded, SourceOptions, ingesting
 from topeng.errors import CorpusError
@@ -152,8 +152,8 @@ def test_templates_that_a_filter_empties_are_refilled_by_rank(tmp_path):
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
     options = replace(OPTIONS, files=[str(tmp_path / "a.parquet")], subsets=[], sample_fraction=0.15)
     options = replace(options, test_rows=5, validation_rows=5, near_duplicate=1.0, containment=1.0)
-    build.ingest_corpus(ingesting(options, 42), tmp_path, QUIET)
-    build.draw_corpus(Seeded(options, 42), tmp_path, tmp_path, QUIET)
+    stages.ingest_corpus(ingesting(options, 42), tmp_path, QUIET)
+    stages.draw_corpus(Seeded(options, 42), tmp_path, tmp_path, QUIET)
     strata = json.loads((tmp_path / "corpus" / "drawn" / "draw.json").read_text())
     assert strata["wanted"] == strata["got"] == {"soal_0": 30, "soal_1": 30}  # of soal_1, 40 rows are Indonesian
     pool = pq.read_table(tmp_path / "corpus" / "drawn" / "pool.parquet")
@@ -202,7 +202,7 @@ def test_a_benchmark_that_cannot_be_used_is_named(clean, tmp_path, name, content
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(CorpusError, match=message):
-        build.draw_corpus(Seeded(replace(OPTIONS, benchmarks=[str(tmp_path / name)]), 42), clean, tmp_path, QUIET)
+        stages.draw_corpus(Seeded(replace(OPTIONS, benchmarks=[str(tmp_path / name)]), 42), clean, tmp_path, QUIET)
 
 
 def test_all_texts_of_a_benchmark_s_row_are_its_item(tmp_path):
@@ -216,7 +216,7 @@ def test_rows_that_hold_a_benchmark_s_text_leave_with_their_matches(clean, tmp_p
     item = max(articles, key=lambda row: len(row["output"]))
     (tmp_path / "bench.jsonl").write_text(json.dumps({"question": item["output"], "choices": ["ya", "tidak"], "id": 1}))
     options = replace(OPTIONS, benchmarks=[str(tmp_path / "bench.jsonl")])
-    build.draw_corpus(Seeded(options, 42), clean, tmp_path, QUIET)
+    stages.draw_corpus(Seeded(options, 42), clean, tmp_path, QUIET)
     matches = json.loads((tmp_path / "corpus" / "drawn" / "draw.json").read_text())["contaminated"]
     assert item["row_id"] in [match["row"] for match in matches]
     assert all(match["share"] >= 0.5 and item["output"] in match["text"] for match in matches)
@@ -248,18 +248,18 @@ def test_a_count_that_cannot_be_met_is_an_error(clean, tmp_path, change, message
 
 
 def test_source_rows_are_held_out_by_group(tmp_path):
-    build.build_source(Seeded(SourceOptions(synthetic_rows=2000, test_rows=50), 42), tmp_path, QUIET)
+    stages.build_source(Seeded(SourceOptions(synthetic_rows=2000, test_rows=50), 42), tmp_path, QUIET)
     train, test = (pq.read_table(tmp_path / "source" / f"{name}.parquet") for name in ("train", "test"))
     assert test.num_rows == 50 and 1000 < train.num_rows < 2000
     assert not set(train["output"].to_pylist()) & {text for text in test["output"].to_pylist() if len(text) > 40}
 
 
 def test_held_out_ordinals_are_the_rows_that_are_tested(tmp_path):
-    build.build_source(Seeded(SourceOptions(synthetic_rows=1000, test_rows=50), 42), tmp_path, QUIET)
+    stages.build_source(Seeded(SourceOptions(synthetic_rows=1000, test_rows=50), 42), tmp_path, QUIET)
     held_out = tmp_path / "held_out.json"
     held_out.write_text(json.dumps({"rows": list(range(100, 140))}))
     options = SourceOptions(files=[str(tmp_path / "synthetic.parquet")], held_out=str(held_out), test_rows=20)
     (tmp_path / "again").mkdir()
-    build.build_source(Seeded(options, 42), tmp_path / "again", QUIET)
+    stages.build_source(Seeded(options, 42), tmp_path / "again", QUIET)
     test = pq.read_table(tmp_path / "again" / "source" / "test.parquet")["row_id"].to_pylist()
     assert len(test) == 20 and set(test) <= set(range(100, 140))

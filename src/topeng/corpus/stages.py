@@ -24,9 +24,9 @@ from rich.progress import TaskID
 from rich.text import Text
 
 from topeng.corpus import embed, sample, synthetic
-from topeng.corpus.clean import benchmark_items
 from topeng.corpus.draw import Corpus
 from topeng.corpus.engine import open_engine
+from topeng.corpus.filters import benchmark_items
 from topeng.corpus.funnel import Funnel
 from topeng.corpus.groups import group_table
 from topeng.corpus.ingest import Progress, ingest, take_all
