@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -262,6 +263,24 @@ def test_a_broken_manifest_is_named(tmp_path, text, message):
     (tmp_path / "manifest.json").write_text(text, encoding="latin-1")
     with pytest.raises(RunError, match=message):
         RunFolder(tmp_path)
+
+
+def test_a_folder_of_another_version_is_refused_in_one_line(tmp_path):
+    """What its fingerprints digest is not known here: all would be done again."""
+    RunFolder(tmp_path).run(stages([])[:1], "", 1, QUIET)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    del manifest["format"]  # as 0.1.0 wrote it
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match=r"another version of Topeng, .*`topeng compare` reads its scores") as refused:
+        RunFolder(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_stage_whose_version_was_raised_is_done_again(tmp_path):
+    one = stages([])[0]
+    RunFolder(tmp_path).run([one], "", 1, QUIET)
+    folder = RunFolder(tmp_path)
+    assert folder.finished(one) and not folder.finished(replace(one, version=2))
 
 
 @pytest.mark.parametrize("save", ["torch", "safetensors"])

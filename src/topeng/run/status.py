@@ -20,7 +20,7 @@ def open_run(path: Path) -> RunFolder:
     """
     if not (path / MANIFEST).is_file():
         raise RunError(
-            f"{path} is no run folder: it has no {MANIFEST}; a run makes one (topeng run RECIPE --run-dir DIR)"
+            f"{path} is no run folder, for it has no {MANIFEST}: `topeng run RECIPE --run-dir DIR` makes one"
         )
     return RunFolder(path)
 
