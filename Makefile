@@ -1,8 +1,8 @@
-# make demo · make test · make test-all · make lint · make bench: each installs into .venv by itself when it must.
+# make demo · make test · make test-all · make lint · make docs · make bench: each installs into .venv by itself when it must.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo kecil test test-all lint format bench install develop browser
+.PHONY: demo kecil test test-all lint format docs bench install develop browser
 
 demo: install
 	$(BIN)/topeng demo
@@ -28,6 +28,11 @@ format: develop
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The docs site, in site/: warnings and dead links are errors.
+docs: .venv/.documented
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "The site is site/index.html"
+
 bench: develop
 	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python $$script; done
 
@@ -51,5 +56,12 @@ browser:
 
 .venv/.developed: .venv/.installed
 	@echo "Adding Ray, lm-evaluation-harness, the server and the tools of development: some minutes."
-	@$(BIN)/pip install --constraint constraints.txt --editable '.[eval,export,ray,serve]' --group dev
+	@$(BIN)/pip install --constraint constraints.txt --editable '.[eval,export,ray,serve]' --group dev --group docs
+	@touch $@
+
+# Without Topeng's own packages, some of which have GB: the site reads the code, and runs none that needs them.
+.venv/.documented: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --upgrade "pip>=25.1"
+	@$(BIN)/pip install --quiet --constraint constraints.txt pyyaml rich --group docs
 	@touch $@
