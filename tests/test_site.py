@@ -80,7 +80,10 @@ def test_markdown_and_formulas_are_rendered(pages):
 
 
 def test_both_languages_are_told_apart(site, pages):
-    told = {path.relative_to(site).as_posix(): re.search(r'<html lang="(\w+)"', page.text)[1] for path, page in pages.items()}
+    told = {
+        path.relative_to(site).as_posix(): re.search(r'<html lang="(\w+)"', page.text)[1]
+        for path, page in pages.items()
+    }
     assert {name for name, language in told.items() if language == "id"} == {
         path.relative_to(ROOT / "docs").as_posix().replace(".md", ".html") for path in (ROOT / "docs").rglob("*.id.md")
     } | {"index.id.html"}

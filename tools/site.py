@@ -18,7 +18,6 @@ from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))  # where the site is built without Topeng installed
 
 PAGES = {  # file of the repository -> page
     "README.md": "index.md",
@@ -38,6 +37,7 @@ TAG = re.compile(r"\\tag\{(\w+)\}")
 
 def on_files(files: Files, config: Any) -> Files:
     """Adds the pages that are not in docs/."""
+    sys.path.insert(0, str(ROOT / "src"))  # where Topeng is not installed; MkDocs undoes what a hook's import changes
     texts = {page: _text(ROOT / file) for file, page in PAGES.items()}
     origins = {page: file for file, page in PAGES.items()}
     for file in files.documentation_pages():
