@@ -56,6 +56,35 @@ def test_training_and_answering_need_none_of_the_corpus_tools():
     assert result.returncode == 0, result.stderr
 
 
+def test_generate_answers_without_them():
+    code = (
+        "from topeng.cli import main; raise SystemExit(main(['generate', 'kecil', 'Who?', '--max_new_tokens', '32']))"
+    )
+    result = run_without([*CORPUS_ONLY, "matplotlib", "tensorboard", "ray"], code)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip()
+
+
+def test_the_server_answers_without_them():
+    pytest.importorskip("fastapi")
+    code = """
+import topeng
+from starlette.testclient import TestClient
+from topeng.adapt.voices import load_voices
+from topeng.generate import Settings
+from topeng.serve import command
+from topeng.serve.app import Server, create_app
+from topeng.serve.asking import Models
+base, tokenizer = topeng.load("kecil", device="cpu")
+models = Models(load_voices(base, {}), tokenizer, Settings(max_new_tokens=32, stop_at_end=True))
+with TestClient(create_app(Server(models))) as client:
+    ask = {"model": next(iter(models.voices)), "messages": [{"role": "user", "content": "Who?"}]}
+    print(client.post("/v1/chat/completions", json=ask).json()["choices"][0]["message"]["content"])
+"""
+    result = run_without([*CORPUS_ONLY, "matplotlib", "tensorboard", "ray"], code)
+    assert result.returncode == 0, result.stderr
+
+
 ORDER = [
     *("errors", "options", "system", "kecil", "pages", "corpus", "text", "models", "diffusion", "generate", "adapt"),
     *("evaluate", "report", "serve", "recipe", "run", "cli"),

@@ -46,6 +46,8 @@ def parser() -> argparse.ArgumentParser:
     _add_export(parsers)
     options = _add(parsers, "options", "every option of a recipe, with default, unit and source", commands.options)
     options.add_argument("section", nargs="?", metavar="SECTION", help="of the recipe, such as `train`: its alone")
+    completion = _add(parsers, "completion", "print the script that completes commands in a shell", commands.completion)
+    completion.add_argument("shell", choices=("bash", "zsh"), help='then run: eval "$(topeng completion bash)"')
     return top
 
 

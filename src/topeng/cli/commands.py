@@ -317,6 +317,15 @@ def options(known: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
+def completion(known: argparse.Namespace, rest: list[str]) -> int:
+    _refuse(rest)
+    from topeng.cli import arguments
+    from topeng.cli.completion import script
+
+    print(script(known.shell, arguments.parser()), end="")
+    return 0
+
+
 def parse_overrides(arguments: Sequence[str]) -> dict[str, str]:
     """`--a.b VALUE` and `--a.b=VALUE`, as they were written.
 
