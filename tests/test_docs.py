@@ -153,7 +153,7 @@ def without_comments(text: str) -> str:
     return re.sub(r"\s+#.*$", "", text, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/quickstart.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/quickstart.md", "docs/how-llada-learns-indonesian.md"])
 def test_both_languages_have_the_same_commands_headings_and_links(name):
     english = ROOT / name
     indonesian = english.with_suffix(".id.md")
