@@ -1,12 +1,14 @@
 """The main path on another device than the CPU: nothing on the way meets a tensor that was left behind."""
 
 import numpy as np
+import peft
 import pytest
 import torch
 from transformers import TrainingArguments
 
 from far_device import DEVICE, far_device, move
 from topeng.adapt import methods
+from topeng.adapt.foreign import to_plain
 from topeng.adapt.settings import AdapterOptions
 from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress
 from topeng.diffusion import response_nll
@@ -74,6 +76,19 @@ def test_a_training_step_has_the_gradient_of_the_cpu(model, tmp_path, noise):
     move(adapted)
     with far_device():
         torch.testing.assert_close(step(adapted, DEVICE), near)
+
+
+def test_an_adapter_that_holds_its_base_s_embedding_is_read(far):
+    """peft saves it beside an adapter of an embedding."""
+    base = "base_model.model.model.embed_tokens.weight"
+    weights = {
+        base: far.model.embed_tokens.weight.detach().cpu(),
+        "base_model.model.model.layers.0.mlp.up_proj.lora_A.weight": torch.ones(2, 32),
+        "base_model.model.model.layers.0.mlp.up_proj.lora_B.weight": torch.ones(64, 2),
+    }
+    config = peft.LoraConfig(r=2, target_modules=["up_proj"])
+    with far_device():
+        assert weights.keys() - to_plain(far, config, weights)[1].keys() == {base}
 
 
 def test_what_is_left_behind_is_noticed(far):

@@ -158,6 +158,30 @@ def test_four_bits_without_their_package_are_refused():
         methods.check_method("qlora", "cuda")
 
 
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes")
+def test_four_bits_train_as_the_weights_that_they_stand_for(golden, tmp_path):
+    from bitsandbytes.functional import dequantize_4bit
+
+    quantized, plain = methods.load_base(str(golden), "qlora"), load_model(golden)
+    states = {name: weight for name, weight in quantized.named_parameters() if hasattr(weight, "quant_state")}
+    with torch.no_grad():
+        for name, weight in states.items():
+            plain.get_parameter(name).copy_(dequantize_4bit(weight.data, weight.quant_state))
+    adapted = [methods.add_adapter(model, "qlora", OPTIONS, seed=0).train() for model in (quantized, plain)]
+    found = []
+    for model in adapted:
+        trains = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        for name in [name for name in trains if "lora_B" in name]:
+            torch.nn.init.constant_(trains[name], 0.1)  # else A has no gradient
+        loss = model(input_ids=IDS, head_positions=IDS > 0, targets=IDS.flatten()).loss
+        loss.backward()
+        found.append((loss.detach(), {name: weight.grad for name, weight in trains.items()}))
+    assert len(states) == len(found[0][1]) / 2 == 14
+    torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
+    methods.save_adapter(adapted[0], "qlora", tmp_path / "adapter", tmp_path)
+    load_adapter(load_model(golden), tmp_path / "adapter")
+
+
 def test_the_share_at_llada_8b_s_shape():
     with torch.device("meta"):
         model = LLaDAModelLM(LLaDAConfig())

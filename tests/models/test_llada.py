@@ -145,6 +145,16 @@ def test_misshapen_weights_are_named(copied):
         load_model(copied)
 
 
+def test_weights_that_a_gpu_has_no_room_for_are_not_called_damaged(golden, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 96.00 MiB.\nMore of it")
+
+    monkeypatch.setattr(LLaDAModelLM, "from_pretrained", full)
+    with pytest.raises(ModelError, match=r"do not fit into .* memory \(CUDA out of memory.*MiB\): take a lower") as told:
+        load_model(golden)
+    assert "\n" not in str(told.value)
+
+
 def test_an_option_of_another_network_is_refused(copied):
     config = json.loads((copied / "config.json").read_text()) | {"alibi": True}
     (copied / "config.json").write_text(json.dumps(config))
