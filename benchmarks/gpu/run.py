@@ -3,6 +3,7 @@
     python benchmarks/gpu/run.py --out DIR                       # on the first GPU
     python benchmarks/gpu/run.py --out DIR --device cpu --small  # every part at a tiny shape, to try the script
     python benchmarks/gpu/run.py --out DIR --parts train decode  # some of them
+    python benchmarks/gpu/keep.py DIR                            # back home: the figures go to benchmarks/gpu.json
 
 Each part runs in a process of its own with its own time: one that fails, hangs or loses the device leaves its error,
 and the next begins. Every figure is written to DIR/gpu.json as it is taken. `prepare.py` says how to run this on a
@@ -34,6 +35,8 @@ LIMIT = 465
 """Seconds of a run: eight minutes, less what starting takes."""
 LEAST = 10
 """Seconds without which a part is not begun."""
+PACKAGES = ("peft", "accelerate", "bitsandbytes", "liger_kernel", "triton", "fastapi")
+"""Whose versions figures may depend on, beside those that all benchmarks name."""
 PATIENCE = {"cuda": 1, "cpu": 20}
 """By which all these times are multiplied: a CPU only tries the script, and may be busy with other work."""
 
@@ -72,7 +75,7 @@ def main() -> int:
         return do_part(options, ledger)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     device = options.device or ("cuda" if shutil.which("nvidia-smi") else "cpu")
-    ledger.start(**machine(), card=card(device), device=device, small=options.small)
+    ledger.start(**machine(PACKAGES), card=card(device), device=device, small=options.small)
     scratch = Path(tempfile.mkdtemp(prefix="topeng-gpu-", dir=roomy_folder()))
     deadline = time.time() + options.limit * PATIENCE[device]
     try:

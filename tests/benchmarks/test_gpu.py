@@ -67,6 +67,45 @@ def test_a_write_that_is_cut_off_leaves_what_was_there(ledger, monkeypatch):
     assert ledger.path.read_text() == before
 
 
+def run_on(card, **parts):
+    known = {"card": card, "device": "cuda", "small": False, "versions": {"torch": "2.11.0"}}
+    return known | {"parts": {name: {"status": status, "figures": {}} for name, status in parts.items()}}
+
+
+def test_of_two_runs_each_part_that_came_furthest_is_kept(tmp_path, monkeypatch, capsys):
+    keep = load("keep", monkeypatch)
+    runs = [
+        run_on("H100", train="done", serve="out of time", pissa="out of time"),
+        run_on("H100", serve="done", pissa="failed"),
+    ]
+    for number, record in enumerate(runs):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "gpu.json").write_text(json.dumps(record))
+    monkeypatch.setattr(sys, "argv", ["keep.py", str(tmp_path / "0"), str(tmp_path / "1"), "--out", str(tmp_path)])
+    assert keep.main() == 0
+    parts = json.loads((tmp_path / "gpu.json").read_text())["parts"]
+    assert {name: part["status"] for name, part in parts.items()} == {
+        "train": "done",
+        "serve": "done",
+        "pissa": "out of time",
+    }
+    assert "serve: done" in (tmp_path / "gpu.txt").read_text() and "serve: done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (run_on("H200"), "card differ: H200 and H100"),
+        (run_on("H100") | {"versions": {"torch": "2.13.0"}}, "versions differ"),
+        (run_on("H100") | {"small": True}, "trial at a small shape or without a GPU"),
+        (run_on("H100") | {"device": "cpu"}, "trial at a small shape or without a GPU"),
+    ],
+)
+def test_runs_that_do_not_compare_are_not_kept_together(monkeypatch, other, message):
+    with pytest.raises(ValueError, match=message):
+        load("keep", monkeypatch).together([run_on("H100"), other])
+
+
 @pytest.fixture
 def prepare(monkeypatch):
     return load("prepare", monkeypatch)
@@ -77,6 +116,15 @@ def test_what_is_carried_is_what_the_machine_lacks(prepare):
     assert known == {"transformers": "5.17.0", "numpy": "2.5.2", "hugging-face": prepare.ANY}
     needed = [prepare.Requirement(line) for line in ("transformers>=5.23,<6", "numpy>=2", "Hugging.Face>3", "peft>=1")]
     assert [one.name for one in prepare.lacking(needed, known)] == ["transformers", "peft"]
+
+
+def test_the_command_fits_the_tool_and_is_the_documented_one(prepare):
+    assert len(prepare.COMMAND) <= 2000 and "\n" not in prepare.COMMAND
+    assert prepare.COMMAND in (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+
+
+def test_the_server_s_requirements_are_carried_too(prepare):
+    assert {"torch", "fastapi", "uvicorn"} < {one.name for one in prepare.requirements()}
 
 
 def wheel(folder, name, requires, *files):
