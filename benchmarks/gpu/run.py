@@ -138,7 +138,7 @@ def start_part(part: Part, ledger: Ledger, device: str, small: bool, scratch: Pa
     except BaseException:  # this process is told to stop: the part's must not go on without it
         end_group(process)
         raise
-    if code not in (0, 1):
+    if ledger.read()["parts"][part.name]["status"] == "running":  # it was killed, or could not begin
         ledger.end(part.name, "failed", time.time() - began, f"its process ended with {code}")
 
 
@@ -157,7 +157,7 @@ def end_with(parent: int) -> None:
 
 
 def do_part(options: argparse.Namespace, ledger: Ledger) -> int:
-    """What a part's process does: 0 where its end stands in the ledger, as done or not built, 1 where it failed."""
+    """What a part's process does: its end is in the ledger, and it returns 1 where the part failed."""
     began = time.time()
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     from bench import Bench, NotBuilt, error_text

@@ -160,6 +160,32 @@ def test_one_library_of_bitsandbytes_is_carried(prepare, tmp_path):
         assert archive.read("bitsandbytes-1.0.dist-info/RECORD").decode().count("\n") == 3
 
 
+def test_a_part_that_hangs_is_ended_and_one_without_time_is_not_begun(ledger, tmp_path, monkeypatch):
+    (tmp_path / "torch.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT / 'src'}")
+    run = load("run", monkeypatch)
+    monkeypatch.setattr(run, "LEAST", 1)
+    monkeypatch.setattr(run, "PATIENCE", {"cpu": 1})
+    began = time.time()
+    for part in run.PARTS[:2]:
+        run.start_part(part, ledger, "cpu", True, tmp_path, began + 3)
+    assert time.time() - began < 10
+    parts = ledger.read()["parts"]
+    assert [parts[name]["status"] for name in ("tests", "train")] == ["out of time"] * 2
+    assert parts["tests"]["seconds"] > 1 and "stopped after its" in parts["tests"]["error"]
+    assert parts["train"]["error"] == "no time was left to begin it"
+    assert not [one for one in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in one.read_bytes()]
+
+
+def test_a_part_whose_process_cannot_begin_has_failed(ledger, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "topeng.py").write_text("raise SystemExit(1)")
+    run = load("run", monkeypatch)
+    run.start_part(run.PARTS[0], ledger, "cpu", True, tmp_path, time.time() + 60)
+    assert ledger.read()["parts"]["tests"]["status"] == "failed"
+    assert "its process ended with 1" in (ledger.folder / "gpu.txt").read_text()
+
+
 def start(out, *parts, first=""):
     """Args:
     first: a folder that is looked into for modules before all others.
