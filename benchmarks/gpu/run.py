@@ -56,7 +56,7 @@ class Part:
 
 PARTS = [  # in order of worth
     Part("tests", "part_tests", 90),
-    Part("train", "part_train", 130),
+    Part("train", "part_train", 150),
     Part("steps", "part_steps", 110),
     Part("decode", "part_decode", 70),
     Part("head", "part_head", 30),
