@@ -30,6 +30,13 @@ def chunks(positions: int, vocabulary: int) -> Iterator[slice]:
         yield slice(start, start + rows)
 
 
+def _dtype_of_products(weight: Tensor) -> torch.dtype:
+    """What autocast multiplies a weight in, where it is active; the weight's own precision elsewhere."""
+    kind = weight.device.type
+    active = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if active else weight.dtype
+
+
 class WeightedCrossEntropy(torch.autograd.Function):
     """Weighted cross-entropy of `hidden @ weight.T`, a chunk of positions at a time.
 
@@ -44,8 +51,7 @@ class WeightedCrossEntropy(torch.autograd.Function):
         hidden_grad = torch.zeros_like(hidden) if need_hidden else None
         weight_grad = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
         token_nll = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
-        kind = hidden.device.type  # autocast would cast the whole head anew for each chunk's products
-        head = weight.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else weight
+        head = weight.to(_dtype_of_products(weight))  # once: autocast would cast all of it for each chunk
         for chunk in chunks(len(targets), len(weight)):
             logits = functional.linear(hidden[chunk], head).float()
             log_p = torch.log_softmax(logits, dim=-1, out=logits)
