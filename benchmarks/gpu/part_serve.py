@@ -91,7 +91,7 @@ def until_ready(process: subprocess.Popen, url: str, log: Path, bench: Bench) ->
             lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
             raise RuntimeError(f"the server ended with {process.returncode}: {lines[-1]}")
         try:
-            if httpx.get(f"{url}/ready", timeout=5).is_success:
+            if httpx.get(f"{url}/ready", timeout=5, trust_env=False).is_success:
                 return
         except httpx.TransportError:
             time.sleep(0.1)
@@ -118,7 +118,8 @@ def measured(url: str, ask: Ask, clients: int, preset: str) -> Record:
 
 
 async def all_clients(url: str, ask: Ask, clients: int, preset: str) -> list[Seen]:
-    async with httpx.AsyncClient(base_url=url, timeout=600, limits=httpx.Limits(max_connections=None)) as client:
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits, trust_env=False) as client:
         return await asyncio.gather(*(ask(client, body(place, preset)) for place in range(clients)))
 
 
