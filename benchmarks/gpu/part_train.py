@@ -57,6 +57,8 @@ def measured(bench: Bench, method: str, steps: int, **options: Any) -> Record:
     run, recipe = bench.scratch / "run", bench.scratch / "recipe.yaml"
     if not run.exists():
         shutil.copytree(corpus, run)
+    for left in ("adapters", "logs"):  # by an earlier training of the method, which would count as this one's
+        shutil.rmtree(run / left / method, ignore_errors=True)
     base, seconds_of_weights = weights(bench, run)
     values = recipe_values(bench, method, steps, base, options) | {"corpus": corpus_options}
     recipe.write_text(yaml.safe_dump(values), encoding="utf-8")
