@@ -5,7 +5,7 @@ from transformers import AutoTokenizer
 
 from topeng.adapt.tiny import new_tokenizer
 from topeng.errors import ModelError, TextError
-from topeng.text.chat import NAMES, decode_answer, encode_answer, encode_prompt, special_tokens
+from topeng.text.chat import NAMES, decode_answer, encode_answer, encode_prompt, recent_turns, special_tokens
 
 MESSAGES = [
     {"role": "system", "content": "Jawab singkat."},
@@ -42,6 +42,16 @@ def test_content_is_cut_and_headers_stay(tokenizer):
     assert len(cut) == 30
     assert cut[:12] == whole[:12]
     assert cut[-7:] == whole[-7:]
+
+
+def test_earlier_turns_are_counted_from_the_last_question():
+    def said(turns, roles="suauau"):
+        names = {"s": "system", "u": "user", "a": "assistant"}
+        messages = [{"role": names[role], "content": f"{place}"} for place, role in enumerate(roles)]
+        return "".join(message["content"] for message in recent_turns(messages, turns))
+
+    assert [said(turns) for turns in (0, 1, 2, 9, None)] == ["05", "0345", "012345", "012345", "012345"]
+    assert said(0, "ua") == "01" and said(0, "uaa") == "012" and said(0, "auau") == "3" and said(0, "ss") == "01"
 
 
 def test_a_long_system_message_leaves_half_of_the_room_to_the_question(tokenizer):

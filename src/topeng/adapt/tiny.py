@@ -7,8 +7,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
+from topeng.adapt.settings import TinyOptions
 from topeng.models import LLaDAConfig, LLaDAModelLM
-from topeng.recipe import TinyOptions
 from topeng.text.chat import CHAT_TEMPLATE, NAMES
 
 ROLES = ["system", "user", "assistant"]

@@ -218,16 +218,8 @@ class TopengLM(LM):
             Example(content_id(context, continuation), [*context, *continuation], len(context))
             for context, continuation in pairs
         ]
-        nats = response_nll(
-            self.model,
-            examples,
-            self.model.config.mask_token_id,
-            self.model.config.eos_token_id,
-            self.options.draws,
-            self.options.seed,
-            self.options.replicates,
-            self.options.batch_tokens,
-        )
+        options = self.options
+        nats = response_nll(self.model, examples, options.draws, options.seed, options.replicates, options.batch_tokens)
         return (-nats.mean(axis=1)).tolist()
 
 

@@ -14,10 +14,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.core_model_loading import WeightRenaming, apply_renamings
 from transformers.utils import cached_file
 
-from topeng import ranks
 from topeng.errors import ModelError
 from topeng.kecil import hub_id, locate
 from topeng.models.llada import LLaDAConfig, LLaDAModelLM
+from topeng.system import ranks
 
 FAMILIES: dict[str, Any] = {"llada": LLaDAModelLM}
 TELLING_WIDTH = 256
@@ -109,9 +109,8 @@ def load_model(
             too small for them.
     """
     path = locate(path)
-    config = load_config(path, revision)
+    config, device = load_config(path, revision), find_device(device)
     family = FAMILIES[config.model_type]
-    device = find_device(device)
     if device.type == "cuda" and device.index is None:  # else a GPU without a number counts as another than its own
         device = torch.device("cuda", torch.cuda.current_device())
     try:
@@ -133,9 +132,17 @@ def load_model(
             "lower precision (bfloat16), a larger GPU or the CPU, or end what else uses the GPU"
         ) from error
     except Exception as error:  # what a folder holds may fail anywhere in three libraries
-        raise ModelError(
-            f"cannot load the weights of {path} ({_first_line(error)}): copy the checkpoint anew"
-        ) from error
+        reason = _first_line(error)
+        raise ModelError(f"cannot load the weights of {path} ({reason}): copy the checkpoint anew") from error
+    _check_loaded(path, loading)
+    return model.eval() if quantization else model.to(device).eval()
+
+
+def _check_loaded(path: str | Path, loading: dict[str, Any]) -> None:
+    """
+    Raises:
+        ModelError: weights are missing, left over, or of another shape.
+    """
     for kind, words in {"missing": "missing", "unexpected": "left over", "mismatched": "of another shape"}.items():
         if loading[f"{kind}_keys"]:
             names = sorted(str(key[0] if isinstance(key, tuple) else key) for key in loading[f"{kind}_keys"])
@@ -143,7 +150,6 @@ def load_model(
                 f"the weights of {path} do not fit its config.json: {len(names)} {words}, the first {names[0]}; both "
                 "must be of one checkpoint"
             )
-    return model.eval() if quantization else model.to(device).eval()
 
 
 def find_device(device: str | torch.device | None = None) -> torch.device:

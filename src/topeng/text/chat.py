@@ -151,6 +151,18 @@ def recent_messages(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Messa
     return system + rest[-1:]
 
 
+def recent_turns(messages: Sequence[Message], turns: int | None) -> list[Message]:
+    """The messages without all but the last `turns` turns before the question; all of them where it is None.
+
+    System messages at the start stay. What follows the last message of the user is part of the question's turn.
+    """
+    begins = [place for place, message in enumerate(messages) if message["role"] == "user"]
+    if turns is None or len(begins) <= turns + 1:
+        return list(messages)
+    system = next(place for place, message in enumerate(messages) if message["role"] != "system")
+    return [*messages[:system], *messages[begins[-turns - 1] :]]
+
+
 def check_messages(messages: Sequence[Any]) -> None:
     """Fails where something is no conversation that can be answered.
 
