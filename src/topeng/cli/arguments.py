@@ -150,6 +150,17 @@ def _add_export(parsers: Any) -> None:
         metavar="P",
         help="bf16 without it; also f32 (merged), or f16, f32, q8_0 (gguf); an adapter keeps its own",
     )
+    convert = _add(
+        parsers, "convert", "make a causal model a base that fills masks, to pretrain further", commands.convert
+    )
+    convert.add_argument("source", metavar="SOURCE", help="a checkpoint folder, a model id, or a GGUF file")
+    convert.add_argument("out", metavar="OUT", help="the folder to write; it must not exist")
+    convert.add_argument(
+        "--no-shift",
+        dest="shift",
+        action="store_false",
+        help="a position predicts itself (without this: the next token, as the causal model has learnt to)",
+    )
     push = _add(parsers, "push", "upload an exported folder to the Hub, with its card", commands.push)
     push.add_argument("folder", metavar="FOLDER", help="a folder that `topeng export` wrote")
     push.add_argument("name", metavar="NAME", help="of the repository: USER/MODEL")
