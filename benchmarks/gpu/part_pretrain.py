@@ -3,8 +3,8 @@
 from bench import Bench, NotBuilt
 
 MISSING = (
-    "the real base is not made yet: there is no recipe that goes on training SmolLM2 as a diffusion model, and its weights, "
-    "93 MB, exceed the 64 MiB that travel in one call"
+    "the real base is not made yet: there is no recipe that goes on training SmolLM2 as a diffusion model, and its "
+    "weights, 93 MB, exceed the 64 MiB that travel in one call"
 )
 
 
