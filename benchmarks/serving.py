@@ -6,6 +6,8 @@
 First some requests are asked one at a time: their answers and their rate. Then clients ask them at random; each answer
 is held against the one that the same request had alone. Prints answers a second alone and together, percentiles of the
 time to the first text, answers that differ, rows that are left over, and what the server holds in memory (`--pid`).
+With `--stop` the server gets SIGTERM at the end of the load, while all clients wait for an answer: what had begun must
+be whole (`broken` is 0), what comes later is refused.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import asyncio
 import json
 import os
 import random
+import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +37,7 @@ class Seen:
     left: int = 0
     wrong: list[str] = field(default_factory=list)
     refused: int = 0
+    broken: int = 0
     first_text: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
 
@@ -53,15 +57,25 @@ def requests(models: list[str], count: int, dice: random.Random) -> list[dict[st
 
 
 async def stream(client: httpx.AsyncClient, body: dict[str, Any], leave_after: int | None, seen: Seen) -> str | None:
-    """The text of an answer; None where the client left or was refused."""
-    started, text, pieces = time.perf_counter(), "", 0
+    """The text of an answer; None where the client left, was refused, or got half of it."""
+    try:
+        return await _stream(client, body, leave_after, seen)
+    except (httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
+        half = "incomplete" in str(error)  # as httpx says of a body that breaks off
+        seen.broken, seen.refused = seen.broken + half, seen.refused + (not half)
+        return None
+
+
+async def _stream(client: httpx.AsyncClient, body: dict[str, Any], leave_after: int | None, seen: Seen) -> str | None:
+    started, text, pieces, whole = time.perf_counter(), "", 0, False
     options = {"stream": True, "stream_options": {"include_usage": True}}
     async with client.stream("POST", CHAT, json=body | options) as response:
-        if response.status_code == 429:
+        if response.status_code in (429, 503):
             seen.refused += 1
             return None
         response.raise_for_status()
         async for line in response.aiter_lines():
+            whole = whole or line == "data: [DONE]"
             if not line.startswith("data: {"):
                 continue
             event = json.loads(line[6:])
@@ -73,6 +87,9 @@ async def stream(client: httpx.AsyncClient, body: dict[str, Any], leave_after: i
             if leave_after is not None and pieces > leave_after:
                 seen.left += 1
                 return None
+    if not whole:
+        seen.broken += 1
+        return None
     seen.answers += 1
     return text
 
@@ -84,8 +101,9 @@ async def ask_until(
     end: float,
     seen: Seen,
     dice: random.Random,
+    stop: bool,
 ) -> None:
-    while time.perf_counter() < end:
+    while time.perf_counter() < end and not (seen.refused and stop):
         place = dice.randrange(len(bodies))
         text = await stream(client, bodies[place], dice.randrange(6) if dice.random() < 0.1 else None, seen)
         if text is not None and text != alone[place]:
@@ -94,17 +112,19 @@ async def ask_until(
 
 def cpu_seconds(pid: int | None) -> float:
     """That the server has used, which other work on the machine does not change."""
-    if pid is None:
+    if pid is None or not Path(f"/proc/{pid}/stat").exists():
         return 0.0
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def watch(pid: int | None, end: float, seen: Seen) -> None:
+async def watch(pid: int | None, end: float, seen: Seen, stop: bool) -> None:
     while pid and time.perf_counter() < end:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         seen.memory.append(next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")))
         await asyncio.sleep(1)
+    if pid and stop:
+        os.kill(pid, signal.SIGTERM)
 
 
 async def measure(known: argparse.Namespace) -> dict[str, Any]:
@@ -117,12 +137,14 @@ async def measure(known: argparse.Namespace) -> dict[str, Any]:
         alone = [str(await stream(client, body, None, single)) for body in bodies]
         one_at_a_time, cpu = len(bodies) / (time.perf_counter() - started), cpu_seconds(known.pid) - cpu
         seen, started, cpu_together = Seen(), time.perf_counter(), cpu_seconds(known.pid)
-        end = started + known.seconds
-        clients = [ask_until(client, bodies, alone, end, seen, random.Random(n)) for n in range(known.clients)]
-        await asyncio.gather(watch(known.pid, end, seen), *clients)
+        end = started + known.seconds + (60 if known.stop else 0)
+        dices = [random.Random(n) for n in range(known.clients)]
+        clients = [ask_until(client, bodies, alone, end, seen, own, known.stop) for own in dices]
+        watching = watch(known.pid, started + known.seconds, seen, known.stop)
+        await asyncio.gather(watching, *clients)
         seconds, cpu_together = time.perf_counter() - started, cpu_seconds(known.pid) - cpu_together
         await asyncio.sleep(1)
-        metrics = (await client.get("/metrics")).text
+        metrics = "" if known.stop else (await client.get("/metrics")).text
     first = sorted(seen.first_text)
     return {
         "clients": known.clients,
@@ -130,16 +152,15 @@ async def measure(known: argparse.Namespace) -> dict[str, Any]:
         "answers": seen.answers,
         "left": seen.left,
         "refused": seen.refused,
+        "broken": seen.broken,
         "wrong": len(seen.wrong),
         "first_wrong": seen.wrong[:3],
         "alone_per_second": round(one_at_a_time, 3),
         "together_per_second": round(seen.answers / seconds, 3),
         "ratio": round(seen.answers / seconds / one_at_a_time, 2),
-        "answers_per_cpu_second": known.pid
-        and [
-            round(len(bodies) / cpu, 3),
-            round(seen.answers / cpu_together, 3),
-        ],
+        "answers_per_cpu_second": [round(len(bodies) / cpu, 3), round(seen.answers / cpu_together, 3)]
+        if known.pid and not known.stop
+        else None,
         "first_text_p50": round(first[len(first) // 2], 3),
         "first_text_p95": round(first[int(len(first) * 0.95)], 3),
         "memory_mib": [round(value) for value in (seen.memory[0], max(seen.memory), seen.memory[-1])]
@@ -156,6 +177,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--requests", type=int, default=24, help="different ones")
     parser.add_argument("--pid", type=int, help="of the server, to watch its memory")
+    parser.add_argument("--stop", action="store_true", help="end the load with SIGTERM to --pid")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="write JSON")
     known = parser.parse_args()

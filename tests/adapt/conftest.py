@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 from topeng.adapt.tiny import new_tokenizer
 from topeng.adapt.train import train_adapter
 from topeng.models import find_device
-from topeng.recipe import Recipe, parse
+from topeng.recipe import Recipe, parse, slices
 
 TEXTS = ["Ibu kota Indonesia adalah Jakarta, kan?", "What's the capital of Indonesia in 1945?"] * 20
 
@@ -46,7 +46,7 @@ class Training:
         """Trains the recipe's first method in a work folder; returns what it leaves."""
         method = self.recipe.adapter.methods[0]
         work.mkdir(exist_ok=True)
-        train_adapter(self.recipe, method, self.run, work, Console(quiet=True), callbacks)
+        train_adapter(slices.adapting(self.recipe, method), method, self.run, work, Console(quiet=True), callbacks)
         return work / "adapters" / method
 
 

@@ -18,7 +18,7 @@ from topeng.adapt.export import export
 from topeng.adapt.foreign import remove_adapter
 from topeng.adapt.loading import load_adapter
 from topeng.adapt.settings import AdapterOptions
-from topeng.chat import Chat
+from topeng.cli.conversation import Chat
 from topeng.diffusion import response_nll
 from topeng.errors import AdapterError
 from topeng.generate import Settings
@@ -130,8 +130,8 @@ def test_a_head_with_an_adapter_is_scored_as_the_merged_one(checkpoint, elsewher
     folder, whole = elsewhere(target_modules=OFFICIAL)
     adapted, _ = topeng.load(checkpoint, folder, device="cpu")
     examples = [Example(row, list(range(7 + row, 30)), 4) for row in range(3)]
-    mask, eos = whole.config.mask_token_id, whole.config.eos_token_id
-    found, expected = (response_nll(model, examples, mask, eos, 4, 0) for model in (adapted, whole))
+    _mask, _eos = whole.config.mask_token_id, whole.config.eos_token_id
+    found, expected = (response_nll(model, examples, 4, 0) for model in (adapted, whole))
     assert found == pytest.approx(expected, rel=1e-4)
 
 
@@ -142,6 +142,15 @@ def trained_elsewhere(base, folder, **options):
     change(adapted)
     adapted.save_pretrained(str(folder / "raw"))
     return logits(adapted.eval())
+
+
+def test_an_adapter_of_dream_is_what_was_trained(shared, with_tokenizer, tmp_path):
+    folder = with_tokenizer(shared / "golden" / "dream-tiny")
+    base = load_model(folder)
+    trained = trained_elsewhere(base, tmp_path, target_modules="all-linear")
+    assert (trained - logits(base)).abs().max() > 0.1
+    close(logits(load_adapter(base, tmp_path / "raw")), trained)
+    export(tmp_path / "raw", tmp_path / "gguf", "gguf", base=folder)
 
 
 @pytest.mark.parametrize("start", ["pissa", "olora"])

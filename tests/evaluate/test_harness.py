@@ -111,8 +111,7 @@ def responses(results, name):
 def nll(model, context, continuation, draws=8, seed=0):
     """The estimate of `topeng evaluate`."""
     example = Example(content_id(tuple(context), tuple(continuation)), [*context, *continuation], len(context))
-    config = model.config
-    estimate = response_nll(model, [example], config.mask_token_id, config.eos_token_id, draws, seed)
+    estimate = response_nll(model, [example], draws, seed)
     return float(np.mean(estimate))
 
 
@@ -348,6 +347,17 @@ def test_model_arguments_are_options_and_settings():
     assert (options.draws, options.seed) == (4, 3)
     bound = {"policy": "entropy_bound", "entropy_bound": 0.5}
     assert settings == Settings(**bound, cache="prefix", window=128, stop_at_end=True, seed=3)
+
+
+def test_settings_of_the_checkpoint_stand_between_preset_and_arguments(tmp_path):
+    own = {"max_new_tokens": 24, "block_length": 8, "turns": 0}
+    (tmp_path / "generation_config.json").write_text(json.dumps(own))
+    values = {"pretrained": str(tmp_path), "preset": "quality"}
+    settings = parse_model_args(values)[1]
+    assert (settings.max_new_tokens, settings.block_length, settings.policy) == (24, 8, "entropy_bound")
+    assert parse_model_args(values | {"max_new_tokens": 16})[1].max_new_tokens == 16
+    (tmp_path / "generation_config.json").write_text(json.dumps({"max_new_tokens": 20}))  # a causal model's
+    assert parse_model_args(values)[1].max_new_tokens == 128
 
 
 @pytest.mark.parametrize(

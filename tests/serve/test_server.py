@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,9 +16,13 @@ import httpx
 import pytest
 
 from serve.conftest import serving
+from topeng.cli import main
 from topeng.errors import GenerationError
+from topeng.serve import command
 from topeng.serve.app import Limits, Server
+from topeng.serve.asking import decoding, of_chat
 from topeng.serve.command import Address
+from topeng.serve.schema import ChatAsk
 
 WHOLE = {"min_new_tokens": 16}  # no end token cuts it short
 ASK = {"model": "base", "messages": [{"role": "user", "content": "Apa?"}], "max_tokens": 16, "topeng": WHOLE}
@@ -56,6 +61,30 @@ def test_another_host_without_a_key_is_refused():
             Address(host).check()
         Address(host, keys=["k"]).check()
         Address(host, insecure=True).check()
+
+
+def test_the_checkpoint_says_how_it_wants_to_be_asked(checkpoint, tmp_path, monkeypatch):
+    shutil.copytree(checkpoint, tmp_path / "own")
+    own = {"max_new_tokens": 24, "block_length": 8, "turns": 0}
+    (tmp_path / "own" / "generation_config.json").write_text(json.dumps(own | {"eos_token_id": 1}))
+    started = []
+
+    def create(server):
+        started.append(server)
+        raise GenerationError("enough")
+
+    monkeypatch.setattr(command, "create_app", create)
+    for flags in ([], ["--max_new_tokens", "16", "--turns", "1"]):
+        assert main(["serve", str(tmp_path / "own"), "--device", "cpu", *flags]) == 1
+    single, told = (server.models for server in started)
+    assert (single.settings.max_new_tokens, single.settings.block_length, single.turns) == (24, 8, 0)
+    assert (told.settings.max_new_tokens, told.turns) == (16, 1)
+    turns = [ASK["messages"][0], {"role": "assistant", "content": "Ya."}, *ASK["messages"]]
+    ask = {"model": "base", "messages": turns, "topeng": {"preset": "quality"}}
+    lengths = [of_chat(models, ChatAsk(**ask)).prompt_tokens for models in (single, told)]
+    assert lengths[0] == of_chat(told, ChatAsk(**ask | ASK)).prompt_tokens < lengths[1]
+    how = decoding(single, ChatAsk(**ask), None)
+    assert (how.max_new_tokens, how.block_length, how.policy) == (24, 8, "entropy_bound")
 
 
 def test_bodies_have_a_limit_announced_or_not(url):

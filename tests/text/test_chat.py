@@ -1,11 +1,14 @@
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, decoders, models
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from topeng.adapt.tiny import new_tokenizer
 from topeng.errors import ModelError, TextError
-from topeng.text.chat import NAMES, decode_answer, encode_answer, encode_prompt, special_tokens
+from topeng.text.chat import decode_answer, encode_answer, encode_prompt, recent_turns, special_tokens
+from topeng.text.formats import CHATML, LLADA
 
 MESSAGES = [
     {"role": "system", "content": "Jawab singkat."},
@@ -44,6 +47,16 @@ def test_content_is_cut_and_headers_stay(tokenizer):
     assert cut[-7:] == whole[-7:]
 
 
+def test_earlier_turns_are_counted_from_the_last_question():
+    def said(turns, roles="suauau"):
+        names = {"s": "system", "u": "user", "a": "assistant"}
+        messages = [{"role": names[role], "content": f"{place}"} for place, role in enumerate(roles)]
+        return "".join(message["content"] for message in recent_turns(messages, turns))
+
+    assert [said(turns) for turns in (0, 1, 2, 9, None)] == ["05", "0345", "012345", "012345", "012345"]
+    assert said(0, "ua") == "01" and said(0, "uaa") == "012" and said(0, "auau") == "3" and said(0, "ss") == "01"
+
+
 def test_a_long_system_message_leaves_half_of_the_room_to_the_question(tokenizer):
     system, question = {"role": "system", "content": "aturan " * 200}, {"role": "user", "content": "kata " * 200}
     headers = len(encode_prompt(tokenizer, [system, question], max_tokens=0))
@@ -78,7 +91,9 @@ def test_a_tokenizer_without_the_headers_is_refused():
 
 
 # Text with special tokens spelled in it, whole, cut, or one in another.
-texts = st.lists(st.text(max_size=20) | st.sampled_from([*NAMES.values(), "<|", "|>", "<|eot", "_id|>"])).map("".join)
+texts = st.lists(st.text(max_size=20) | st.sampled_from([*LLADA.special.values(), "<|", "|>", "<|eot", "_id|>"])).map(
+    "".join
+)
 turns = st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), texts), min_size=1, max_size=4)
 
 
@@ -126,3 +141,29 @@ def test_a_word_has_the_same_tokens_wherever_it_stands():
         question, add_generation_prompt=True, return_dict=False
     )
     assert decode_answer(made, encode_answer(made, "Budi tinggal di Karang.")) == "Budi tinggal di Karang."
+
+
+@pytest.fixture(scope="module")
+def chatml():
+    """A tokenizer of bytes with ChatML's special tokens."""
+    backend = Tokenizer(models.BPE({symbol: place for place, symbol in enumerate(sorted(ByteLevel.alphabet()))}, []))
+    backend.pre_tokenizer, backend.decoder = ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=CHATML.eos, mask_token=CHATML.mask)
+    tokenizer.add_special_tokens({"additional_special_tokens": [CHATML.start_header, CHATML.eot]})
+    return tokenizer
+
+
+@given(turns=turns)
+def test_chatml_is_what_its_template_says(chatml, turns):
+    """Where a text spells a special token, it stays text, and the template's does not: such texts are left out."""
+    messages = [{"role": role, "content": text} for role, text in turns]
+    assume(not any(token in text for _, text in turns for token in CHATML.special.values()))
+    rendered = chatml.apply_chat_template(
+        messages, chat_template=CHATML.template, add_generation_prompt=True, tokenize=False
+    )
+    assert encode_prompt(chatml, messages) == chatml(rendered, add_special_tokens=False)["input_ids"]
+
+
+def test_an_answer_in_chatml_ends_with_its_end_of_turn(chatml):
+    ids = encode_answer(chatml, "Ya.")
+    assert ids[-1] == chatml.convert_tokens_to_ids("<|im_end|>") and decode_answer(chatml, ids) == "Ya."

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from topeng.errors import RecipeError
-from topeng.generate.settings import PRESETS, Settings
+from topeng.generate.settings import PRESETS, Settings, checkpoint_settings, preset_values
 from topeng.options import OptionError, Options, option
 
 LLADA = "LLaDA, arXiv 2502.09992"
@@ -60,7 +60,8 @@ def parse_model_args(values: Mapping[str, Any]) -> tuple[ModelOptions, Settings]
     try:
         options = ModelOptions(**{name: value for name, value in values.items() if name in own})
         given = {name: value for name, value in values.items() if name in decoding}
-        return options, Settings(**PRESETS[options.preset] | given | {"seed": options.seed})
+        wanted = checkpoint_settings(options.pretrained) if options.pretrained else {}
+        return options, Settings(**preset_values(options.preset, wanted) | given | {"seed": options.seed})
     except OptionError as error:
         raise RecipeError(f"--model_args: {error}") from None
 

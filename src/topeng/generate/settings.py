@@ -1,6 +1,7 @@
 """Decoding settings, declared once: the Python call, the recipe and the command line share them."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -96,4 +97,12 @@ def checkpoint_settings(model: str | Path) -> dict[str, int]:
     if not file.is_file():
         return {}
     found = json.loads(file.read_text(encoding="utf-8"))
-    return {name: found[name] for name in CHECKPOINT_SETTINGS if isinstance(found.get(name), int)}
+    own = {name: found[name] for name in CHECKPOINT_SETTINGS if isinstance(found.get(name), int)}
+    if "block_length" not in own:  # then the length is a causal model's, and need be no multiple of a block
+        own.pop("max_new_tokens", None)
+    return own
+
+
+def preset_values(preset: str, own: Mapping[str, int]) -> dict[str, Any]:
+    """What a preset changes about the defaults, and over it what a checkpoint asks for."""
+    return PRESETS[preset] | {name: value for name, value in own.items() if name != "turns"}

@@ -120,9 +120,7 @@ def write_gguf(
     writer.add_name(name)
     _add_network(writer, config, kind)
     add_tokens(writer, config, tokenizer, kind.add_bos)
-    writer.add_file_type(
-        {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}[precision]  # llama_ftype
-    )
+    writer.add_file_type({"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}[precision])  # llama_ftype
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     parts = list(_parts(weights, config, kind))
     chosen = [types[_precision(part, precision)] for part in parts]

@@ -3,7 +3,7 @@
 import random
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -12,11 +12,11 @@ import torch
 from topeng.generate.answer import GAP, encode_gaps, encode_template, without_end
 from topeng.generate.canvas import Canvas, blank_canvas, infilling_canvas
 from topeng.generate.row import Row, Voice, end_tokens
-from topeng.generate.settings import PRESETS, Settings
+from topeng.generate.settings import PRESETS, Settings, preset_values
 from topeng.serve.faults import ApiError
 from topeng.serve.schema import Ask, ChatAsk, CompletionAsk
 from topeng.serve.writer import Writer
-from topeng.text.chat import Message, encode_prompt, encode_text, special_tokens
+from topeng.text.chat import Message, encode_prompt, encode_text, recent_turns, special_tokens
 
 REFUSED: dict[str, tuple[Any, str]] = {
     "frequency_penalty": (0, "counts have no order here; `topeng: {repetition_penalty: 1.2}` weakens what was said"),
@@ -66,12 +66,19 @@ class Asked:
 
 @dataclass(frozen=True)
 class Models:
-    """Voices by name, what they share, and the settings of a request that says nothing."""
+    """Voices by name, what they share, and the settings of a request that says nothing.
+
+    Attributes:
+        own: settings that the checkpoint asks for, which a preset in a request leaves as they are.
+        turns: earlier turns of a conversation that the model sees; None: all.
+    """
 
     voices: Mapping[str, Voice]
     tokenizer: Any
     settings: Settings
     system: str | None = None
+    own: Mapping[str, int] = field(default_factory=dict)
+    turns: int | None = None
 
     def voice(self, name: str) -> Voice:
         if name not in self.voices:
@@ -92,6 +99,7 @@ def of_chat(models: Models, ask: ChatAsk) -> Asked:
     messages = [_message(message.role, message.text()) for message in ask.messages]
     if models.system is not None and messages[0]["role"] != "system":
         messages.insert(0, _message("system", models.system))
+    messages = recent_turns(messages, models.turns)
     config = models.voice(ask.model).model.config
     template = (ask.topeng or {}).get("template")
     given = None
@@ -127,7 +135,7 @@ def of_completion(models: Models, ask: CompletionAsk) -> Asked:
 def _raw_prompt(models: Models, ask: CompletionAsk, text: str | list[int]) -> Prompt:
     """A text of its own, without the chat format; with `gaps` the answer begins at the first of them."""
     tokenizer, config = models.tokenizer, models.voice(ask.model).model.config
-    bos = special_tokens(tokenizer).bos
+    beginning = special_tokens(tokenizer).beginning
     if not isinstance(text, str):
         if not text or not all(0 <= token < config.vocab_size for token in text):
             raise ApiError(400, f"prompt must hold tokens, from 0 to {config.vocab_size - 1}", "prompt")
@@ -137,8 +145,8 @@ def _raw_prompt(models: Models, ask: CompletionAsk, text: str | list[int]) -> Pr
         first = GAP.search(text)
         start = first.start() if first else 0
         given = encode_gaps(tokenizer, text[start:], config.mask_token_id)
-        return Prompt([bos, *encode_text(tokenizer, text[:start])], given, text[:start])
-    ids = [bos, *encode_text(tokenizer, text)]
+        return Prompt([*beginning, *encode_text(tokenizer, text[:start])], given, text[:start])
+    ids = [*beginning, *encode_text(tokenizer, text)]
     if not ask.suffix:
         return Prompt(ids, echo=text)
     after = encode_text(tokenizer, ask.suffix)
@@ -180,7 +188,7 @@ def _asked(models: Models, ask: Ask, prompts: list[Prompt], limit: int | None, t
         raise ApiError(400, f"stop has {len(stops)} texts, and at most 4 are allowed", "stop")
     if limit is None and isinstance(extras.get("max_new_tokens"), int) and extras["max_new_tokens"] > 0:
         limit = extras["max_new_tokens"]
-    how = decoding(models.settings, ask, limit)
+    how = decoding(models, ask, limit)
     fixed = fixed_words(models.tokenizer, extras.get("fixed_words"))
     gaps = any(prompt.given is not None for prompt in prompts)
     how = without_end(how, voice.model) if gaps else how
@@ -194,19 +202,20 @@ def _asked(models: Models, ask: Ask, prompts: list[Prompt], limit: int | None, t
     return Asked(rows, Writer(models.tokenizer, ends, tuple(stops), strip, gaps, within), prompts, ask.n or 1)
 
 
-def decoding(default: Settings, ask: Ask, limit: int | None) -> Settings:
+def decoding(models: Models, ask: Ask, limit: int | None) -> Settings:
     """Settings of a request. Blocks cover the answer; the last may reach beyond it.
 
     Raises:
         ApiError, OptionError: a setting is unknown, or a value breaks a rule.
     """
+    default = models.settings
     given = {name: value for name, value in (ask.topeng or {}).items() if name not in EXTRAS}
     preset = (ask.topeng or {}).get("preset")
     if preset is not None:
         if preset not in list(PRESETS):
             message = f"topeng.preset = {ascii(preset)[:80]} must be one of {', '.join(PRESETS)}"
             raise ApiError(400, message, "topeng.preset")
-        limit, default = limit or default.max_new_tokens, Settings(**PRESETS[preset])
+        limit, default = limit or default.max_new_tokens, Settings(**preset_values(preset, models.own))
     values = asdict(default) | {n: getattr(ask, n) for n in ("temperature", "top_p") if getattr(ask, n) is not None}
     values |= {"seed": random.getrandbits(53) if ask.seed is None else ask.seed % 2**53} | given
     if limit is not None:

@@ -11,7 +11,7 @@ import uvicorn
 from topeng import load
 from topeng.adapt.voices import load_voices, named_folders
 from topeng.errors import GenerationError, Stopped
-from topeng.generate.settings import Settings
+from topeng.generate.settings import Settings, checkpoint_settings
 from topeng.serve.app import Limits, Server, create_app
 from topeng.serve.asking import Models
 
@@ -68,13 +68,17 @@ def serve(known: argparse.Namespace, settings: Settings) -> None:
     limits = Limits(known.batch_tokens, known.queue, known.max_body, known.time_limit)
     folders = named_folders(known.adapters)
     base, tokenizer = load(known.model, dtype=known.dtype, device=known.device)
-    models = Models(load_voices(base, folders), tokenizer, settings, known.system)
+    own = checkpoint_settings(known.model)
+    turns = own.get("turns") if known.turns is None else known.turns
+    models = Models(load_voices(base, folders), tokenizer, settings, known.system, own, turns)
     app = create_app(Server(models, limits, address.keys, address.origins))
     shown = f"[{address.host}]" if ":" in address.host else address.host
     print(f"topeng: {', '.join(models.voices)} at http://{shown}:{address.port}/ (page) and /v1 (API)", flush=True)
     # Paths may be logged, bodies never are.
     config = uvicorn.Config(app, address.host, address.port, log_level="warning")
+    running = uvicorn.Server(config)
     try:
-        uvicorn.Server(config).run()
+        running.run()
     except (KeyboardInterrupt, Stopped):
-        print("topeng: stopped; what had begun was answered", flush=True)
+        begun = "given up" if running.force_exit else "answered"  # by a second Ctrl-C
+        print(f"topeng: stopped; what had begun was {begun}", flush=True)

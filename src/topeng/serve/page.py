@@ -34,6 +34,7 @@ def page(models: Models, presets: list[str], language: Literal["en", "id"], need
         presets=presets,
         policies=sorted(POLICIES),
         settings=models.settings,
+        turns=models.turns,
         context=models.voices["base"].model.config.max_position_embeddings,
         needs_key=needs_key,
         style=style,

@@ -13,7 +13,7 @@ function makeAnswer(model, choosePlace) {
   box.append(make("h2", "", model), canvas, heard, spent);
   let state = null, laid = [];
 
-  // White space before a token stands apart from it, so that masks stand apart as words do.
+  // White space before a token stands apart from it, so that masks stand apart as words do; before the first there is none.
   function lay(count) {
     laid = [];
     canvas.replaceChildren(...state.tokens.slice(0, count).flatMap((piece, place) => {
@@ -22,13 +22,16 @@ function makeAnswer(model, choosePlace) {
       token.dataset.place = place;
       laid.push([token, state.committed_at[place]]);
       if (piece === null) token.classList.add("masked");
-      else if (!state.committed_at[place]) token.classList.add("given");
+      else if (!state.committed_at[place]) {
+        const goesOn = text === piece && laid[place - 1]?.[0].classList.contains("given"); // one word, one frame
+        token.classList.add("given", ...(goesOn ? ["on"] : []));
+      }
       else {
         token.classList.add(`c${level(state.confidence[place])}`);
         token.title = fill(words.token, { place, step: state.committed_at[place], confidence: state.confidence[place].toFixed(2) });
         if (state.committed_at[place] === state.step && canvas.classList.contains("live")) token.classList.add("new");
       }
-      return [(piece ?? "").slice(0, (piece ?? "").length - text.length), token];
+      return [place ? (piece ?? "").slice(0, (piece ?? "").length - text.length) : "", token];
     }));
   }
   function step(event) {
