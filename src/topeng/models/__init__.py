@@ -143,16 +143,20 @@ def load_model(
             device_map={"": device} if quantization or ranks.RANKS == 1 else None,  # straight to a GPU
             quantization_config=quantization,
         )
-    except torch.OutOfMemoryError as error:
-        raise ModelError(
-            f"the weights of {path} do not fit into what is free of {device}'s memory ({_first_line(error)}): take a "
-            "lower precision (bfloat16), a larger GPU or the CPU, or end what else uses the GPU"
-        ) from error
     except Exception as error:  # what a folder holds may fail anywhere in three libraries
-        reason = _first_line(error)
-        raise ModelError(f"cannot load the weights of {path} ({reason}): copy the checkpoint anew") from error
+        raise _not_loaded(path, device, error) from error
     _check_loaded(path, loading)
     return model.eval() if quantization else model.to(device).eval()
+
+
+def _not_loaded(path: str | Path, device: torch.device, error: Exception) -> ModelError:
+    reason = _first_line(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return ModelError(
+            f"the weights of {path} do not fit into what is free of {device}'s memory ({reason}): take a lower "
+            "precision (bfloat16), a larger GPU or the CPU, or end what else uses the GPU"
+        )
+    return ModelError(f"cannot load the weights of {path} ({reason}): copy the checkpoint anew")
 
 
 def _check_loaded(path: str | Path, loading: dict[str, Any]) -> None:
