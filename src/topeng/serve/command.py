@@ -73,7 +73,8 @@ def serve(known: argparse.Namespace, settings: Settings) -> None:
     models = Models(load_voices(base, folders), tokenizer, settings, known.system, own, turns)
     app = create_app(Server(models, limits, address.keys, address.origins))
     shown = f"[{address.host}]" if ":" in address.host else address.host
-    print(f"topeng: {', '.join(models.voices)} at http://{shown}:{address.port}/ (page) and /v1 (API)", flush=True)
+    where, precision = f"http://{shown}:{address.port}/", str(base.dtype).removeprefix("torch.")
+    print(f"topeng: {', '.join(models.voices)} in {precision} at {where} (page) and /v1 (API)", flush=True)
     # Paths may be logged, bodies never are.
     config = uvicorn.Config(app, address.host, address.port, log_level="warning")
     running = uvicorn.Server(config)
