@@ -1,6 +1,7 @@
 """What an operator needs: keys, limits, cancellation, a stop in the midst of work."""
 
 import asyncio
+import gc
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -141,6 +143,26 @@ def test_a_client_that_goes_away_stops_its_rows(models, stream):
         asyncio.run(leave())
         until(lambda: figures(url)["topeng_rows_running"] == 0)
         assert figures(url)["topeng_forward_passes_total"] < 200
+
+
+def test_an_answer_leaves_nothing_behind(models, monkeypatch):
+    """Rows hold keys and values; what is in a cycle would stay until Python looks for them."""
+    server, seen = Server(models), weakref.WeakSet()
+    submit = server.engine.submit
+    monkeypatch.setattr(server.engine, "submit", lambda job: (seen.update(job.rows), submit(job)))
+    gc.disable()
+    try:
+        with serving(server) as url:
+            asked = ASK | {"topeng": WHOLE | {"cache": "prefix"}}
+            for body in (asked, asked | {"stream": True}, asked | {"stop": ["a"]}, LONG | {"temperature": 9}):
+                httpx.post(url + CHAT, json=body, timeout=60)
+            with httpx.stream("POST", url + CHAT, json=LONG | {"stream": True}) as stream:
+                next(stream.iter_lines())
+                assert len(seen) >= 1
+            # Of a client that left, the exceptions that end its stream keep the row, but not what was computed of it.
+            until(lambda: len(seen) <= 1 and not any(row.views for row in list(seen)))
+    finally:
+        gc.enable()
 
 
 def test_figures_for_prometheus(url):
