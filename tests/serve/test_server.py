@@ -16,6 +16,7 @@ from itertools import pairwise
 
 import httpx
 import pytest
+import torch
 
 from serve.conftest import serving
 from topeng.cli import main
@@ -23,7 +24,7 @@ from topeng.errors import GenerationError
 from topeng.serve import command
 from topeng.serve.app import Limits, Server
 from topeng.serve.asking import decoding, of_chat
-from topeng.serve.command import Address
+from topeng.serve.command import Address, is_emulated
 from topeng.serve.schema import ChatAsk
 
 WHOLE = {"min_new_tokens": 16}  # no end token cuts it short
@@ -87,6 +88,15 @@ def test_the_checkpoint_says_how_it_wants_to_be_asked(checkpoint, tmp_path, monk
     assert lengths[0] == of_chat(told, ChatAsk(**ask | ASK)).prompt_tokens < lengths[1]
     how = decoding(single, ChatAsk(**ask), None)
     assert (how.max_new_tokens, how.block_length, how.policy) == (24, 8, "entropy_bound")
+
+
+def test_a_processor_that_is_slow_in_bfloat16_is_told(monkeypatch):
+    cpu, bf16 = torch.device("cpu"), torch.bfloat16
+    for known, expected in (({"avx2": True, "avx512_bf16": False}, True), ({"amx_bf16": True}, False), ({}, False)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda known=known: known, raising=False)
+        assert is_emulated(bf16, cpu) is expected
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
+    assert not is_emulated(torch.float32, cpu) and not is_emulated(bf16, torch.device("cuda"))
 
 
 def test_bodies_have_a_limit_announced_or_not(url):
