@@ -10,7 +10,7 @@ demo: install
 # Pretrains the base that comes with the package, and packs it: two hours.
 kecil: install
 	$(BIN)/topeng base recipes/kecil.yaml --run-dir runs/kecil
-	$(BIN)/python -m topeng.kecil runs/kecil
+	$(BIN)/python tools/pack_kecil.py runs/kecil
 
 # Two workers of one thread each: more threads than cores wait for each other.
 test: develop browser

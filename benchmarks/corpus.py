@@ -27,13 +27,13 @@ from cendol import write_cendol
 from machine import in_a_process, machine
 from rich.console import Console
 
-from topeng.corpus import build, clean, groups, language, pii, sample
+from topeng.corpus import filters, groups, language, pii, sample, stages
 from topeng.corpus.draw import Corpus
 from topeng.corpus.ingest import take_rows
 from topeng.corpus.overlap import overlap
 from topeng.corpus.schema import DRAWN, INGESTED
 from topeng.corpus.select import select_corpus
-from topeng.corpus.settings import CENDOL_INDONESIAN, CorpusOptions
+from topeng.corpus.settings import CENDOL_INDONESIAN, CorpusOptions, Seeded, ingesting
 
 SEED = 42
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "indonesian.parquet"
@@ -50,7 +50,7 @@ def write(folder: Path, scale: float) -> Facts:
 def ingest(folder: Path, scale: float) -> Facts:
     """The whole source: rows numbered and rewritten, source text hashed."""
     shutil.rmtree(folder / "corpus", ignore_errors=True)
-    build.ingest_corpus(_options(folder), SEED, folder, Console(quiet=True))
+    stages.ingest_corpus(ingesting(_options(folder), SEED), folder, Console(quiet=True))
     source = json.loads((folder / INGESTED / "source.json").read_text(encoding="utf-8"))
     return {"rows": source["rows"], "digest": source["digest"]}
 
@@ -75,7 +75,7 @@ def deduplicate(folder: Path, scale: float) -> Facts:
     table = corpus.texts(corpus.draw(wanted))
     keys = corpus.keys[0][corpus.places(table["row_id"].to_numpy())]
     steps = {
-        "near duplicates of the rows drawn": lambda: clean.near_duplicates(table, corpus.template_text, keys, 0.8),
+        "near duplicates of the rows drawn": lambda: filters.near_duplicates(table, corpus.template_text, keys, 0.8),
         "near groups of the rows drawn": lambda: groups.near_groups(
             table, corpus.template_text, corpus.common, table["group"].to_numpy(), 0.5
         ),
@@ -99,14 +99,14 @@ def deduplicate(folder: Path, scale: float) -> Facts:
 
 def draw(folder: Path, scale: float) -> Facts:
     """The profile `clean` after ingest: hold out, draw an oversample, filter, refill."""
-    build.draw_corpus(_options(folder, scale), SEED, folder, folder, Console(quiet=True))
+    stages.draw_corpus(Seeded(_options(folder, scale), SEED), folder, folder, Console(quiet=True))
     return {"rows": pq.read_metadata(folder / DRAWN / "pool.parquet").num_rows}
 
 
 def select(folder: Path, scale: float) -> Facts:
     """Embed, cluster, take quotas, draw the plane, measure the overlap that is left."""
-    build.embed_corpus(_options(folder, scale), SEED, folder, folder, Console(quiet=True))
-    select_corpus(_options(folder, scale), SEED, folder, folder, Console(quiet=True))
+    stages.embed_corpus(Seeded(_options(folder, scale), SEED), folder, folder, Console(quiet=True))
+    select_corpus(Seeded(_options(folder, scale), SEED), folder, folder, Console(quiet=True))
     facts = json.loads((folder / "corpus" / "overlap.json").read_text(encoding="utf-8"))
     return {"rows": pq.read_metadata(folder / "corpus" / "train.parquet").num_rows, "overlap": facts["mean_share"]}
 
@@ -140,10 +140,10 @@ def select_shards(source: str, threads: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     options = CorpusOptions(files=[f"{source}/*.parquet"], test_rows=100, train_rows=800, umap_rows=50)
-    build.ingest_corpus(options, SEED, folder, Console(quiet=True))
-    build.draw_corpus(options, SEED, folder, folder, Console(quiet=True))
-    build.embed_corpus(options, SEED, folder, folder, Console(quiet=True))
-    select_corpus(options, SEED, folder, folder, Console(quiet=True))
+    stages.ingest_corpus(ingesting(options, SEED), folder, Console(quiet=True))
+    stages.draw_corpus(Seeded(options, SEED), folder, folder, Console(quiet=True))
+    stages.embed_corpus(Seeded(options, SEED), folder, folder, Console(quiet=True))
+    select_corpus(Seeded(options, SEED), folder, folder, Console(quiet=True))
     print(_digest(pq.read_table(folder / "corpus" / "train.parquet")))
 
 
@@ -168,10 +168,10 @@ def leaks(folder: Path, scale: float) -> Facts:
     out = folder / "real"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    build.ingest_corpus(options, SEED, out, Console(quiet=True))
-    build.draw_corpus(options, SEED, out, out, Console(quiet=True))
-    build.embed_corpus(options, SEED, out, out, Console(quiet=True))
-    select_corpus(options, SEED, out, out, Console(quiet=True))
+    stages.ingest_corpus(ingesting(options, SEED), out, Console(quiet=True))
+    stages.draw_corpus(Seeded(options, SEED), out, out, Console(quiet=True))
+    stages.embed_corpus(Seeded(options, SEED), out, out, Console(quiet=True))
+    select_corpus(Seeded(options, SEED), out, out, Console(quiet=True))
     corpus = Corpus.read(out / INGESTED, subsets, SEED)
     order = np.random.default_rng(SEED).permutation(corpus.row_ids)
     splits = {

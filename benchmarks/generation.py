@@ -28,7 +28,7 @@ import transformers
 
 import topeng
 from topeng.generate import Settings
-from topeng.generate.answer import Answer, answers, to_messages
+from topeng.generate.answer import Answer, Prompt, answers, to_messages
 from topeng.generate.cache import Passes
 from topeng.generate.canvas import infilling_canvas
 from topeng.generate.row import Row, Voice
@@ -139,7 +139,7 @@ def answer_group(
         part = prompts[first : first + batch]
         room = model.config.max_position_embeddings - settings.max_new_tokens
         asked = [encode_prompt(tokenizer, to_messages(prompt), room) for prompt in part]
-        some = answers(model, tokenizer, part, settings, batch_tokens=10**9, prompts=asked)
+        some = answers(model, tokenizer, list(map(Prompt, part, asked)), settings, batch_tokens=10**9)
         found += sorted(some, key=lambda answer: answer.index)
     return time.perf_counter() - started, found
 

@@ -27,7 +27,7 @@ CODE = {
     "import torch": "import torch",
     "topeng.generate.answer": "import topeng.generate.answer",
     "topeng.adapt.train": "import topeng.adapt.train",
-    "topeng.corpus.build": "import topeng.corpus.build",
+    "topeng.corpus.stages": "import topeng.corpus.stages",
 }
 
 

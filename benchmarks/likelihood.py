@@ -29,13 +29,13 @@ from machine import machine
 from torch.nn.functional import cross_entropy
 
 import topeng
+from topeng.adapt.settings import TinyOptions
 from topeng.adapt.tiny import new_model, tiny_config
 from topeng.diffusion import monte_carlo_error, response_nll
 from topeng.evaluate.text_metrics import chrf
 from topeng.generate import Settings
-from topeng.generate.answer import answers, to_messages
+from topeng.generate.answer import Prompt, answers, to_messages
 from topeng.generate.settings import PRESETS
-from topeng.recipe import TinyOptions
 from topeng.text.chat import decode_answer, encode_prompt
 from topeng.text.rows import read_rows
 from topeng.text.tokens import Example, tokenize_rows
@@ -73,11 +73,11 @@ def coverage(options: argparse.Namespace) -> dict[str, Any]:
     """How often the 95 % interval holds the exact mean, at several numbers of rows, draws and replicates."""
     model = tiny_model()
     kinds = [Example(row, [0, 9, *range(20, 23 + row)], 2) for row in range(8)]  # answers of 3 to 10 tokens
-    exact = float((response_nll(model, kinds, MASK, EOS, 2**10, 0)[:, 0] / lengths(kinds)).mean())
+    exact = float((response_nll(model, kinds, 2**10, 0)[:, 0] / lengths(kinds)).mean())
     count, found = options.repetitions, {}
     for copies, draws, replicates in ((1, 4, 2), (1, 8, 4), (1, 16, 2), (1, 16, 4), (5, 4, 2), (5, 16, 2)):
         repeated = [replace(row, row_id=row_id) for row_id, row in enumerate(kinds * copies * count)]
-        nats = response_nll(model, repeated, MASK, EOS, draws, 0, replicates) / lengths(repeated)[:, None]
+        nats = response_nll(model, repeated, draws, 0, replicates) / lengths(repeated)[:, None]
         errors = [monte_carlo_error(part) for part in np.split(nats, count)]
         spread = np.std([error["mean"] for error in errors], ddof=1)
         away = np.mean([error["mean"] for error in errors]) - exact
@@ -98,7 +98,7 @@ def pairing(options: argparse.Namespace) -> dict[str, Any]:
     for language in LANGUAGES:
         rows = some_rows(options, language)
         nats = {
-            name: response_nll(adapted(options, name), rows, MASK, EOS, 8 * replicates, 0, replicates, BATCH_TOKENS)
+            name: response_nll(adapted(options, name), rows, 8 * replicates, 0, replicates, BATCH_TOKENS)
             / lengths(rows)[:, None]
             for name in ("lora-seed-1", "lora-seed-2", "pissa-seed-1")
         }
@@ -124,14 +124,14 @@ def cost(options: argparse.Namespace) -> dict[str, Any]:
     found = {}
     for language in LANGUAGES:
         rows = some_rows(options, language)
-        response_nll(model, rows[:2], MASK, EOS, 16, 0)  # warm-up
+        response_nll(model, rows[:2], 16, 0)  # warm-up
         seconds: dict[int, float] = dict.fromkeys((0, 8, 16, 32), 0.0)  # by draws; the reference's is 0
         nats: dict[int, list[np.ndarray]] = {draws: [] for draws in seconds}
         for group in groups(rows):
             for draws in seconds:
                 begun = time.process_time()
                 if draws:
-                    each = response_nll(model, group, MASK, EOS, draws // 2 * many, 0, many, BATCH_TOKENS)
+                    each = response_nll(model, group, draws // 2 * many, 0, many, BATCH_TOKENS)
                 else:
                     each = np.stack([reference_nll(model, row) for row in group])
                 taken = time.process_time() - begun
@@ -181,9 +181,9 @@ def precision(options: argparse.Namespace) -> dict[str, Any]:
         for name in ("lora-seed-1", "pissa-seed-1"):
             for dtype in (torch.float32, torch.bfloat16):
                 model = adapted(options, name).to(dtype)
-                response_nll(model, rows[:2], MASK, EOS, 16, 0)  # warm-up
+                response_nll(model, rows[:2], 16, 0)  # warm-up
                 begun = time.process_time()
-                nats[name, dtype] = response_nll(model, rows, MASK, EOS, 16, 0, 1, BATCH_TOKENS)[:, 0] / lengths(rows)
+                nats[name, dtype] = response_nll(model, rows, 16, 0, 1, BATCH_TOKENS)[:, 0] / lengths(rows)
                 seconds[dtype] = seconds.get(dtype, 0.0) + time.process_time() - begun
         bias = nats["lora-seed-1", torch.bfloat16] - nats["lora-seed-1", torch.float32]
         differences = {dtype: nats["lora-seed-1", dtype] - nats["pissa-seed-1", dtype] for dtype in seconds}
@@ -207,7 +207,7 @@ def answering(options: argparse.Namespace) -> dict[str, Any]:
     def ours(settings: Settings, batch_tokens: int = 8192) -> Callable[[list[str]], list[str]]:
         def ask(some: list[str]) -> list[str]:
             prompts = [encode_prompt(tokenizer, to_messages(question), MAX_LENGTH) for question in some]
-            found = answers(model, tokenizer, some, settings, batch_tokens, prompts=prompts)
+            found = answers(model, tokenizer, list(map(Prompt, some, prompts)), settings, batch_tokens)
             return [answer.answer for answer in sorted(found, key=lambda answer: answer.index)]
 
         return ask
@@ -256,7 +256,7 @@ def reference_answer(model: Any, tokenizer: Any, question: str) -> str:
 
 def tiny_model() -> Any:
     """Random weights large enough that predictions differ."""
-    tiny = TinyOptions(vocab_size=400, hidden_size=32, intermediate_size=64, layers=2, heads=4)
+    tiny = TinyOptions(vocab_size=400, hidden_size=64, layers=2)
     model = new_model(tiny_config(tiny, context=64), seed=0)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -15,10 +15,9 @@ import psutil
 from ray.cluster_utils import Cluster
 from rich.console import Console
 
-from topeng.corpus import build
 from topeng.corpus.schema import INGESTED
 from topeng.corpus.select import select_corpus
-from topeng.corpus.settings import CorpusOptions
+from topeng.corpus.settings import CorpusOptions, Seeded, ingesting
 
 SEED = 42
 WORKER_AT, NODE_AT = 6, 12  # parts that are hashed when it is killed
@@ -46,10 +45,10 @@ def _run(options: CorpusOptions, folder: Path, digest: Callable[[Path], str]) ->
     folder.mkdir(parents=True)
     quiet, seconds = Console(quiet=True), {}
     stages = {
-        "ingest": lambda: build.ingest_corpus(options, SEED, folder, quiet),
-        "draw": lambda: build.draw_corpus(options, SEED, folder, folder, quiet),
-        "embed": lambda: build.embed_corpus(options, SEED, folder, folder, quiet),
-        "select": lambda: select_corpus(options, SEED, folder, folder, quiet),
+        "ingest": lambda: stages.ingest_corpus(ingesting(options, SEED), folder, quiet),
+        "draw": lambda: stages.draw_corpus(Seeded(options, SEED), folder, folder, quiet),
+        "embed": lambda: stages.embed_corpus(Seeded(options, SEED), folder, folder, quiet),
+        "select": lambda: select_corpus(Seeded(options, SEED), folder, folder, quiet),
     }
     for name, stage in stages.items():
         started = time.perf_counter()

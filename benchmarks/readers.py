@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from machine import in_a_process, machine
 from rich.console import Console
 
-from topeng.corpus import build
-from topeng.corpus.settings import CorpusOptions
+from topeng.corpus import stages
+from topeng.corpus.settings import CorpusOptions, Seeded, ingesting
 
 KINDS = ("parquet", "csv", "jsonl")
 SHORTEST, LONGEST = 1_000, 4_000_000
@@ -62,9 +62,9 @@ def read(folder: Path, kind: str) -> dict[str, Any]:
         files=[str(folder / f"rows.{kind}")], subsets=[], languages=[], test_rows=10, validation_rows=5, train_rows=10
     )
     started = time.perf_counter()
-    build.ingest_corpus(options, 42, out, Console(quiet=True))
+    stages.ingest_corpus(ingesting(options, 42), out, Console(quiet=True))
     facts: dict[str, Any] = {"seconds": round(time.perf_counter() - started, 1), "gigabytes": _peak()}
-    build.draw_corpus(options, 42, out, out, Console(quiet=True))
+    stages.draw_corpus(Seeded(options, 42), out, out, Console(quiet=True))
     shutil.rmtree(out)
     return facts | {"gigabytes with the draw": _peak()}
 

@@ -25,13 +25,13 @@ import pyarrow.parquet as pq
 from machine import in_a_process, machine
 from rich.console import Console
 
-from topeng.corpus import build
+from topeng.corpus import stages
 from topeng.corpus.cluster import STARTS, cluster, quotas
 from topeng.corpus.diverse import coverage, take
 from topeng.corpus.sample import rank_keys
 from topeng.corpus.schema import DRAWN, EMBEDDED
 from topeng.corpus.select import select_corpus
-from topeng.corpus.settings import CorpusOptions
+from topeng.corpus.settings import CorpusOptions, Seeded, ingesting
 
 SEED, CLUSTERS = 42, 10
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -75,8 +75,8 @@ def profile(folder: Path) -> Facts:
     options = CorpusOptions(files=["drawn before"])
     seconds, started = {}, time.perf_counter()
     steps: dict[str, Callable[[], Any]] = {
-        "embed": lambda: build.embed_corpus(options, SEED, folder, folder, QUIET),
-        "select": lambda: select_corpus(options, SEED, folder, folder, QUIET),
+        "embed": lambda: stages.embed_corpus(Seeded(options, SEED), folder, folder, QUIET),
+        "select": lambda: select_corpus(Seeded(options, SEED), folder, folder, QUIET),
         "map": lambda: write_map(folder / "corpus", folder / "corpus" / "map.html", "Topeng"),
     }
     for name, step in steps.items():
@@ -208,7 +208,7 @@ def _adapted_loss(run: Path, train: pa.Table, test: pa.Table, folder: Path, seed
     from topeng import load
     from topeng.adapt.train import train_adapter
     from topeng.diffusion import response_nll
-    from topeng.recipe import parse
+    from topeng.recipe import parse, slices
     from topeng.text.tokens import tokenize_rows
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -225,12 +225,11 @@ def _adapted_loss(run: Path, train: pa.Table, test: pa.Table, folder: Path, seed
             "train": settings,
         }
     )
-    train_adapter(recipe, "lora", folder, folder, QUIET)
+    train_adapter(slices.adapting(recipe, "lora"), "lora", folder, folder, QUIET)
     model, tokenizer = load(recipe.base.model, folder / "adapters" / "lora")
     examples, dropped = tokenize_rows(tokenizer, test.to_pylist(), STUDY["max_length"])
     assert not dropped, dropped
-    ids = {"mask": model.config.mask_token_id, "eos": model.config.eos_token_id}
-    nll = response_nll(model, examples, ids["mask"], ids["eos"], DRAWS, 0)[:, 0]
+    nll = response_nll(model, examples, DRAWS, 0)[:, 0]
     return nll / np.array([example.response_length for example in examples])
 
 
@@ -247,9 +246,9 @@ def _real_run(folder: Path) -> Path:
             files=[str(SHARED / "data" / "indonesian.parquet")], subsets=SUBSETS, sample_fraction=0.5
         )
         run.mkdir(parents=True, exist_ok=True)
-        build.ingest_corpus(options, SEED, run, QUIET)
-        for stage in (build.draw_corpus, build.embed_corpus, select_corpus):
-            stage(replace(options, umap_rows=50), SEED, run, run, QUIET)
+        stages.ingest_corpus(ingesting(options, SEED), run, QUIET)
+        for stage in (stages.draw_corpus, stages.embed_corpus, select_corpus):
+            stage(Seeded(replace(options, umap_rows=50), SEED), run, run, QUIET)
     return run
 
 

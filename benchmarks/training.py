@@ -26,10 +26,10 @@ from transformers import Trainer, TrainingArguments
 
 from topeng.adapt import methods
 from topeng.adapt.settings import AdapterOptions
-from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, compile_layers
+from topeng.adapt.trainer import Batching, DiffusionTrainer, compile_layers
 from topeng.diffusion import forward_process, sft_loss
-from topeng.memory import peak_memory
 from topeng.models import LLaDAConfig, LLaDAModelLM, load_model, load_tokenizer
+from topeng.system.memory import peak_memory
 from topeng.text.batches import collate, step_rows
 from topeng.text.tokens import Example, tokenize_rows
 
@@ -129,7 +129,7 @@ def stepper(variant: str, adapted: Any, examples: Sequence[Example], batching: B
     if plain:
         trainer: Trainer = FullLogits(adapted, args, train_dataset=list(examples), optimizers=(optimizer, None))
     else:
-        trainer = DiffusionTrainer(adapted, args, examples, [], batching, optimizer, Progress(lambda *_: None))
+        trainer = DiffusionTrainer(adapted, args, examples, [], batching, optimizer)
     wrapped, trainer.optimizer = trainer.accelerator.prepare(adapted, optimizer)
 
     def step(number: int) -> float:

@@ -24,7 +24,7 @@ from transformers import TrainingArguments
 
 from topeng.adapt import methods
 from topeng.adapt.settings import AdapterOptions
-from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress
+from topeng.adapt.trainer import Batching, DiffusionTrainer
 from topeng.diffusion import copies
 from topeng.models import load_model, load_tokenizer
 from topeng.text.tokens import Example, tokenize_rows
@@ -82,7 +82,7 @@ def make_trainer(
     )
     optimizer = methods.create_optimizer(adapted, "lora", OPTIONS, 1e-3, 0.0)
     batching = Batching(STEP_ROWS, 2048, noise, fill=False)
-    return DiffusionTrainer(adapted, args, train, held_out, batching, optimizer, Progress(lambda *_: None))
+    return DiffusionTrainer(adapted, args, train, held_out, batching, optimizer)
 
 
 def variances(shared: Path, train: list[Example], minutes: float) -> dict[str, Any]:

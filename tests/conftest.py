@@ -93,12 +93,12 @@ def adapters(tmp_path_factory, shared_model) -> Path:
     import peft
     import torch
 
+    from topeng.adapt.settings import TinyOptions
     from topeng.adapt.tiny import new_model, tiny_config
-    from topeng.recipe import TinyOptions
 
     folder = tmp_path_factory.mktemp("adapters")
-    wider = new_model(tiny_config(TinyOptions(hidden_size=48), context=64), seed=0)
-    shape = TinyOptions(vocab_size=400, hidden_size=32, intermediate_size=64, layers=3)
+    wider = new_model(tiny_config(TinyOptions(hidden_size=96), context=64), seed=0)
+    shape = TinyOptions(vocab_size=400, hidden_size=64, layers=3)
     deeper = new_model(tiny_config(shape, context=64), seed=0)
     bases = {"one": shared_model, "two": shared_model, "other": wider, "deeper": deeper}
     for seed, (name, model) in enumerate(bases.items()):
@@ -142,11 +142,11 @@ def random_model():
     """Random weights large enough that predictions differ, on the device that is tested on."""
     import torch
 
+    from topeng.adapt.settings import TinyOptions
     from topeng.adapt.tiny import new_model, tiny_config
     from topeng.models import find_device
-    from topeng.recipe import TinyOptions
 
-    tiny = TinyOptions(vocab_size=400, hidden_size=32, intermediate_size=64, layers=2, heads=4)
+    tiny = TinyOptions(vocab_size=400, hidden_size=64, layers=2)
     config = tiny_config(tiny, context=256)
     config.tie_word_embeddings = False  # as LLaDA-8B's
     model = new_model(config, seed=0)

@@ -26,7 +26,7 @@ corpus: {synthetic_rows: 1000, subsets: [], languages: [], sample_rows: 120, tes
          clusters: 3, train_rows: 40, umap_rows: 50}
 source: {synthetic_rows: 500, test_rows: 8}
 text: {max_length: 64}
-base: {device: cpu, tiny: {vocab_size: 400, hidden_size: 16, intermediate_size: 32, layers: 1, heads: 2, steps: 12,
+base: {device: cpu, tiny: {vocab_size: 400, hidden_size: 32, layers: 1, steps: 12,
                            batch_rows: 4}}
 adapter: {methods: [lora, pissa], rank: 2, alpha: 4}
 train: {steps: 12, batch_rows: 4, learning_rate: 0.01, eval_steps: 6, save_steps: 2}

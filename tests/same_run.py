@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from topeng.run import digest
+from topeng.system.files import digest
 
 TIMED = ("report.html", "sweep")
 """Outputs that hold seconds."""

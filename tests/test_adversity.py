@@ -16,7 +16,7 @@ import pytest
 import kills
 from same_run import different_outputs
 from topeng.cli import main
-from topeng.lines import LineFile
+from topeng.system.lines import LineFile
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,7 @@ SECRETS = {
 KILLED_AMID_ANSWERS = """
 import os, signal, sys
 from topeng.cli import main
-from topeng.lines import LineFile
+from topeng.system.lines import LineFile
 
 add, added = LineFile.add, []
 

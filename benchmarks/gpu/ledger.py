@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from topeng.run import write_atomically
+from topeng.system.files import write_atomically
 
 Record = dict[str, Any]
 

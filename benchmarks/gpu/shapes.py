@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from bench import Bench
 
+from topeng.adapt.settings import TinyOptions
 from topeng.adapt.tiny import tiny_config
 from topeng.models import LLaDAConfig, LLaDAModelLM
-from topeng.recipe import TinyOptions
 
-SMALL = TinyOptions(vocab_size=1000, hidden_size=64, intermediate_size=128, layers=2, heads=2)
+SMALL = TinyOptions(vocab_size=1000, hidden_size=64, layers=2)
 CONTEXT = 4096
 
 

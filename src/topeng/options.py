@@ -12,7 +12,7 @@ import reprlib
 import types
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from topeng.errors import RecipeError
 
@@ -22,6 +22,7 @@ RULES: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
     "le": (operator.le, "at most"),
     "lt": (operator.lt, "below"),
 }
+Kind = TypeVar("Kind", bound="Options")
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
@@ -84,14 +85,24 @@ class Options:
         return cls(**values)
 
 
-def results(options: Options) -> dict[str, Any]:
-    """Nested plain values of the options that a result may depend on: all but those declared with `cost`."""
+def results(options: Any) -> dict[str, Any]:
+    """Nested plain values of all that a result may depend on: of options, or of a slice that is made of them, each
+    field but those declared with `cost`.
+    """
     values = {}
     for field in dataclasses.fields(options):
-        if not field.metadata["cost"]:
+        if not field.metadata.get("cost"):
             value = getattr(options, field.name)
-            values[field.name] = results(value) if isinstance(value, Options) else value
+            values[field.name] = results(value) if dataclasses.is_dataclass(value) else value
     return values
+
+
+def narrow(options: Any, kind: type[Kind]) -> Kind:
+    """Of a group of options, those that a class declares which the group extends.
+
+    What a stage is given has no other options: it cannot depend on what its fingerprint leaves out.
+    """
+    return kind(**{field.name: getattr(options, field.name) for field in dataclasses.fields(kind)})
 
 
 def _convert(value: Any, kind: Any, place: str) -> Any:
@@ -125,7 +136,7 @@ def _convert_union(value: Any, kinds: tuple[Any, ...], place: str) -> Any:
     if value is None and types.NoneType in kinds:
         return None
     failure = None
-    for kind in kinds:
+    for kind in sorted(kinds, key=lambda kind: get_origin(kind) is not dict) if isinstance(value, Mapping) else kinds:
         try:
             return _convert(value, kind, place)
         except OptionError as error:

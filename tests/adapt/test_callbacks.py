@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 from torch import distributed, multiprocessing
 
-from topeng import run
 from topeng.adapt.callbacks import StopInOrder, progress_text
 from topeng.adapt.trainer import last_checkpoint
 from topeng.errors import Stopped
+from topeng.system import files
 
 
 @pytest.mark.parametrize("method", ["lora", "olora", "dora", "full"])
@@ -23,7 +23,7 @@ def test_a_stopped_training_goes_on_to_the_same_end(training, signals, tmp_path,
     assert last_checkpoint(tmp_path / "stopped" / "checkpoints").name == "checkpoint-5"
     again, calm = training.train(tmp_path / "stopped"), training.train(tmp_path / "calm")
     assert (again / "log.jsonl").read_text() == (calm / "log.jsonl").read_text()
-    assert run.digest(again) == run.digest(calm)
+    assert files.digest(again) == files.digest(calm)
     assert len((calm / "log.jsonl").read_text().splitlines()) == 6 + 3
 
 

@@ -13,7 +13,8 @@ from topeng.adapt import train as training_module
 from topeng.evaluate import scores
 from topeng.generate import answer
 from topeng.generate.settings import Settings
-from topeng.lines import read_lines
+from topeng.recipe import slices
+from topeng.system.lines import read_lines
 from topeng.text.chat import encode_prompt
 
 LONG = "kucing itu " * 100
@@ -85,12 +86,12 @@ def test_a_row_is_asked_as_it_is_scored(training, rows, checkpoint, tmp_path, mo
     monkeypatch.setattr(scores, "read_rows", rows)
     monkeypatch.setattr(scores, "response_nll", scoring)
     monkeypatch.setattr(answer, "prompt_canvas", asking)
-    model, tokenizer = topeng.load(checkpoint, device="cpu")
-    scores.score_model(recipe, "base", model, tokenizer, training.run, training.run, Console(quiet=True))
-    scores.evaluate_model(recipe, None, {}, model, tokenizer, training.run, tmp_path, Console(quiet=True))
+    model = scores.Model(*topeng.load(checkpoint, device="cpu"))
+    scores.score_model(slices.scoring(recipe), "base", model, training.run, training.run, Console(quiet=True))
+    scores.evaluate_model(slices.answering(recipe, None), "base", model, training.run, tmp_path, Console(quiet=True))
     folder = tmp_path / "evaluate" / "base"
     assert set(scored.values()) < asked and len(asked) == 6  # the row without an answer is asked alone
-    assert scored[0] == tuple(encode_prompt(tokenizer, TALK[:-1]))
+    assert scored[0] == tuple(encode_prompt(model.tokenizer, TALK[:-1]))
     said = json.loads((folder / "scored.json").read_text())
     assert said["cut"] == {"prompts": 2, "answers": 2} and said["dropped"] == {"empty answer": 2}
     lines = {line["row_id"]: line for line in read_lines(folder / "likelihood.jsonl")}

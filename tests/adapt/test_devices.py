@@ -13,6 +13,6 @@ def test_a_training_on_another_gpu_than_the_first_is_refused(monkeypatch, device
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     recipe = parse({"base": {"device": device}, "train": {"report_to": []}})
     if not refused:
-        return check_training(recipe)
+        return check_training(recipe.adapter.methods, recipe.base.device, recipe.train.report_to)
     with pytest.raises(RunError, match=r"base\.device = cuda:1, .*CUDA_VISIBLE_DEVICES=1"):
-        check_training(recipe)
+        check_training(recipe.adapter.methods, recipe.base.device, recipe.train.report_to)

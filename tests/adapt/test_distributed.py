@@ -32,7 +32,7 @@ args = TrainingArguments(
 )
 optimizer = methods.create_optimizer(adapted, "lora", options, 1e-2, 0.0)
 batching = Batching(7, 40, "stratified", fill=False)
-trainer = DiffusionTrainer(adapted, args, rows, rows[:4], batching, optimizer, Progress(lambda *_: None))
+trainer = DiffusionTrainer(adapted, args, rows, rows[:4], batching, optimizer)
 if sharded == "sharded":  # accelerate 1.15 shards on accelerators alone: on a CPU it is told to
     from accelerate import FullyShardedDataParallelPlugin
     from accelerate.utils import DistributedType
@@ -85,7 +85,7 @@ corpus: {synthetic_rows: 2000, sample_rows: 150, test_rows: 12, validation_rows:
          umap_rows: 60}
 source: {synthetic_rows: 500, test_rows: 12}
 text: {max_length: 96, eos: block}
-base: {tiny: {vocab_size: 600, hidden_size: 32, intermediate_size: 64, layers: 2, steps: 6, batch_rows: 8}}
+base: {tiny: {vocab_size: 600, hidden_size: 32, layers: 2, steps: 6, batch_rows: 8}}
 adapter: {methods: [pissa], rank: 2, alpha: 4}
 train: {steps: 6, batch_rows: 7, batch_tokens: 300, learning_rate: 0.01, eval_steps: 3, save_steps: 2}
 generate: {max_new_tokens: 16, steps: 4, block_length: 16}

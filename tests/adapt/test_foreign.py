@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
 
 import topeng
 from topeng.adapt import methods
@@ -17,7 +18,7 @@ from topeng.adapt.export import export
 from topeng.adapt.foreign import remove_adapter
 from topeng.adapt.loading import load_adapter
 from topeng.adapt.settings import AdapterOptions
-from topeng.chat import Chat
+from topeng.cli.conversation import Chat
 from topeng.diffusion import response_nll
 from topeng.errors import AdapterError
 from topeng.generate import Settings
@@ -47,11 +48,30 @@ def official_network(folder):
             if not hasattr(parent, part):
                 parent.add_module(part, nn.Module())
             parent = getattr(parent, part)
-        rows, *columns = weight.shape
-        made = nn.Embedding(rows, *columns) if last == "wte" else nn.Linear(*columns or [rows], rows, bias=False)
+        if weight.ndim == 1:
+            made = nn.RMSNorm(len(weight))
+        else:
+            made = nn.Embedding(*weight.shape) if last == "wte" else nn.Linear(*reversed(weight.shape), bias=False)
         made.weight = nn.Parameter(weight)
         parent.add_module(last, made)
     return network
+
+
+class OfficialConfig(PreTrainedConfig):
+    model_type = "official"
+
+
+class OfficialCode(PreTrainedModel):
+    """Those modules as peft finds them in a training by the official code, or by dLLM's copy of it: with a head."""
+
+    config_class = OfficialConfig
+
+    def __init__(self, folder):
+        super().__init__(OfficialConfig())
+        self.model = official_network(folder).model
+
+    def get_output_embeddings(self):
+        return self.model.transformer.ff_out
 
 
 def change(adapted):
@@ -68,7 +88,7 @@ def elsewhere(checkpoint, tokenizer, tmp_path):
     """Trains by plain peft on the official network; leaves the adapter, and the checkpoint that it comes to."""
 
     def train(**options):
-        adapted = peft.get_peft_model(official_network(checkpoint), peft.LoraConfig(r=4, lora_alpha=8, **options))
+        adapted = peft.get_peft_model(OfficialCode(checkpoint), peft.LoraConfig(r=4, lora_alpha=8, **options))
         change(adapted)
         adapted.save_pretrained(str(tmp_path / "adapter"))
         merged = {f"{name}": weight for name, weight in adapted.merge_and_unload().state_dict().items()}
@@ -89,6 +109,8 @@ def elsewhere(checkpoint, tokenizer, tmp_path):
         {"target_modules": OFFICIAL[:6], "modules_to_save": ["transformer.ff_out", "wte"], "use_rslora": True},
         {"target_modules": ["ff_out", "wte"], "use_dora": False},
         {"target_modules": OFFICIAL, "init_lora_weights": "pissa"},
+        {"target_modules": "all-linear", "lora_dropout": 0.05, "bias": "none"},  # dLLM's way
+        {"target_modules": "all-linear", "modules_to_save": ["wte", "transformer.ff_out"]},
     ],
 )
 def test_an_adapter_of_the_official_code_is_what_was_trained(checkpoint, elsewhere, tmp_path, options):
@@ -108,8 +130,8 @@ def test_a_head_with_an_adapter_is_scored_as_the_merged_one(checkpoint, elsewher
     folder, whole = elsewhere(target_modules=OFFICIAL)
     adapted, _ = topeng.load(checkpoint, folder, device="cpu")
     examples = [Example(row, list(range(7 + row, 30)), 4) for row in range(3)]
-    mask, eos = whole.config.mask_token_id, whole.config.eos_token_id
-    found, expected = (response_nll(model, examples, mask, eos, 4, 0) for model in (adapted, whole))
+    _mask, _eos = whole.config.mask_token_id, whole.config.eos_token_id
+    found, expected = (response_nll(model, examples, 4, 0) for model in (adapted, whole))
     assert found == pytest.approx(expected, rel=1e-4)
 
 

@@ -12,11 +12,9 @@ from test_export import lora, tied, train  # noqa: F401
 from tokenizers import pre_tokenizers
 
 from topeng.adapt.export import export
-from topeng.adapt.tiny import new_tokenizer
 from topeng.errors import ExportError, ModelError
-from topeng.models import load_model
-
-TEXTS = ["Ibu kota Indonesia adalah Jakarta, kan?", "What's the capital of Indonesia in 1945?"] * 20
+from topeng.models import load_model, load_tokenizer
+from topeng.text.chat import encode_prompt
 
 
 def opened(folder):
@@ -40,33 +38,6 @@ def turned_back(weight, heads):
     """Rows of q and k in the order of the checkpoint."""
     rows = weight.shape[0] // heads // 2
     return weight.reshape(heads, rows, 2, -1).swapaxes(1, 2).reshape(weight.shape)
-
-
-@pytest.fixture(scope="module")
-def with_tokenizer(tmp_path_factory):
-    """A golden checkpoint with a tokenizer that has its vocabulary's size, and its mask and end tokens."""
-
-    def make(folder):
-        made = tmp_path_factory.mktemp("golden") / folder.name
-        shutil.copytree(folder, made)
-        tokenizer = new_tokenizer(TEXTS, vocab_size=500)
-        extra = [f"<|extra_{n}|>" for n in range(512 - len(tokenizer))]
-        tokenizer.add_tokens(extra)
-        tokenizer.save_pretrained(made)
-        rules = json.loads((made / "tokenizer.json").read_text())
-        swap = {"<|mdm_mask|>": 500, "<|endoftext|>": 501}
-        vocabulary = rules["model"]["vocab"]
-        for token in rules["added_tokens"]:
-            content = token["content"]
-            if content in swap:
-                (other,) = [one for one in rules["added_tokens"] if one["id"] == swap[content]]
-                other["content"], token["content"] = token["content"], other["content"]
-                vocabulary[other["content"]] = other["id"]
-        del vocabulary
-        (made / "tokenizer.json").write_text(json.dumps(rules))
-        return made
-
-    return make
 
 
 def test_the_loader_finds_what_it_asks_for(checkpoint, tokenizer, tmp_path):
@@ -118,7 +89,7 @@ def test_weights_are_the_merged_ones_in_llama_cpp_s_order(checkpoint, lora, tmp_
         weight, wanted = found[f"{theirs}.weight"], expected[f"model.transformer.{ours}.weight"]
         if theirs.endswith(("attn_q", "attn_k")):
             assert not torch.equal(weight, wanted)
-            weight = turned_back(weight, 4)
+            weight = turned_back(weight, 2)
         largest = wanted.abs().max() if wanted.ndim == 2 else 0
         error = (weight - wanted).abs()
         # Of a block of 32 numbers q8_0 has the largest, over 127, as its step, itself rounded to half precision.
@@ -143,7 +114,7 @@ def test_rows_beyond_the_vocabulary_are_left_out(checkpoint, tmp_path):
     shutil.copytree(checkpoint, tmp_path / "padded")
     stored = load_file(checkpoint / "model.safetensors")
     for name in ("model.transformer.wte.weight", "model.transformer.ff_out.weight"):
-        stored[name] = torch.cat([stored[name], torch.full((16, 32), 9.0)])
+        stored[name] = torch.cat([stored[name], torch.full((16, 64), 9.0)])
     save_file(stored, tmp_path / "padded" / "model.safetensors", metadata={"format": "pt"})
     config = json.loads((checkpoint / "config.json").read_text())
     (tmp_path / "padded" / "config.json").write_text(json.dumps(config | {"embedding_size": 416}))
@@ -209,6 +180,27 @@ def test_a_tokenizer_that_cuts_otherwise_is_refused(checkpoint, tokenizer, tmp_p
     (folder / "tokenizer.json").write_text(json.dumps(rules))
     with pytest.raises(ExportError, match=r"cuts text by '\\\\d', for which no name"):
         export(folder, tmp_path / "out", "gguf")
+
+
+def test_spaces_that_the_tokenizer_puts_are_in_the_template(golden, with_tokenizer, tmp_path):
+    """llama.cpp's byte-level BPE puts none: without ours, the file's template must come to the same tokens."""
+    folder = with_tokenizer(golden)
+    tokenizer, bare = load_tokenizer(folder), load_tokenizer(folder)
+    bare.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    export(folder, tmp_path / "out", "gguf")
+    template = values(opened(tmp_path / "out"))["tokenizer.chat_template"]
+    messages = [{"role": "system", "content": "Jawablah."}, {"role": "user", "content": "  What's the capital? \n"}]
+    texts = [
+        bare.apply_chat_template(messages, chat_template=one, add_generation_prompt=True, tokenize=False)
+        for one in (template, tokenizer.chat_template)
+    ]
+    ours, theirs = (bare(text, add_special_tokens=False)["input_ids"] for text in texts)
+    assert ours == encode_prompt(tokenizer, messages) != theirs
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    with pytest.raises(
+        ExportError, match=r"a space before each piece of text \(add_prefix_space\), which llama.cpp does not"
+    ):
+        export(folder, tmp_path / "other", "gguf")
 
 
 def test_a_number_beyond_half_precision_is_told(checkpoint, tmp_path):

@@ -214,8 +214,8 @@ def test_pickled_weights_are_not_read(model, adapters, tmp_path):
 
 @pytest.mark.parametrize("method", ["pissa", "olora"])
 def test_a_rank_that_the_weights_do_not_have_is_refused(model, method):
-    with pytest.raises(AdapterError, match=f"adapter.rank = 33 must be at most 32 for {method}"):
-        methods.add_adapter(model, method, AdapterOptions(rank=33), seed=0)
+    with pytest.raises(AdapterError, match=f"adapter.rank = 65 must be at most 64 for {method}"):
+        methods.add_adapter(model, method, AdapterOptions(rank=65), seed=0)
 
 
 @pytest.mark.parametrize("damage", ["another shape", "missing keys", "unknown targets"])

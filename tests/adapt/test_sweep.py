@@ -8,18 +8,19 @@ from rich.console import Console
 from topeng import recipe as recipes
 from topeng.adapt.sweep import best_trials, print_sweep, recipe_lines, run_trial, trials
 from topeng.errors import RecipeError
-from topeng.pipeline import sweep_stages
-from topeng.run import RunFolder
+from topeng.recipe import slices
+from topeng.run.folder import RunFolder
+from topeng.run.pipeline import sweep_stages
 
 
 def test_the_grid_has_a_trial_a_rate_and_for_lora_plus_a_pair_of_rates():
     recipe = recipes.parse({"sweep": {"learning_rates": [1e-4, 1e-3], "learning_rates_b": [1e-4, 1e-3, 1e-2]}})
-    grid = trials(recipe)
+    grid = trials([slices.adapting(recipe, method) for method in recipe.adapter.methods], recipe.sweep)
     assert list(grid)[:2] == ["lora-0.0001", "lora-0.001"]
     pairs = [
-        (trial.train.rate("lora+"), round(trial.adapter.loraplus_lr_ratio))
+        (trial.learning_rate, round(trial.adapter.loraplus_lr_ratio))
         for trial in grid.values()
-        if trial.adapter.methods == ["lora+"]
+        if trial.method == "lora+"
     ]
     assert pairs == [(1e-4, 1), (1e-4, 10), (1e-4, 100), (1e-3, 1), (1e-3, 10)]
     for trial in grid.values():
@@ -33,9 +34,9 @@ def test_rates_that_are_none_are_refused(rates):
 
 
 def test_a_trial_that_diverges_is_a_result(training, tmp_path):
-    recipe = replace(training.recipe, sweep=replace(training.recipe.sweep, learning_rates=[0.01, 1e30], steps=4))
+    sweep = replace(training.recipe.sweep, learning_rates=[0.01, 1e30], steps=4)
     results = {}
-    for name, trial in trials(recipe).items():
+    for name, trial in trials([slices.adapting(training.recipe, "lora")], sweep).items():
         (tmp_path / name).mkdir()
         run_trial(trial, training.run, tmp_path / name, tmp_path / f"{name}.json", Console(quiet=True))
         results[name] = json.loads((tmp_path / f"{name}.json").read_text())
@@ -83,7 +84,7 @@ RESULTS = [
 def test_the_best_values_are_recipe_lines():
     recipe = recipes.yaml.safe_load(recipe_lines(RESULTS))
     parsed = recipes.parse(recipe)
-    assert parsed.train.learning_rates == {"lora": 1e-4, "lora+": 3e-5}
+    assert parsed.train.learning_rate == {"lora": 1e-4, "lora+": 3e-5}
     assert parsed.adapter.loraplus_lr_ratio == pytest.approx(100 / 3, rel=1e-4)
     assert set(best_trials(RESULTS)) == {"lora", "lora+"}
 

@@ -9,13 +9,14 @@ import torch
 from rich.console import Console
 
 from topeng.adapt.muon import MuonAndAdamW
+from topeng.adapt.settings import TinyOptions
 from topeng.adapt.tiny import copy_from_the_start, new_model, tiny_config
 from topeng.adapt.train import _with_beginnings, pretrain_base
 from topeng.models import load_model, load_tokenizer
-from topeng.recipe import TinyOptions, parse
+from topeng.recipe import parse, slices
 from topeng.text.tokens import Example
 
-SHAPE = TinyOptions(vocab_size=400, hidden_size=32, intermediate_size=64, layers=2, heads=4)
+SHAPE = TinyOptions(vocab_size=400, hidden_size=128, layers=2)
 
 
 @pytest.fixture
@@ -97,9 +98,9 @@ def test_pretraining_goes_on_from_a_checkpoint(checkpoint, tokenizer, tmp_path):
         "text": {"max_length": 64},
         "train": {"report_to": []},
     }
-    pretrain_base(parse(values), tmp_path, tmp_path / "work", Console(quiet=True))
+    pretrain_base(slices.pretraining(parse(values)), tmp_path, tmp_path / "work", Console(quiet=True))
     made, start = load_model(tmp_path / "work" / "base"), load_model(checkpoint)
-    assert made.config.hidden_size == start.config.hidden_size == 32
+    assert made.config.hidden_size == start.config.hidden_size == 64
     differences = [
         float((now - then).abs().max()) for now, then in zip(made.parameters(), start.parameters(), strict=True)
     ]

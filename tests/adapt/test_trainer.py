@@ -71,7 +71,9 @@ def trainer(
         **arguments,
     )
     optimizer = methods.create_optimizer(adapted, method, OPTIONS, rate, 0.0)
-    return DiffusionTrainer(adapted, args, examples(rows), examples(4, 100), batching, optimizer, Progress(tell))
+    trainer = DiffusionTrainer(adapted, args, examples(rows), examples(4, 100), batching, optimizer)
+    trainer.add_callback(Progress(tell))
+    return trainer
 
 
 def losses(trained):
@@ -187,9 +189,9 @@ def test_a_half_written_checkpoint_is_not_taken(tmp_path):
 
 def test_held_out_loss_is_comparable(golden, tmp_path):
     rows = examples(6)
-    first = held_out_loss(load_model(golden), rows, MASK, EOS)
-    assert np.array_equal(first, held_out_loss(load_model(golden), rows, MASK, EOS))
-    np.testing.assert_allclose(held_out_loss(load_model(golden), rows[:2], MASK, EOS), first[:2], rtol=1e-5)
+    first = held_out_loss(load_model(golden), rows)
+    assert np.array_equal(first, held_out_loss(load_model(golden), rows))
+    np.testing.assert_allclose(held_out_loss(load_model(golden), rows[:2]), first[:2], rtol=1e-5)
     assert abs(first.mean() - np.log(512)) < 3
 
 

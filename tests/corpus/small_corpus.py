@@ -5,10 +5,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from topeng.corpus import build
+from topeng.corpus import stages
 from topeng.corpus.schema import DRAWN, EMBEDDED, INGESTED
 from topeng.corpus.select import select_corpus
-from topeng.corpus.settings import CorpusOptions
+from topeng.corpus.settings import CorpusOptions, Seeded, ingesting
 
 QUIET = Console(quiet=True)
 OPTIONS = CorpusOptions(
@@ -37,10 +37,10 @@ def make(
     for name in kept:
         (folder / name).symlink_to(given / name)
     if INGESTED not in kept:
-        build.ingest_corpus(options, seed, folder, QUIET)
+        stages.ingest_corpus(ingesting(options, seed), folder, QUIET)
     if DRAWN not in kept:
-        build.draw_corpus(options, seed, folder, folder, QUIET)
+        stages.draw_corpus(Seeded(options, seed), folder, folder, QUIET)
     if EMBEDDED not in kept:
-        build.embed_corpus(options, seed, folder, folder, QUIET)
-    select_corpus(options, seed, folder, folder, QUIET)
+        stages.embed_corpus(Seeded(options, seed), folder, folder, QUIET)
+    select_corpus(Seeded(options, seed), folder, folder, QUIET)
     return folder

@@ -12,7 +12,7 @@ from topeng.cli import main
 from topeng.corpus.audit import diff, verify
 from topeng.corpus.schema import INGESTED
 from topeng.errors import CorpusError
-from topeng.run import digest
+from topeng.system.files import digest
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def calm(recipe, tmp_path_factory):
 
 
 def start(recipe, run, command=(), wait=True):
-    arguments = [*command, sys.executable, "-m", "topeng.cli", "corpus", str(recipe), "--run-dir", str(run)]
+    arguments = [*command, sys.executable, "-m", "topeng", "corpus", str(recipe), "--run-dir", str(run)]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if not wait:
         return process

@@ -18,6 +18,7 @@ from topeng.corpus.cluster import STARTING_ROWS, cluster, quotas
 from topeng.corpus.describe import TEXT_SHOWN, plane
 from topeng.corpus.diverse import coverage, k_center, take
 from topeng.corpus.select import select_corpus
+from topeng.corpus.settings import Seeded
 from topeng.errors import CorpusError
 
 
@@ -118,18 +119,18 @@ def test_the_plane_holds_the_rows_that_it_shows(clean):
 
 
 def test_a_leak_is_never_written(clean, tmp_path, monkeypatch):
-    def leaking(options, seed, run, work, train, funnel):
+    def leaking(asked, run, work, train, funnel):
         return {"validation": train.slice(0, 1), "test": train.slice(1, 1)}
 
     monkeypatch.setattr("topeng.corpus.select._held_out", leaking)
     with pytest.raises(AssertionError, match="a group stands on two sides"):
-        select_corpus(OPTIONS, 42, clean, tmp_path, QUIET)
+        select_corpus(Seeded(OPTIONS, 42), clean, tmp_path, QUIET)
 
 
 def test_top_ups_are_told_and_decided(clean, tmp_path):
     options = replace(OPTIONS, train_rows=1_200, clusters=8)
     with (tmp_path / "out").open("w") as file:
-        select_corpus(options, 42, clean, tmp_path, Console(file=file))
+        select_corpus(Seeded(options, 42), clean, tmp_path, Console(file=file))
     assert "rows that small clusters lack:" in (tmp_path / "out").read_text()
     described = json.loads((tmp_path / "corpus" / "clusters.json").read_text())
     short = sum(entry["short"] for entry in described)
@@ -152,6 +153,6 @@ def test_a_few_rows_have_a_plane_too(rows):
 
 def test_the_selection_changes_the_rows_and_nothing_else(clean, tmp_path):
     random, test = ((clean / "corpus" / f"{name}.parquet").read_bytes() for name in ("train", "test"))
-    select_corpus(replace(OPTIONS, selection="k-center"), 42, clean, tmp_path, QUIET)
+    select_corpus(Seeded(replace(OPTIONS, selection="k-center"), 42), clean, tmp_path, QUIET)
     assert (tmp_path / "corpus" / "test.parquet").read_bytes() == test
     assert (tmp_path / "corpus" / "train.parquet").read_bytes() != random

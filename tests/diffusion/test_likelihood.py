@@ -34,7 +34,7 @@ def exact_bound(model, example):
 
 
 def bound(model, examples, draws, seed=0, **options):
-    return response_nll(model, examples, MASK, EOS, draws, seed, **options)
+    return response_nll(model, examples, draws, seed, **options)
 
 
 def rows(lengths, first_id=0):

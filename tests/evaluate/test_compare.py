@@ -231,3 +231,14 @@ def test_two_methods_never_share_a_name(tmp_path):
     names = [f"lora adapter.rows_digest={start}" for start in ("0123456789abcdef", "0123456789abcdee", "0123456789ab")]
     assert list(scores["gain"]) == names
     assert scores["seeds"][names[0]] == [1, 2, 3]
+
+
+def test_versions_of_libraries_that_differ_are_told(tmp_path):
+    write(tmp_path, "base")
+    write(tmp_path, "lora", -0.5)
+    for name, torch in (("base", "2.11.0"), ("lora", "2.13.0")):
+        file = tmp_path / "evaluate" / name / "scored.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"versions": {"torch": torch, "peft": "0.21"}}))
+    scores = compare_models([tmp_path])
+    assert scores["versions"] == {"torch": ["2.11.0", "2.13.0"]}
+    assert "scored with different versions of torch: 2.11.0, 2.13.0." in " ".join(printed(scores).split())

@@ -111,8 +111,7 @@ def responses(results, name):
 def nll(model, context, continuation, draws=8, seed=0):
     """The estimate of `topeng evaluate`."""
     example = Example(content_id(tuple(context), tuple(continuation)), [*context, *continuation], len(context))
-    config = model.config
-    estimate = response_nll(model, [example], config.mask_token_id, config.eos_token_id, draws, seed)
+    estimate = response_nll(model, [example], draws, seed)
     return float(np.mean(estimate))
 
 

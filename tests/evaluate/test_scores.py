@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from topeng.evaluate import scores
-from topeng.progress import progress_bar
-from topeng.recipe import Recipe
+from topeng.recipe import Recipe, slices
+from topeng.system.progress import progress_bar
 
 ROWS = {
     language: [
@@ -37,11 +37,12 @@ def counted(monkeypatch):
 
 def test_likelihoods_that_were_estimated_before_a_kill_are_kept(shared_model, tokenizer, tmp_path, counted):
     recipe = Recipe()
-    recipe = replace(recipe, evaluate=replace(recipe.evaluate, draws=2, replicates=1))
+    asked = slices.scoring(replace(recipe, evaluate=replace(recipe.evaluate, draws=2, replicates=1)))
+    model = scores.Model(shared_model, tokenizer)
 
     def score(folder):
         with progress_bar(Console(quiet=True)) as bar:
-            return scores.score_rows(recipe, ROWS, shared_model, tokenizer, tmp_path / folder / "likelihood.jsonl", bar)
+            return scores.score_rows(asked, ROWS, model, tmp_path / folder / "likelihood.jsonl", bar)
 
     with pytest.raises(KeyboardInterrupt):
         score("killed")

@@ -1,7 +1,6 @@
 """The page on which masks fall."""
 
 import re
-from types import SimpleNamespace
 
 import pytest
 
@@ -16,11 +15,10 @@ HOSTILE = "<img src=x onerror=\"document.title='run'\">"
 
 def write(tmp_path, source=SOURCE, language="en", **changes) -> str:
     known = {"forward_passes": 3, "tokens_per_forward_pass": 4 / 3, "seconds": 1.25, "ended": True}
-    film = {"token_ids": [0, 1, 2, 3], "committed_at": [2, 1, 3, 0], "confidence": [0.3, 0.9, 0.4, 1.0]}
+    film = {"pieces": WORDS, "committed_at": [2, 1, 3, 0], "confidence": [0.3, 0.9, 0.4, 1.0]}
     prompts = (f"Siapa {HOSTILE}?", "Kata" * 40)
     records = [{"prompt": prompt, **known, **film, **changes} for prompt in prompts]
-    tokenizer = SimpleNamespace(decode=lambda ids: WORDS[ids[0]])
-    write_animation(tmp_path / "page.html", records, tokenizer, source, Settings(max_new_tokens=64), language)
+    write_animation(tmp_path / "page.html", records, source, Settings(max_new_tokens=64), language)
     return (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
@@ -48,7 +46,7 @@ def test_it_names_model_adapter_and_settings(tmp_path):
 def test_each_answer_tells_its_own_figures(tmp_path):
     assert "Tokens: 4. Passes: 3. Tokens per pass: 1.3. Seconds: 1.25.</p>" in write(tmp_path)
     assert "Seconds: 1.25. It was cut at its longest length.</p>" in write(tmp_path, ended=False)
-    empty = write(tmp_path, token_ids=[], committed_at=[], confidence=[])
+    empty = write(tmp_path, pieces=[], committed_at=[], confidence=[])
     assert "(empty: the model ended its answer at once)" in empty
 
 

@@ -6,7 +6,7 @@ import pytest
 from topeng.errors import GenerationError, TextError
 from topeng.generate import Settings
 from topeng.generate import answer as answer_module
-from topeng.generate.answer import answers, encode_template, to_messages
+from topeng.generate.answer import Prompt, answers, encode_template, to_messages
 from topeng.generate.row import end_tokens
 from topeng.text.chat import decode_answer, encode_prompt
 from topeng.text.rows import read_prompts
@@ -62,7 +62,16 @@ def test_a_question_beyond_the_context_is_refused_unless_it_comes_cut(model, tok
     with pytest.raises(GenerationError, match="exceed the model's context of 256"):
         list(answers(model, tokenizer, long, SETTINGS))
     cut = [encode_prompt(tokenizer, to_messages(long[0]), 64)]
-    assert len(list(answers(model, tokenizer, long, SETTINGS, prompts=cut))) == 1
+    assert (
+        len(
+            list(
+                answers(
+                    model, tokenizer, [Prompt(text, tokens) for text, tokens in zip(long, cut, strict=True)], SETTINGS
+                )
+            )
+        )
+        == 1
+    )
 
 
 TALK = [
@@ -84,7 +93,9 @@ def test_a_conversation_is_answered_in_view_of_all_of_it(model, tokenizer):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(answer_module, "prompt_canvas", watched)
         found = list(answers(model, tokenizer, asked, SETTINGS))
-        with_system = list(answers(model, tokenizer, [TALK, system + TALK], SETTINGS, system="Ringkas."))
+        with_system = list(
+            answers(model, tokenizer, [to_messages(one, "Ringkas.") for one in (TALK, system + TALK)], SETTINGS)
+        )
     seen = [canvases[[answer.index for answer in found].index(place)] for place in range(5)]
     assert seen[0] == encode_prompt(tokenizer, TALK) == seen[1]
     assert seen[2] == seen[3] == encode_prompt(tokenizer, TALK[2:])

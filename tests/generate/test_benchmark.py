@@ -22,7 +22,7 @@ def test_a_forward_pass_with_each_cache(benchmark, model, capsys, monkeypatch):
     monkeypatch.setattr(benchmark, "reach", lambda: (1e12, 1e10))
     benchmark.forward_passes(rounds=1)
     printed = capsys.readouterr().out
-    assert printed.count("bound by") == 12 and "512 bytes a token kept" in printed  # 2 layers x 2 x 32 x 4 bytes
+    assert printed.count("bound by") == 12 and "1,024 bytes a token kept" in printed  # 2 layers x 2 x 64 x 4 bytes
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from made_up_run import fake_run
 from rich.console import Console
 
-from topeng.cli import _parser
+from topeng.cli.arguments import parser
 from topeng.report.ending import before_and_after, best_method, next_steps, print_ending
 from topeng.report.files import read_run
 
@@ -56,9 +56,9 @@ def test_the_best_method_has_the_most_right_answers_or_else_the_lowest_loss(fold
 
 def test_what_to_do_next_can_be_copied(folder):
     (_, talk), *_, (_, own) = next_steps(read_run(folder))
-    chat = _parser().parse_args(shlex.split(talk)[1:])
+    chat = parser().parse_args(shlex.split(talk)[1:])
     assert chat.model == "GSAI-ML/LLaDA-8B-Instruct" and Path(chat.adapter).is_dir()
-    known, rest = _parser().parse_known_args(shlex.split(own)[1:])
+    known, rest = parser().parse_known_args(shlex.split(own)[1:])
     assert Path(known.recipe).is_file() and rest[:2] == ["--corpus.files", "[mine.csv]"]
 
 

@@ -11,8 +11,8 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from topeng.errors import Stopped
-from topeng.memory import memory_in_use, peak_at_work
-from topeng.stop import SIGNALS, handling, stop
+from topeng.system.memory import memory_in_use, peak_at_work
+from topeng.system.stop import SIGNALS, handling, stop
 
 
 class StopInOrder(TrainerCallback):

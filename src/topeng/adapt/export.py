@@ -23,7 +23,7 @@ from topeng.models import FAMILIES, fetch_checkpoint, hub_id, is_checkpoint, loa
 from topeng.models import gguf as gguf_files
 from topeng.models.shards import SHARD_BYTES, StoredWeights, write_shards
 from topeng.options import meant
-from topeng.run import failed_write, move, write_atomically
+from topeng.system.files import failed_write, move, write_atomically
 from topeng.text.chat import check_tokens
 
 DTYPES = {"bf16": torch.bfloat16, "f32": torch.float32}
@@ -45,7 +45,7 @@ def export(
     *,
     base: str | Path | None = None,
     names: str = "native",
-    precision: str = "bf16",
+    precision: str | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Writes a model or an adapter to a folder that does not exist, whole or not at all.
@@ -57,30 +57,35 @@ def export(
         base: of an adapter, where its folder does not say it.
         names: of an adapter's modules: `native`, or `official`, under which the remote code's network takes it.
         precision: of the weights, rounded to the nearest: `bf16`; for `merged` also `f32`, for `gguf` also `f16`, `f32`
-            and `q8_0`.
+            and `q8_0`. An adapter keeps its own.
         shard_bytes: above it a merged checkpoint has several files.
 
     Raises:
-        ExportError: an unknown format, one that the source has not, or a folder that cannot be written.
+        ExportError: an unknown format, one that the source has not, an option that the format has not, or a folder that
+            cannot be written.
         ModelError, AdapterError: the source is not whole, or the adapter is of another base.
     """
-    _check("format", form, tuple(FORMATS))
-    _check("names", names, NAMES)
-    if PRECISIONS[form]:
-        _check("precision", precision, PRECISIONS[form])
+    _check("--format", form, tuple(FORMATS))
+    _check("--names", names, NAMES)
+    if names != "native" and form != "adapter":
+        raise ExportError(f"--names is for --format adapter, and this is --format {form}: leave it out")
+    if precision and not PRECISIONS[form]:
+        raise ExportError(f"--format {form} keeps the adapter's own precision: leave --precision out")
+    if precision:
+        _check("--precision", precision, PRECISIONS[form], f" for --format {form}")
     out = Path(out)
     if out.exists():
         raise ExportError(f"{out} exists already: name a folder that does not")
     found = find_source(source, base)
-    with _whole(out) as folder:
-        facts = FORMATS[form](found, folder, How(names, precision, shard_bytes), out.name)
+    with whole(out) as folder:
+        facts = FORMATS[form](found, folder, How(names, precision or "bf16", shard_bytes), out.name)
         write_atomically(folder / "README.md", card(found, form, out.name, facts))
 
 
 def find_source(source: str | Path, base: str | Path | None) -> Source:
     """
     Raises:
-        ExportError: a folder holds neither a checkpoint nor an adapter.
+        ExportError: a folder holds neither a checkpoint nor an adapter, or a base is named for a checkpoint.
         AdapterError: nothing says what base an adapter is of.
         ModelError: the checkpoint cannot be reached.
     """
@@ -91,6 +96,8 @@ def find_source(source: str | Path, base: str | Path | None) -> Source:
                 f"{folder} holds neither config.json nor adapter_config.json: it is no checkpoint and no adapter, or "
                 "was not copied whole"
             )
+        if base:
+            raise ExportError(f"{source} is a whole model, and --base is for an adapter: leave it out")
         return Source(fetch_checkpoint(source), hub_id(source), run=_run_of(folder))
     run, named_base = _run_of(folder), _named_base(folder)
     if base:
@@ -120,13 +127,13 @@ def _named_base(adapter: Path) -> str | None:
         raise AdapterError(f"{file} is not what peft writes ({error}): copy the adapter anew") from error
 
 
-def _check(name: str, value: str, known: tuple[str, ...]) -> None:
+def _check(name: str, value: str, known: tuple[str, ...], where: str = "") -> None:
     if value not in known:
-        raise ExportError(f"--{name} = {value!r} is unknown: {meant(value, known)}")
+        raise ExportError(f"{name} = {value!r} is unknown{where}: {meant(value, known)}")
 
 
 @contextmanager
-def _whole(out: Path) -> Iterator[Path]:
+def whole(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its place once all of it is on the disk; else nothing of it stays."""
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -193,7 +200,11 @@ def _write_gguf(source: Source, folder: Path, how: How, name: str) -> dict[str, 
     if known:
         config = weights.config.to_dict()  # type: ignore[union-attr]
     file = f"{name}-{how.precision.upper()}.gguf"
-    gguf_files.write_gguf(weights, config, load_tokenizer(source.base), folder / file, how.precision, name)
+    tokenizer = load_tokenizer(source.base)
+    try:
+        gguf_files.write_gguf(weights, config, tokenizer, folder / file, how.precision, name)
+    except OSError as error:  # on a full disk NumPy names two numbers and no reason
+        raise error if error.errno else OSError(f"the disk took a part of a weight: {error}") from error
     return {"precision": how.precision, "file": file}
 
 

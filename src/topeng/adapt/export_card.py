@@ -11,9 +11,11 @@ from typing import Any
 
 import yaml
 
+from topeng import kecil
+
 NOT_STATED = "not stated"
 FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
-USE = re.compile(r"^## Use\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+USE, LICENCES = (re.compile(rf"^## {name}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL) for name in ("Use", "Licences"))
 USES = {
     "merged": """A checkpoint in the official layout, in {precision}: sums were made in fp32 and rounded to the nearest.
 
@@ -92,7 +94,7 @@ def card(source: Source, form: str, name: str, facts: Mapping[str, str]) -> str:
     if form != "adapter":
         front.pop("model-index", None)  # measured before the weights were rounded
     use = f"## Use\n\n{_use(source, form, name, facts)}\n\n"
-    body = body or f"# {name}\n\n{_origin(source)}\n\n{use}"
+    body = LICENCES.sub("", body) or f"# {name}\n\n{_origin(source, form)}\n\n{use}"
     body = USE.sub(lambda _: use, body) if USE.search(body) else f"{body.rstrip()}\n\n{use}"
     head = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=120)
     return f"---\n{head}---\n{body.rstrip()}\n\n{_licence_section(licences)}"
@@ -139,27 +141,25 @@ def _front(source: Source, form: str, licences: Licences) -> dict[str, Any]:
     front: dict[str, Any] = {"license": licences.weights} if stated else {"license": "other"}
     if not stated:
         front["license_name"] = "not-stated"
-    if _on_hub(source):
+    if source.hub:
         relation = "quantized" if source.adapter is None else "adapter" if form == "adapter" else "finetune"
         front |= {"base_model": source.hub, "base_model_relation": relation}
     front |= {"library_name": LIBRARIES[form], "pipeline_tag": "text-generation"}
     return front | {"base_license": licences.base, "data_license": licences.data}
 
 
-def _origin(source: Source) -> str:
-    base = f"[{source.hub}](https://huggingface.co/{source.hub})" if _on_hub(source) else f"`{source.base.name}`"
-    what = "An adapter for" if source.adapter else "The weights of"
-    return f"{what} {base}, a masked diffusion language model; exported by Topeng."
-
-
-def _on_hub(source: Source) -> bool:
-    """`kecil` is a name here alone."""
-    return "/" in (source.hub or "")
+def _origin(source: Source, form: str) -> str:
+    local = kecil.NAME if source.base == kecil.FOLDER else source.base.name
+    base = f"[{source.hub}](https://huggingface.co/{source.hub})" if source.hub else f"`{local}`"
+    what = "An adapter for" if form == "adapter" else "The weights of"
+    merged = ", with an adapter added" if source.adapter and form != "adapter" else ""
+    return f"{what} {base}, a masked diffusion language model{merged}; exported by Topeng."
 
 
 def _use(source: Source, form: str, name: str, facts: Mapping[str, str]) -> str:
     kind = f"{form} {facts['names']}" if form == "adapter" else form
-    return USES[kind].format(base=source.hub or "PATH/TO/BASE", name=name, **facts)
+    named = source.base == kecil.FOLDER and kind != "adapter official"  # the official code reads a folder
+    return USES[kind].format(base=source.hub or (kecil.NAME if named else "PATH/TO/BASE"), name=name, **facts)
 
 
 def _licence_section(licences: Licences) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import peft
 import torch
 from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from topeng.adapt.foreign import Layer, check_base, remove_adapter, to_plain
@@ -39,8 +40,8 @@ def load_adapters(model: Any, folders: Mapping[str, Path], layer: Layer | None =
                 raise AdapterError(f"{path} holds no adapter: it has no {file}")
         check_base(model, path)
         with _explained(model, path):
-            config, weights = peft.PeftConfig.from_pretrained(str(path)), load_file(path / WEIGHTS)
-            read[name] = to_plain(model, config, weights, layer)
+            config = peft.PeftConfig.from_pretrained(str(path))
+            read[name] = to_plain(model, config, _weights(path / WEIGHTS), layer)
     adapted = model
     for name, (config, weights) in read.items():
         with _explained(model, folders[name]):
@@ -61,6 +62,13 @@ def _explained(model: Any, path: Path) -> Iterator[None]:
             f"the adapter in {path} does not fit this base ({in_one_line(error)}): take the base that it was trained "
             "on, or copy the adapter anew"
         ) from error
+
+
+def _weights(file: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise AdapterError(f"its weights cannot be read ({in_one_line(error)}): copy the adapter anew") from error
 
 
 def _put(model: Any, name: str, config: Any, weights: Mapping[str, torch.Tensor]) -> Any:

@@ -18,10 +18,10 @@ from torch import nn
 from transformers import BitsAndBytesConfig
 
 from topeng.adapt.foreign import ITS_BASE
-from topeng.adapt.settings import METHODS, AdapterOptions
+from topeng.adapt.settings import METHODS, LoraOptions
 from topeng.errors import AdapterError
 from topeng.models import fingerprint, hub_id, load_model
-from topeng.run import write_atomically
+from topeng.system.files import write_atomically
 
 WEIGHTS = "adapter_model.safetensors"
 LARGE_SHARE, SMALL_BASE = 0.01, 100_000_000
@@ -75,16 +75,16 @@ def load_base(path: str, method: str, dtype: str = "float32", device: Any = None
     return load_model(path, dtype, device, revision, quantization)
 
 
-def add_adapter(model: Any, method: str, options: AdapterOptions, seed: int) -> Any:
+def add_adapter(model: Any, method: str, options: LoraOptions | None, seed: int) -> Any:
     """Puts a fresh, trainable adapter on a freshly loaded base, which it may change (PiSSA, OLoRA).
 
-    Of the method `full` it is the base itself, all of it trainable.
+    Of the method `full`, which has no options, it is the base itself, all of it trainable.
 
     Raises:
         AdapterError: `target_modules` matches nothing, or catches the vocabulary head; a start that is computed from
             the weights has not so high a rank.
     """
-    if METHODS[method].full:
+    if METHODS[method].full or options is None:
         return model.requires_grad_(True)
     if METHODS[method].changes_base:
         names = target_names(model, options.target_modules)
@@ -97,7 +97,7 @@ def add_adapter(model: Any, method: str, options: AdapterOptions, seed: int) -> 
     return _add(model, METHODS[method].lora, options, seed)
 
 
-def _add(model: Any, lora: Mapping[str, Any], options: AdapterOptions, seed: int) -> Any:
+def _add(model: Any, lora: Mapping[str, Any], options: LoraOptions, seed: int) -> Any:
     config = peft.LoraConfig(
         r=options.rank,
         lora_alpha=options.alpha,
@@ -111,17 +111,17 @@ def _add(model: Any, lora: Mapping[str, Any], options: AdapterOptions, seed: int
         return peft.get_peft_model(model, config)
 
 
-def _add_shape(model: Any, method: str, options: AdapterOptions, seed: int) -> Any:
+def _add_shape(model: Any, method: str, options: LoraOptions, seed: int) -> Any:
     """A method's adapter without a start that is computed from the weights."""
     return _add(model, {} if METHODS[method].changes_base else METHODS[method].lora, options, seed)
 
 
-def restore_adapter(model: Any, method: str, options: AdapterOptions, seed: int, initial: Path) -> Any:
+def restore_adapter(model: Any, method: str, options: LoraOptions | None, seed: int, initial: Path) -> Any:
     """The adapter as it was before its first step, on a freshly loaded base, from the `initial` that was saved then.
 
     A PiSSA drawn anew need not be the same to the last bit: the residual is rebuilt from the initial A and B.
     """
-    if METHODS[method].full:  # its start is the base, and a checkpoint has all weights
+    if METHODS[method].full or options is None:  # its start is the base, and a checkpoint has all weights
         return add_adapter(model, method, options, seed)
     adapted = _add_shape(model, method, options, seed)
     peft.set_peft_model_state_dict(adapted, load_file(initial / WEIGHTS))
@@ -133,9 +133,9 @@ def restore_adapter(model: Any, method: str, options: AdapterOptions, seed: int,
     return adapted
 
 
-def count_parameters(model: Any, method: str, options: AdapterOptions) -> tuple[int, int]:
+def count_parameters(model: Any, method: str, options: LoraOptions | None) -> tuple[int, int]:
     """Trainable parameters of a method, and those of the base, which may be of the meta device; it is used up."""
-    if METHODS[method].full:
+    if METHODS[method].full or options is None:
         return model.num_parameters(), model.num_parameters()
     return trainable_share(_add_shape(model, method, options, seed=0))
 
@@ -169,10 +169,10 @@ def publish_config(path: Path, base: str | None) -> None:
 
 
 def create_optimizer(
-    adapted: Any, method: str, options: AdapterOptions, learning_rate: float, weight_decay: float
+    adapted: Any, method: str, options: LoraOptions | None, learning_rate: float, weight_decay: float
 ) -> torch.optim.Optimizer:
     """AdamW over the trainable parameters; where A and B have rates of their own, its groups are named so."""
-    if not METHODS[method].rate_of_b:
+    if options is None or not METHODS[method].rate_of_b:
         trainable = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
         return torch.optim.AdamW(trainable, lr=learning_rate, weight_decay=weight_decay)
     optimizer = create_loraplus_optimizer(

@@ -8,6 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from topeng.options import OptionError, Options, option
+from topeng.text.settings import TextOptions
+
+Logger = Literal["tensorboard", "wandb", "trackio"]
+Noise = Literal["independent", "stratified", "complementary"]
+
+HEAD_SIZE = 32
+"""Width of an attention head of a tiny base."""
 
 LORA = "arXiv 2106.09685"
 LORA_PLUS = "arXiv 2402.12354"
@@ -68,17 +75,23 @@ else:
 
 
 @dataclass(frozen=True)
-class AdapterOptions(Options):
-    """Parameter-efficient methods, side by side."""
+class LoraOptions(Options):
+    """The update that an adapter is."""
 
-    methods: list[MethodName] = option(
-        lambda: ["lora", "lora+", "pissa"], f"one adapter each, of {', '.join(METHODS)}; `full` trains all weights"
-    )
     rank: int = option(16, "of the update", source=LORA, ge=1)
     alpha: int = option(32, "the update is scaled by alpha / rank", source=LORA, ge=1)
     dropout: float = option(0.0, "on the adapter's input", ge=0, lt=1)
     target_modules: str | list[str] = option("all-linear", "names, a regular expression, or `all-linear`: the blocks'")
     loraplus_lr_ratio: float = option(16.0, "learning rate of B over that of A, for lora+", source=LORA_PLUS, ge=1)
+
+
+@dataclass(frozen=True)
+class AdapterOptions(LoraOptions):
+    """Parameter-efficient methods, side by side."""
+
+    methods: list[MethodName] = option(
+        lambda: ["lora", "lora+", "pissa"], f"one adapter each, of {', '.join(METHODS)}; `full` trains all weights"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,3 +118,170 @@ class SweepOptions(Options):
         for name in ("learning_rates", "learning_rates_b"):
             if not getattr(self, name) or min(getattr(self, name)) <= 0:
                 raise OptionError(name, f"= {getattr(self, name)} must be one or more rates above 0")
+
+
+@dataclass(frozen=True)
+class TinyOptions(Options):
+    """A base that is pretrained on the source-language rows and on plain texts (`source.plain_rows`), where the recipe
+    names no model.
+    """
+
+    start: str | None = option(
+        None, "checkpoint to go on from, whose shape and tokenizer stay; null: new ones, by the options that follow"
+    )
+    vocab_size: int = option(2048, "byte-level BPE with LLaDA's special tokens", ge=300)
+    hidden_size: int = option(128, "width, with an attention head for each 32 of it", ge=32)
+    layers: int = option(4, "depth", ge=1)
+    steps: int = option(600, "optimiser steps", ge=1)
+    batch_rows: int = option(32, "rows in a step", unit="rows", ge=1)
+    learning_rate: float = option(4e-3, "peak, cosine after a warm-up; of Muon and AdamW", gt=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hidden_size % HEAD_SIZE:
+            raise OptionError("hidden_size", f"= {self.hidden_size} must be a multiple of {HEAD_SIZE}, a head's width")
+
+    @property
+    def heads(self) -> int:
+        return self.hidden_size // HEAD_SIZE
+
+    @property
+    def intermediate_size(self) -> int:
+        """Width of the MLP: eight thirds of the model's, rounded up to a multiple of 32, as Llama has it."""
+        return 32 * -(-self.hidden_size // 12)
+
+
+@dataclass(frozen=True)
+class ModelOptions(Options):
+    """A checkpoint that is loaded."""
+
+    model: str | None = option(
+        None, "checkpoint folder, model id, or `kecil`, the one that comes with Topeng; null: a tiny one (base.tiny)"
+    )
+    revision: str | None = option(None, "commit of a model id, to pin it")
+    dtype: Literal["float32", "bfloat16"] = option("float32", "of the frozen weights")
+    device: str | None = option(None, "such as cuda:0; null: a GPU where there is one", cost=True)
+
+
+@dataclass(frozen=True)
+class BaseOptions(ModelOptions):
+    """The model that is adapted."""
+
+    tiny: TinyOptions = option(TinyOptions, "the tiny base")
+
+
+@dataclass(frozen=True)
+class StepOptions(Options):
+    """A step of the diffusion loss, in the pretraining of a base and in adaptation alike."""
+
+    batch_tokens: int = option(
+        8192,
+        "a step is cut into forward passes of so many tokens, with padding; bounds memory",
+        unit="tokens",
+        cost=True,
+        ge=1,
+    )
+    noise: Noise = option("stratified", "which tokens of a step are masked (docs/training.md)")
+    precision: Literal["float32", "bfloat16"] = option("float32", "of the computation (autocast); weights keep theirs")
+    compile: bool = option(False, "compile the decoder's layers (torch.compile)")
+    gradient_checkpointing: bool = option(False, "recompute activations in the backward pass", cost=True)
+    save_steps: int = option(100, "a checkpoint every so many steps", cost=True, ge=1)
+    report_to: list[Logger] = option(lambda: ["tensorboard"], "loggers: tensorboard, wandb, trackio", cost=True)
+
+
+@dataclass(frozen=True)
+class ScheduleOptions(StepOptions):
+    """An adaptation, whatever its method."""
+
+    epochs: float = option(1.0, "passes over the selected rows", gt=0)
+    steps: int | None = option(None, "optimiser steps, in place of epochs", ge=1)
+    batch_rows: int = option(
+        16,
+        "rows in an optimiser step, over all ranks; complementary noise has half as many, twice each",
+        unit="rows",
+        ge=1,
+    )
+    weight_decay: float = option(0.0, "of AdamW", ge=0)
+    eval_steps: int = option(50, "held-out loss is taken every so many steps", ge=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.noise == "complementary" and self.batch_rows % 2:
+            raise OptionError("batch_rows", f"= {self.batch_rows} must be even for complementary noise, a row twice")
+
+
+@dataclass(frozen=True)
+class TrainOptions(ScheduleOptions):
+    """Adaptation by the diffusion loss."""
+
+    seeds: list[int] = option(list, "each method is trained once with each; none: once, with the recipe's seed")
+    learning_rate: float | dict[str, float] | None = option(
+        None,
+        "peak, cosine after a warm-up, of A for lora+; or peaks by method, such as {lora: 2e-4}; null, and of a method "
+        "that is not named: its own (adapt/settings.py)",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(set(self.seeds)) < len(self.seeds) or not all(0 <= seed < 2**32 for seed in self.seeds):
+            raise OptionError("seeds", f"= {self.seeds} must be different numbers from 0 to 2**32 - 1")
+
+        for place, method, rate in self._rates():
+            if method and method not in METHODS:
+                raise OptionError("learning_rate", f"has {method!r}, which is none of {', '.join(METHODS)}")
+            if rate <= 0:
+                raise OptionError(place, f"= {rate} must be above 0")
+
+    def _rates(self) -> list[tuple[str, str, float]]:
+        """Each rate that is named: its place, its method if it is of one, and its value."""
+        rate = self.learning_rate
+        if isinstance(rate, dict):
+            return [(f"learning_rate.{method}", method, value) for method, value in rate.items()]
+        return [] if rate is None else [("learning_rate", "", rate)]
+
+    def rate(self, method: str) -> float:
+        """The learning rate of a method: the recipe's for it or for all, or else the method's own."""
+        named = self.learning_rate.get(method) if isinstance(self.learning_rate, dict) else self.learning_rate
+        return named or METHODS[method].learning_rate
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """What the stage `base` depends on.
+
+    Attributes:
+        context: the longest sequence that the base is to read, in tokens.
+        fill: tokens of a forward pass where end tokens fill it; else None.
+        device: where it trains.
+    """
+
+    seed: int
+    tiny: TinyOptions
+    text: TextOptions
+    block_length: int | None
+    context: int
+    train: StepOptions
+    fill: int | None
+    device: str | None = field(metadata={"cost": True})
+
+
+@dataclass(frozen=True)
+class Adapting:
+    """What one training of a method depends on.
+
+    Attributes:
+        block_length: of decoding, where end tokens fill a block; else None.
+        adapter: None where all weights train.
+        learning_rate: peak; of A for `lora+`.
+        fill: as in `Pretraining`.
+    """
+
+    method: str
+    seed: int
+    base: ModelOptions
+    text: TextOptions
+    block_length: int | None
+    adapter: LoraOptions | None
+    train: ScheduleOptions
+    learning_rate: float
+    fill: int | None

@@ -7,6 +7,7 @@ favour large rates somewhat: take the lower of two that are close.
 import json
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,48 +16,48 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from topeng import ranks
-from topeng.adapt.settings import METHODS
+from topeng.adapt.settings import METHODS, Adapting, SweepOptions
 from topeng.adapt.train import train_adapter
 from topeng.errors import DivergenceError
-from topeng.recipe import Recipe
-from topeng.run import write_atomically
+from topeng.system import ranks
+from topeng.system.files import write_atomically
 
 
-def trials(recipe: Recipe) -> dict[str, Recipe]:
-    """By name, the recipe of each trial: one method, one learning rate (two for lora+), `sweep.steps` steps."""
-    sweep, found = recipe.sweep, {}
-    for method in recipe.adapter.methods:
+def trials(asked: Sequence[Adapting], sweep: SweepOptions) -> dict[str, Adapting]:
+    """By name, what each trial trains: one method, one learning rate (two for lora+), `sweep.steps` steps.
+
+    Args:
+        asked: a training of each method.
+    """
+    found = {}
+    for one in asked:
         for rate in sorted(set(sweep.learning_rates)):
-            if not METHODS[method].rate_of_b:
-                found[f"{method}-{rate:g}"] = _trial(recipe, method, rate, recipe.adapter.loraplus_lr_ratio)
+            if not METHODS[one.method].rate_of_b:
+                found[f"{one.method}-{rate:g}"] = _trial(one, sweep.steps, rate)
                 continue
             for rate_of_b in sorted(set(sweep.learning_rates_b)):
                 if rate_of_b >= rate:
-                    found[f"{method}-{rate:g}-{rate_of_b:g}"] = _trial(recipe, method, rate, rate_of_b / rate)
+                    found[f"{one.method}-{rate:g}-{rate_of_b:g}"] = _trial(one, sweep.steps, rate, rate_of_b / rate)
     return found
 
 
-def _trial(recipe: Recipe, method: str, rate: float, ratio: float) -> Recipe:
-    steps = recipe.sweep.steps
-    return replace(
-        recipe,
-        adapter=replace(recipe.adapter, methods=[method], loraplus_lr_ratio=ratio),
-        train=replace(recipe.train, steps=steps, eval_steps=steps, learning_rates={method: rate}, report_to=[]),
-    )
+def _trial(asked: Adapting, steps: int, rate: float, ratio: float | None = None) -> Adapting:
+    adapter = replace(asked.adapter, loraplus_lr_ratio=ratio) if asked.adapter and ratio else asked.adapter
+    train = replace(asked.train, steps=steps, eval_steps=steps, report_to=[])
+    return replace(asked, adapter=adapter, train=train, learning_rate=rate)
 
 
-def run_trial(recipe: Recipe, run: Path, work: Path, out: Path, console: Console) -> None:
-    """Trains as `recipe` says and writes what came of it; a trial that diverges is a result too.
+def run_trial(asked: Adapting, run: Path, work: Path, out: Path, console: Console) -> None:
+    """Trains as asked and writes what came of it; a trial that diverges is a result too.
 
     Args:
         work: a folder of the trial's own, in which it goes on after a kill.
     """
-    (method,) = recipe.adapter.methods
-    rate, loss = recipe.train.rate(method), math.nan
-    console.print(f"  {_rates(method, rate, recipe.adapter.loraplus_lr_ratio)}", highlight=False)
+    method, rate, loss = asked.method, asked.learning_rate, math.nan
+    ratio = asked.adapter.loraplus_lr_ratio if asked.adapter and METHODS[method].rate_of_b else None
+    console.print(f"  {_rates(method, rate, ratio or 1)}", highlight=False)
     try:
-        train_adapter(recipe, method, run, work, console)
+        train_adapter(asked, method, run, work, console)
         loss = _last_loss(work / "adapters" / method / "log.jsonl") if ranks.RANK == 0 else loss
     except DivergenceError as error:
         console.print(f"  diverged: {error}", highlight=False)
@@ -65,8 +66,8 @@ def run_trial(recipe: Recipe, run: Path, work: Path, out: Path, console: Console
     result = {
         "method": method,
         "learning_rate": rate,
-        "loraplus_lr_ratio": recipe.adapter.loraplus_lr_ratio if METHODS[method].rate_of_b else None,
-        "steps": recipe.train.steps,
+        "loraplus_lr_ratio": ratio,
+        "steps": asked.train.steps,
         "status": "finished" if math.isfinite(loss) else "diverged",
         "held_out_loss": loss if math.isfinite(loss) else None,
     }
@@ -96,7 +97,7 @@ def recipe_lines(results: list[dict[str, Any]]) -> str:
     """The best values as YAML, ready for a recipe."""
     best = best_trials(results)
     values: dict[str, Any] = {
-        "train": {"learning_rates": {method: trial["learning_rate"] for method, trial in best.items()}}
+        "train": {"learning_rate": {method: trial["learning_rate"] for method, trial in best.items()}}
     }
     ratios = [trial["loraplus_lr_ratio"] for trial in best.values() if trial["loraplus_lr_ratio"]]
     if ratios:

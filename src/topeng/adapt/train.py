@@ -3,22 +3,22 @@
 import gc
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
+from rich.progress import Progress as Bar
 from rich.progress import TextColumn
 from transformers import TrainerCallback, TrainingArguments
 
-from topeng import ranks
 from topeng.adapt import methods
 from topeng.adapt.callbacks import LossWindow, StopInOrder, progress_text
 from topeng.adapt.loggers import check_loggers, logging_to
 from topeng.adapt.muon import MuonAndAdamW
-from topeng.adapt.settings import METHODS
+from topeng.adapt.settings import Adapting, ModelOptions, Pretraining, StepOptions
 from topeng.adapt.tiny import copy_from_the_start, new_model, new_tokenizer, tiny_config
 from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, compile_layers, last_checkpoint
 from topeng.adapt.usage import SHARES
@@ -26,13 +26,16 @@ from topeng.diffusion.noise import Use, uniforms
 from topeng.errors import CorpusError, RunError
 from topeng.kecil import locate
 from topeng.models import find_device, is_checkpoint, load_model, load_tokenizer
-from topeng.progress import progress_bar
-from topeng.recipe import Recipe
-from topeng.run import write_atomically
+from topeng.system import ranks
+from topeng.system.files import write_atomically
+from topeng.system.progress import progress_bar
 from topeng.text.rows import read_rows, read_texts
+from topeng.text.settings import TextOptions
 from topeng.text.tokens import Example, count_cuts, tokenize_rows, tokenize_texts
 
 RATES = ("learning_rate", "learning_rate_A", "learning_rate_B")
+WARMUP, MAX_GRAD_NORM = 0.05, 1.0
+"""The share of the steps in which the rate rises, and the norm that gradients are clipped to."""
 MOST_HELD_OUT = 200
 """Rows that the held-out loss of a base's pretraining is taken on, at most."""
 LESS_MEMORY = {
@@ -44,61 +47,80 @@ LESS_MEMORY = {
 LOG_KEYS = ("step", "loss", "eval_loss", *RATES, "grad_norm", *SHARES)
 
 
-def check_training(recipe: Recipe) -> None:
-    """Fails before anything is loaded where a method or a logger of the recipe cannot be had.
+class Examples(NamedTuple):
+    """Tokenized rows: to train on, to take the held-out loss on, and what of the former was dropped and cut."""
+
+    train: list[Example]
+    held_out: list[Example]
+    dropped: Counter[str]
+    cut: dict[str, int]
+
+
+class Shown(NamedTuple):
+    """Where a training tells how far it is."""
+
+    console: Console
+    logs: Path
+    report_to: Sequence[str]
+
+
+def check_training(methods_asked: Sequence[str], asked_device: str | None, loggers: Sequence[str]) -> None:
+    """Fails before anything is loaded where a method, a device or a logger cannot be had.
 
     Raises:
         AdapterError, RunError: which, and what to do.
     """
-    for method in recipe.adapter.methods:
-        methods.check_method(method, _device(recipe))
-    index = torch.device(recipe.base.device or "cpu").index
+    for method in methods_asked:
+        methods.check_method(method, find_device(asked_device).type)
+    index = torch.device(asked_device or "cpu").index
     if ranks.RANKS > 1 and index is not None:
-        raise RunError(f"base.device = {recipe.base.device} would put all ranks on one GPU: leave it null")
+        raise RunError(f"base.device = {asked_device} would put all ranks on one GPU: leave it null")
     if index:
         raise RunError(
-            f"base.device = {recipe.base.device}, but a training takes the first GPU that it sees: set "
+            f"base.device = {asked_device}, but a training takes the first GPU that it sees: set "
             f"CUDA_VISIBLE_DEVICES={index} and leave it null"
         )
-    check_loggers(recipe.train.report_to)
+    check_loggers(loggers)
 
 
-def pretrain_base(recipe: Recipe, run: Path, work: Path, console: Console) -> None:
+def pretrain_base(asked: Pretraining, run: Path, work: Path, console: Console) -> None:
     """Writes `base/` in `work`: a tiny model and its tokenizer, trained on the source-language rows and plain texts.
 
     Raises:
         CorpusError: no row has a usable answer.
     """
-    tiny, out = recipe.base.tiny, work / "base"
+    tiny, out = asked.tiny, work / "base"
     rows, plain = read_rows(run / "source" / "train.parquet"), read_texts(run / "source" / "plain.parquet")
-    model, tokenizer = _unpretrained(recipe, rows, plain)
-    examples, dropped = _examples(recipe, tokenizer, rows)
+    model, tokenizer = _unpretrained(asked, rows, plain)
+    found, dropped = _trainable(asked.text, asked.block_length, tokenizer, rows)
     free = 1 + max(row["row_id"] for row in rows)
-    texts = tokenize_texts(tokenizer, plain, recipe.text.max_length, first_row_id=free)
-    examples += _with_beginnings(texts, recipe.seed)
-    held_out = _held_out(recipe, tokenizer, run / "source" / "test.parquet", "the source's test rows")
-    args = _arguments(recipe, work / "checkpoints", tiny.steps, tiny.learning_rate)
-    args.eval_steps, args.logging_steps = max(1, tiny.steps // 10), max(1, tiny.steps // 60)
+    texts = tokenize_texts(tokenizer, plain, asked.text.max_length, first_row_id=free)
+    found += _with_beginnings(texts, asked.seed)
+    held_out = _scorable(asked.text, tokenizer, run / "source" / "test.parquet", "the source's test rows")
+    examples = Examples(found, held_out[:MOST_HELD_OUT], dropped, count_cuts(found))
+    args = _arguments(asked.train, work / "checkpoints", asked.seed, tiny.learning_rate, asked.device)
+    args.max_steps, args.eval_steps, args.logging_steps = tiny.steps, max(1, tiny.steps // 10), max(1, tiny.steps // 60)
     optimizer = MuonAndAdamW(model, tiny.learning_rate)
-    logs = run / "logs" / "base"
-    scored = held_out[:MOST_HELD_OUT]
-    trainer = _train(model, args, examples, scored, recipe, optimizer, tiny.batch_rows, console, logs)
-    model = _gathered(trainer, lambda: new_model(trainer.model.config, recipe.seed))
+    batching = _batching(asked.train, tiny.batch_rows, asked.text)
+    shown = Shown(console, run / "logs" / "base", asked.train.report_to)
+    _compile(asked.train, model, work)
+    trainer = _train(DiffusionTrainer(model, args, examples.train, examples.held_out, batching, optimizer), shown)
+    model = _gathered(trainer, lambda: new_model(trainer.model.config, asked.seed))
     if ranks.RANK > 0:
         return
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    _write_log(out / "log.jsonl", trainer, dropped, count_cuts(examples))
+    _write_log(out / "log.jsonl", trainer, examples)
 
 
-def _unpretrained(recipe: Recipe, rows: Sequence[dict], plain: Sequence[str]) -> tuple[Any, Any]:
+def _unpretrained(asked: Pretraining, rows: Sequence[dict], plain: Sequence[str]) -> tuple[Any, Any]:
     """The model and the tokenizer that pretraining begins with."""
-    tiny = recipe.base.tiny
+    tiny = asked.tiny
     if tiny.start:
         return load_model(tiny.start, torch.float32, "cpu"), load_tokenizer(tiny.start)
     texts = [text for row in rows for text in ("\n\n" + row["input"], row["output"])]  # as messages have them
-    model = new_model(tiny_config(tiny, recipe.context), recipe.seed)
-    copy_from_the_start(model, recipe.seed)
+    model = new_model(tiny_config(tiny, asked.context), asked.seed)
+    copy_from_the_start(model, asked.seed)
     return model, new_tokenizer([*texts, *plain], tiny.vocab_size)
 
 
@@ -112,13 +134,12 @@ def _with_beginnings(texts: Sequence[Example], seed: int) -> list[Example]:
 
 
 def train_adapter(
-    recipe: Recipe,
-    method: str,
+    asked: Adapting,
+    name: str,
     run: Path,
     work: Path,
     console: Console,
     callbacks: Sequence[TrainerCallback] = (),
-    name: str | None = None,
 ) -> None:
     """Writes `adapters/NAME/` in `work`: the adapter for the plain base, its log and its summary.
 
@@ -126,7 +147,6 @@ def train_adapter(
 
     Args:
         callbacks: called at the steps, beside the run's own.
-        name: of its folder; the method's, if none is given.
 
     Raises:
         AdapterError: the targets do not fit the model.
@@ -134,120 +154,147 @@ def train_adapter(
         DivergenceError: the loss is no longer finite.
         Stopped: a signal asked for it; a checkpoint is saved.
     """
-    base, name = base_path(recipe, run), name or method
-    tokenizer = load_tokenizer(base, recipe.base.revision)
-    initial, out = work / "initial", work / "adapters" / name
-    examples, dropped = _examples(recipe, tokenizer, read_rows(run / "corpus" / "train.parquet"))
-    cut = count_cuts(examples)
-    held_out = _held_out(recipe, tokenizer, run / "corpus" / "validation.parquet", "the validation rows")
-
-    def load_base() -> Any:
-        return methods.load_base(base, method, recipe.base.dtype, recipe.base.device, recipe.base.revision)
-
-    model = load_base()
-    before = methods.probe_logits(model, examples[0].input_ids)
-    with ranks.rank_0_first():  # the others take its start
-        if not initial.exists() and not METHODS[method].full:
-            _write_initial(recipe, method, model, initial)
-            del model
-            gc.collect()  # not two bases at once
-            model = load_base()
-    adapted = methods.restore_adapter(model, method, recipe.adapter, recipe.seed, initial)
-    moved = float((methods.probe_logits(adapted, examples[0].input_ids) - before).abs().max())
+    base, initial, out = base_path(asked.base, run), work / "initial", work / "adapters" / name
+    tokenizer = load_tokenizer(base, asked.base.revision)
+    examples = _adaptation_rows(asked, tokenizer, run)
+    adapted, moved = _initial_model(asked, base, initial, examples.train[0].input_ids)
     trainable, total = methods.trainable_share(adapted)
-    _tell_rows(console, dropped, cut)
+    _tell_rows(console, examples)
     _tell(console, name, trainable, total, moved)
-    options, rate = recipe.train, recipe.train.rate(method)
-    args = _arguments(recipe, work / "checkpoints", options.steps or -1, rate)
-    optimizer = methods.create_optimizer(adapted, method, recipe.adapter, rate, options.weight_decay)
-    logs = run / "logs" / name
-    trainer = _train(adapted, args, examples, held_out, recipe, optimizer, options.batch_rows, console, logs, callbacks)
-    adapted = _gathered(
-        trainer, lambda: methods.restore_adapter(load_base(), method, recipe.adapter, recipe.seed, initial)
+    optimizer = methods.create_optimizer(
+        adapted, asked.method, asked.adapter, asked.learning_rate, asked.train.weight_decay
     )
+    args = _adaptation_arguments(asked, work / "checkpoints")
+    batching = _batching(asked.train, asked.train.batch_rows, asked.text)
+    _compile(asked.train, adapted, work)
+    trainer = DiffusionTrainer(adapted, args, examples.train, examples.held_out, batching, optimizer)
+    _train(trainer, Shown(console, run / "logs" / name, asked.train.report_to), callbacks)
+    adapted = _gathered(trainer, lambda: _restored(asked, _load_base(asked, base), initial))
     if ranks.RANK > 0:
         return
-    methods.save_adapter(adapted, method, out, initial, recipe.base.model)
+    methods.save_adapter(adapted, asked.method, out, initial, asked.base.model)
     if is_checkpoint(out):
         tokenizer.save_pretrained(out)
-    _write_log(out / "log.jsonl", trainer, dropped, cut)
+    _write_log(out / "log.jsonl", trainer, examples)
+    rates = methods.group_rates(optimizer, asked.learning_rate)
+    _write_summary(out / "summary.json", asked, trainer, examples, {**rates, "step_0_difference": moved})
+
+
+def _write_summary(
+    path: Path, asked: Adapting, trainer: DiffusionTrainer, examples: Examples, found: Mapping[str, float]
+) -> None:
+    trainable, total = methods.trainable_share(trainer.model)
     summary = {
-        "method": method,
-        "seed": recipe.seed,
-        "rank": recipe.adapter.rank,
-        "learning_rate": rate,
-        **methods.group_rates(optimizer, rate),
+        "method": asked.method,
+        "seed": asked.seed,
+        "rank": asked.adapter.rank if asked.adapter else None,
+        "learning_rate": asked.learning_rate,
         "trainable_parameters": trainable,
         "total_parameters": total,
         "share": trainable / total,
         "steps": trainer.state.global_step,
-        "rows": len({example.row_id for example in examples}),
-        "examples": len(examples),
-        "dropped": dict(dropped),
-        "cut": cut,
-        "step_0_difference": moved,
+        "rows": len({example.row_id for example in examples.train}),
+        "examples": len(examples.train),
+        "dropped": dict(examples.dropped),
+        "cut": examples.cut,
+        **found,
     }
-    write_atomically(out / "summary.json", json.dumps(summary, indent=1))
+    write_atomically(path, json.dumps(summary, indent=1))
 
 
-def base_path(recipe: Recipe, run: Path) -> str:
+def base_path(base: ModelOptions, run: Path) -> str:
     """The model that is adapted: the recipe's, or the tiny one of this run."""
-    return str(locate(recipe.base.model)) if recipe.base.model else str(run / "base")
+    return str(locate(base.model)) if base.model else str(run / "base")
 
 
-def _write_initial(recipe: Recipe, method: str, model: Any, initial: Path) -> None:
-    """Saves the adapter before its first step; the base is used up.
+def _load_base(asked: Adapting, base: str) -> Any:
+    return methods.load_base(base, asked.method, asked.base.dtype, asked.base.device, asked.base.revision)
+
+
+def _restored(asked: Adapting, model: Any, initial: Path) -> Any:
+    return methods.restore_adapter(model, asked.method, asked.adapter, asked.seed, initial)
+
+
+def _initial_model(asked: Adapting, base: str, initial: Path, probe: list[int]) -> tuple[Any, float]:
+    """The model at its first step, and how far its logits on `probe` are off the base's at most.
 
     A first start and a resumed one both take what was saved: in bf16 PiSSA's residual would else be taken from A and B
     before they were rounded.
     """
-    adapted = methods.add_adapter(model, method, recipe.adapter, recipe.seed)
-    partial = initial.with_name("initial.partial")
-    adapted.save_pretrained(str(partial))
-    partial.replace(initial)
+    model = _load_base(asked, base)
+    before = methods.probe_logits(model, probe)
+    with ranks.rank_0_first():  # the others take its start
+        if asked.adapter and not initial.exists():
+            adapted = methods.add_adapter(model, asked.method, asked.adapter, asked.seed)
+            partial = initial.with_name("initial.partial")
+            adapted.save_pretrained(str(partial))
+            partial.replace(initial)
+            del adapted, model
+            gc.collect()  # not two bases at once
+            model = _load_base(asked, base)
+    adapted = _restored(asked, model, initial)
+    return adapted, float((methods.probe_logits(adapted, probe) - before).abs().max())
 
 
-def _examples(recipe: Recipe, tokenizer: Any, rows: Sequence[dict]) -> tuple[list[Example], Counter[str]]:
-    text = recipe.text
+def _adaptation_rows(asked: Adapting, tokenizer: Any, run: Path) -> Examples:
+    rows = read_rows(run / "corpus" / "train.parquet")
+    found, dropped = _trainable(asked.text, asked.block_length, tokenizer, rows)
+    held_out = _scorable(asked.text, tokenizer, run / "corpus" / "validation.parquet", "the validation rows")
+    return Examples(found, held_out, dropped, count_cuts(found))
+
+
+def _trainable(
+    text: TextOptions, block_length: int | None, tokenizer: Any, rows: Sequence[dict]
+) -> tuple[list[Example], Counter[str]]:
     examples, dropped = tokenize_rows(
-        tokenizer, rows, text.max_length, text.eos, recipe.generate.block_length, text.min_share, text.turns
+        tokenizer, rows, text.max_length, text.eos, block_length or 1, text.min_share, text.turns
     )
     if not examples:
         raise CorpusError(f"none of {len(rows)} rows can be trained on: {dict(dropped)}")
     return examples, dropped
 
 
-def _held_out(recipe: Recipe, tokenizer: Any, path: Path, what: str) -> list[Example]:
+def _scorable(text: TextOptions, tokenizer: Any, path: Path, what: str) -> list[Example]:
     """The rows whose loss is taken at each evaluation, of each its last answer."""
-    held_out, dropped = tokenize_rows(
-        tokenizer, read_rows(path), recipe.text.max_length, min_share=recipe.text.min_share
-    )
+    held_out, dropped = tokenize_rows(tokenizer, read_rows(path), text.max_length, min_share=text.min_share)
     if not held_out:
         raise CorpusError(f"none of {what} can be scored: {dict(dropped)}")
     return held_out
 
 
-def _arguments(recipe: Recipe, output_dir: Path, steps: int, rate: float) -> TrainingArguments:
-    options = recipe.train
+def _batching(options: StepOptions, batch_rows: int, text: TextOptions) -> Batching:
+    return Batching(batch_rows, options.batch_tokens, options.noise, fill=text.eos == "fill")
+
+
+def _adaptation_arguments(asked: Adapting, output_dir: Path) -> TrainingArguments:
+    options = asked.train
+    args = _arguments(options, output_dir, asked.seed, asked.learning_rate, asked.base.device)
+    args.max_steps, args.num_train_epochs = options.steps or -1, options.epochs
+    args.eval_steps, args.logging_steps = options.eval_steps, max(1, options.eval_steps // 5)
+    return args
+
+
+def _arguments(
+    options: StepOptions, output_dir: Path, seed: int, rate: float, asked_device: str | None
+) -> TrainingArguments:
+    """Those of any training; the caller sets how long it is."""
+    on_cpu = find_device(asked_device).type == "cpu"
     args = TrainingArguments(
         output_dir=str(output_dir),
-        seed=recipe.seed,
-        max_steps=steps,
-        num_train_epochs=options.epochs,
+        seed=seed,
         learning_rate=rate,
         lr_scheduler_type="cosine",
-        warmup_steps=options.warmup_fraction,
-        max_grad_norm=options.max_grad_norm,
+        warmup_steps=WARMUP,
+        max_grad_norm=MAX_GRAD_NORM,
         activation_checkpointing=options.gradient_checkpointing,
         bf16=options.precision == "bfloat16",
         ddp_find_unused_parameters=False,
         eval_strategy="steps",
-        eval_steps=options.eval_steps,
-        logging_steps=max(1, options.eval_steps // 5),
+        eval_steps=1,
         save_steps=options.save_steps,
         save_total_limit=2,
-        use_cpu=_device(recipe) == "cpu",
-        dataloader_pin_memory=_device(recipe) != "cpu",
+        use_cpu=on_cpu,
+        dataloader_pin_memory=not on_cpu,
         remove_unused_columns=False,
         label_names=[],
         report_to="none",
@@ -257,53 +304,23 @@ def _arguments(recipe: Recipe, output_dir: Path, steps: int, rate: float) -> Tra
     return args
 
 
-def _device(recipe: Recipe) -> str:
-    return find_device(recipe.base.device).type
+def _compile(options: StepOptions, model: Any, work: Path) -> None:
+    if options.compile:
+        compile_layers(model, work / f"compiled-{ranks.RANK}")
 
 
-def _train(
-    model: Any,
-    args: TrainingArguments,
-    examples: Sequence[Example],
-    held_out: Sequence[Example],
-    recipe: Recipe,
-    optimizer: torch.optim.Optimizer,
-    batch_rows: int,
-    console: Console,
-    logs: Path,
-    callbacks: Sequence[TrainerCallback] = (),
-) -> DiffusionTrainer:
-    checkpoint, name = last_checkpoint(Path(args.output_dir)), logs.name
-    args.eval_on_start = checkpoint is None
-    with progress_bar(console, TextColumn("{task.fields[figures]}")) as bar:
-        task = bar.add_task(name, total=None, figures="")
-        shown: dict[str, float] = {}
-
-        def tell(step: int, steps: int, logged: dict[str, float]) -> None:
-            shown.update(logged)
-            bar.update(task, completed=step, total=steps, figures=progress_text(shown))
-
-        options = recipe.train
-        if options.compile:
-            compile_layers(model, Path(args.output_dir).with_name(f"compiled-{ranks.RANK}"))
-        batching = Batching(batch_rows, options.batch_tokens, options.noise, fill=recipe.text.eos == "fill")
-        trainer = DiffusionTrainer(model, args, examples, held_out, batching, optimizer, Progress(tell))
-        _fit(trainer, checkpoint, options.report_to, logs, callbacks)
-    last = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
-    console.print(f"  {name}: held-out loss {last[0]:.3f} -> {last[-1]:.3f} nats a token", highlight=False)
-    return trainer
-
-
-def _fit(
-    trainer: DiffusionTrainer,
-    checkpoint: Path | None,
-    loggers: Sequence[str],
-    logs: Path,
-    callbacks: Sequence[TrainerCallback],
-) -> None:
-    """Trains to the end or to a signal, with all that is called at its steps."""
+def _train(trainer: DiffusionTrainer, shown: Shown, callbacks: Sequence[TrainerCallback] = ()) -> DiffusionTrainer:
+    """Trains to the end or to a signal, with all that is called at its steps, and tells how far it is."""
+    checkpoint, name = last_checkpoint(Path(trainer.args.output_dir)), shown.logs.name
+    trainer.args.eval_on_start = checkpoint is None
     step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-    with logging_to(loggers, logs, trainer.args, step) as reporters, StopInOrder().listening() as stop:
+    with (
+        progress_bar(shown.console, TextColumn("{task.fields[figures]}")) as bar,
+        logging_to(shown.report_to, shown.logs, trainer.args, step) as reporters,
+        StopInOrder().listening() as stop,
+    ):
+        progress = Progress(_teller(bar, name))
+        trainer.add_callback(progress)
         for callback in (LossWindow(trainer), *reporters, *callbacks, stop):
             trainer.add_callback(callback)
         try:
@@ -313,6 +330,21 @@ def _fit(
                 f"the GPU's memory is full ({str(error).splitlines()[0]}): {LESS_MEMORY[trainer.fills]}; "
                 "`topeng train RECIPE --plan` tells what a recipe needs"
             ) from error
+    last = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
+    shown.console.print(f"  {name}: held-out loss {last[0]:.3f} -> {last[-1]:.3f} nats a token", highlight=False)
+    return trainer
+
+
+def _teller(bar: Bar, name: str) -> Callable[[int, int, dict[str, float]], None]:
+    """What moves the bar of a training, and shows its latest figures."""
+    task = bar.add_task(name, total=None, figures="")
+    figures: dict[str, float] = {}
+
+    def tell(step: int, steps: int, logged: dict[str, float]) -> None:
+        figures.update(logged)
+        bar.update(task, completed=step, total=steps, figures=progress_text(figures))
+
+    return tell
 
 
 def _gathered(trainer: DiffusionTrainer, rebuild: Callable[[], Any]) -> Any:
@@ -327,23 +359,23 @@ def _gathered(trainer: DiffusionTrainer, rebuild: Callable[[], Any]) -> Any:
     return model
 
 
-def _write_log(path: Path, trainer: DiffusionTrainer, dropped: Counter[str], cut: dict[str, int]) -> None:
+def _write_log(path: Path, trainer: DiffusionTrainer, examples: Examples) -> None:
     """A line of what was dropped and cut, if anything was, then one for each step that was logged."""
     entries = [{key: entry[key] for key in LOG_KEYS if key in entry} for entry in trainer.state.log_history]
     lines = [json.dumps(entry) for entry in entries if "loss" in entry or "eval_loss" in entry]
-    if dropped or any(cut.values()):
-        lines.insert(0, json.dumps({"dropped": dict(dropped), "cut": cut}))
+    if examples.dropped or any(examples.cut.values()):
+        lines.insert(0, json.dumps({"dropped": dict(examples.dropped), "cut": examples.cut}))
     write_atomically(path, "\n".join(lines) + "\n")
 
 
-def _tell_rows(console: Console, dropped: Counter[str], cut: dict[str, int]) -> None:
+def _tell_rows(console: Console, examples: Examples) -> None:
     """What of the rows is not trained on."""
-    for reason, count in dropped.items():
+    for reason, count in examples.dropped.items():
         console.print(f"  {count:,} answers dropped: {reason}", highlight=False)
-    if any(cut.values()):
+    if any(examples.cut.values()):
         console.print(
-            f"  {cut['prompts']:,} prompts and {cut['answers']:,} answers are longer than text.max_length allows, "
-            "and were cut",
+            f"  {examples.cut['prompts']:,} prompts and {examples.cut['answers']:,} answers are longer than "
+            "text.max_length allows, and were cut",
             highlight=False,
         )
 

@@ -28,7 +28,6 @@ from topeng.adapt.usage import Usage, figures
 from topeng.diffusion import copies, distinct_rows, loss_weights, response_nll, training_noise
 from topeng.errors import DivergenceError, TopengError
 from topeng.models import is_checkpoint, load_model
-from topeng.recipe import Noise
 from topeng.text.batches import collate, cut_by_tokens, step_rows, steps_in_epoch
 from topeng.text.tokens import Example
 
@@ -52,7 +51,7 @@ class Batching:
 
     batch_rows: int
     batch_tokens: int
-    noise: Noise
+    noise: str
     fill: bool
 
 
@@ -69,7 +68,6 @@ class DiffusionTrainer(Trainer):
         held_out: Sequence[Example],
         batching: Batching,
         optimizer: torch.optim.Optimizer,
-        progress: TrainerCallback,
     ) -> None:
         """
         Args:
@@ -86,7 +84,7 @@ class DiffusionTrainer(Trainer):
             train_dataset=list(examples),
             eval_dataset=list(held_out),
             optimizers=(optimizer, None),
-            callbacks=[progress, self.usage],
+            callbacks=[self.usage],
         )
         self.remove_callback(PrinterCallback)
 
@@ -190,7 +188,7 @@ class DiffusionTrainer(Trainer):
         """
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
-        loss = held_out_loss(model, self.eval_dataset, self._mask, self._eos)
+        loss = held_out_loss(model, self.eval_dataset)
         metrics = {"eval_loss": float(loss.mean())}
         step = self.state.global_step  # at 0 the first step will name its rows
         if step and not np.isfinite(metrics["eval_loss"]):
@@ -233,9 +231,9 @@ class DiffusionTrainer(Trainer):
             (Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / COMPLETE).touch()
 
 
-def held_out_loss(model: Any, examples: Sequence[Example], mask: int, eos: int) -> np.ndarray:
+def held_out_loss(model: Any, examples: Sequence[Example]) -> np.ndarray:
     """Of each row, the likelihood bound over its response length, [R] nats a token: comparable between runs."""
-    nll = response_nll(model, examples, mask, eos, HELD_OUT_DRAWS, HELD_OUT_SEED)[:, 0]
+    nll = response_nll(model, examples, HELD_OUT_DRAWS, HELD_OUT_SEED)[:, 0]
     return nll / np.array([example.response_length for example in examples])
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
-from topeng.memory import peak_at_work
+from topeng.system.memory import peak_at_work
 
 SHARES = ("padding_share", "end_share", "end_loss_share")
 """Of the figures, those that a second training has again."""

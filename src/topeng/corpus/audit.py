@@ -14,7 +14,7 @@ from topeng.corpus.draw import HELD_OUT
 from topeng.corpus.funnel import TOP_UP
 from topeng.corpus.schema import ROW_ID
 from topeng.errors import CorpusError
-from topeng.run import digest
+from topeng.system.files import digest
 
 SIDES = ("train", *HELD_OUT)
 

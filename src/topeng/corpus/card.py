@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from topeng.corpus.settings import CorpusOptions
 from topeng.options import results
-from topeng.run import digest, write_atomically
+from topeng.system.files import digest, write_atomically
 
 MANIFEST = "corpus.json"
 TABLES = ("train", "validation", "test", "decisions")
@@ -46,17 +46,15 @@ def _file(path: Path) -> dict[str, Any]:
     return {"rows": pq.read_metadata(path).num_rows, "sha256": digest(path)}
 
 
+def _front_matter(options: Mapping[str, Any]) -> str:
+    languages = options["languages"] if options["profile"] == "clean" else ["id"]
+    codes = "\n".join(f"- {code}" for code in languages)
+    return f"---\nlanguage:\n{codes}\ntask_categories:\n- text-generation\ntags:\n- topeng\n---"
+
+
 def _card(manifest: Mapping[str, Any], overlap: Mapping[str, Any], funnel: Mapping[str, Any]) -> str:
     options, files = manifest["options"], manifest["files"]
-    front = "\n".join(f"- {code}" for code in options["languages"]) if options["profile"] == "clean" else "- id"
-    return f"""---
-language:
-{front}
-task_categories:
-- text-generation
-tags:
-- topeng
----
+    return f"""{_front_matter(options)}
 
 # A corpus drawn by Topeng
 

@@ -18,7 +18,7 @@ from topeng.corpus.engine import NATIVE, Engine
 from topeng.corpus.ingest import take_rows
 from topeng.corpus.sample import Strata
 from topeng.corpus.schema import ROW_ID
-from topeng.corpus.settings import CorpusOptions
+from topeng.corpus.settings import DrawOptions
 from topeng.corpus.source_text import TemplateText
 from topeng.corpus.split import reserve
 
@@ -112,7 +112,7 @@ class Corpus:
         rows = np.arange(len(self.row_ids)) if among is None else np.flatnonzero(among)
         return sample.draw(self.row_ids[rows], self.templates.take(rows), self.keys[0][rows], counts)
 
-    def candidates(self, options: CorpusOptions, among: np.ndarray | None = None) -> np.ndarray:
+    def candidates(self, options: DrawOptions, among: np.ndarray | None = None) -> np.ndarray:
         """Ids of rows that may be held out: one a group, stratified on `subset_name`, lowest keys first."""
         rows = np.arange(len(self.row_ids)) if among is None else np.flatnonzero(among)
         order = rows[np.argsort(self.keys[1][rows])]
@@ -123,7 +123,7 @@ class Corpus:
         shares = sample.fill(sample.allocate(sizes, wanted), spare)
         return sample.draw(self.row_ids[rows], self.subsets.take(rows), self.keys[1][rows], shares)
 
-    def hold_out(self, candidates: np.ndarray, groups: np.ndarray, options: CorpusOptions) -> dict[str, np.ndarray]:
+    def hold_out(self, candidates: np.ndarray, groups: np.ndarray, options: DrawOptions) -> dict[str, np.ndarray]:
         """Ids of the test rows and of the validation rows, no two of a group.
 
         Args:

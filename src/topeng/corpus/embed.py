@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from xxhash import xxh3_128
 
 from topeng.corpus.engine import NATIVE, Engine, whole_file
-from topeng.corpus.settings import CorpusOptions
+from topeng.corpus.settings import EmbedOptions
 from topeng.errors import ModelError
 
 SHARD_ROWS = 2_000
@@ -38,7 +38,7 @@ def shards(pool: pa.Table, order: np.ndarray) -> Iterator[Texts]:
 
 def embed(
     texts: Iterable[Texts],
-    options: CorpusOptions,
+    options: EmbedOptions,
     seed: int,
     folder: Path,
     engine: Engine = NATIVE,
@@ -70,7 +70,7 @@ def embed(
     return vectors
 
 
-def _work(options: CorpusOptions, folder: Path) -> Callable[[Texts], Any]:
+def _work(options: EmbedOptions, folder: Path) -> Callable[[Texts], Any]:
     """What is done to a shard; it can be sent to another process."""
     if options.embedder == "tfidf":
         return partial(_counts, max_words=options.embedding_tokens, lower_case=options.lower_case is not False)
@@ -80,7 +80,7 @@ def _work(options: CorpusOptions, folder: Path) -> Callable[[Texts], Any]:
     return partial(_encode_shard, settings=settings, lower_case=lower_case, key=key, folder=folder.resolve())
 
 
-def encoder_settings(options: CorpusOptions) -> tuple[str, str | None, int, str]:
+def encoder_settings(options: EmbedOptions) -> tuple[str, str | None, int, str]:
     """What `load_encoder` takes; a local path as a task with another working directory finds it."""
     name = options.embedder
     path = str(Path(name).resolve()) if Path(name).exists() else name

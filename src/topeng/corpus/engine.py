@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from topeng.corpus.settings import CorpusOptions
+from topeng.corpus.settings import EngineOptions
 
 THREADS = 2
 
@@ -65,7 +65,7 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any], threads: int)
 
 
 @contextmanager
-def open_engine(options: CorpusOptions, folder: Path) -> Iterator[Engine]:
+def open_engine(options: EngineOptions, folder: Path) -> Iterator[Engine]:
     """The engine that the options name; a local cluster is started, and shut down at the end.
 
     Args:

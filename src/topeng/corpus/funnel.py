@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from topeng.corpus.schema import ROW_ID
-from topeng.run import write_atomically
+from topeng.system.files import write_atomically
 
 TOP_UP = "train, for a cluster that is short"
 """What a row of train is, beside `train`."""

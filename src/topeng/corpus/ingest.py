@@ -30,7 +30,7 @@ from topeng.corpus.row_groups import GROUP_BYTES, in_groups
 from topeng.corpus.schema import COLUMNS, MESSAGES, RIGHT, ROW_ID
 from topeng.corpus.turns import EMPTY
 from topeng.errors import CorpusError
-from topeng.run import write_atomically
+from topeng.system.files import write_atomically
 
 SCHEMA = pa.schema([(ROW_ID, pa.int64()), *((name, pa.string()) for name in (*COLUMNS, MESSAGES)), (RIGHT, pa.bool_())])
 LAYOUT = {

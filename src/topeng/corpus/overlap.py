@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from topeng.corpus import similar
-from topeng.corpus.clean import NGRAM, source_ngrams
+from topeng.corpus.filters import NGRAM, source_ngrams
 from topeng.corpus.schema import ROW_ID
 from topeng.corpus.source_text import TemplateText
 from topeng.corpus.words import offsets_of

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topeng.corpus import language, pii, sample, words
-from topeng.corpus.clean import contaminated, near_duplicates
 from topeng.corpus.draw import Corpus
+from topeng.corpus.filters import contaminated, near_duplicates
 from topeng.corpus.funnel import Funnel
 from topeng.corpus.groups import join_equal, near_groups
 from topeng.corpus.ingest import Progress
 from topeng.corpus.schema import MESSAGES, ROW_ID
-from topeng.corpus.settings import CorpusOptions
+from topeng.corpus.settings import DrawOptions
 from topeng.corpus.source_text import FIELDS, content_hashes
 from topeng.errors import CorpusError
 
@@ -24,6 +24,10 @@ OVERSAMPLE = 1.25
 """Rows drawn for each that is wanted, in the first round; short strata draw twice as many in the next."""
 
 LANGUAGE_ROWS = 20_000
+SPOKEN = 0.5
+"""A row stays where `corpus.languages` together have this probability."""
+BENCHMARK_OVERLAP = 0.5
+"""A row leaves that holds this share of a benchmark item's 8-grams."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Drawn:
     facts: dict[str, Any]
 
 
-def draw_paper(corpus: Corpus, options: CorpusOptions, funnel: Funnel, progress: Progress) -> Drawn:
+def draw_paper(corpus: Corpus, options: DrawOptions, funnel: Funnel, progress: Progress) -> Drawn:
     """Rows as the corpus has them, duplicates and all, stratified on `template_name`.
 
     Raises:
@@ -48,7 +52,7 @@ def draw_paper(corpus: Corpus, options: CorpusOptions, funnel: Funnel, progress:
     return Drawn({"pool": pool}, {"wanted": wanted, "got": wanted})
 
 
-def draw_clean(corpus: Corpus, options: CorpusOptions, funnel: Funnel, progress: Progress) -> Drawn:
+def draw_clean(corpus: Corpus, options: DrawOptions, funnel: Funnel, progress: Progress) -> Drawn:
     """Test and validation rows of groups that no other row drawn is of, and the rows that pass the filters.
 
     Quotas follow the corpus as it is, upsampled; each row of the pool has a content of its own. What a template cannot
@@ -82,9 +86,7 @@ def draw_clean(corpus: Corpus, options: CorpusOptions, funnel: Funnel, progress:
     return Drawn(tables, facts)
 
 
-def hold_out_of_the_rest(
-    corpus: Corpus, options: CorpusOptions, train: pa.Table, funnel: Funnel
-) -> dict[str, pa.Table]:
+def hold_out_of_the_rest(corpus: Corpus, options: DrawOptions, train: pa.Table, funnel: Funnel) -> dict[str, pa.Table]:
     """Test and validation rows of groups that train has none of, near ones included.
 
     A subset all of whose groups stand in train gives none; the others give its share.
@@ -126,7 +128,7 @@ class _Rows:
 
 
 def _look_at(
-    corpus: Corpus, options: CorpusOptions, candidates: np.ndarray, drawn: np.ndarray, progress: Progress
+    corpus: Corpus, options: DrawOptions, candidates: np.ndarray, drawn: np.ndarray, progress: Progress
 ) -> _Rows:
     """Filters the rows drawn and the candidates, holds out some of these, and drops what is like them."""
     progress("reading the rows drawn", 0, None)
@@ -139,7 +141,7 @@ def _look_at(
     if options.languages:
         rows.drop("in another language", ~_spoken(options, table, progress))
     if options.benchmarks:
-        matches = contaminated(table, corpus.template_text, options.benchmarks, options.benchmark_overlap)
+        matches = contaminated(table, corpus.template_text, options.benchmarks, BENCHMARK_OVERLAP)
         rows.matches = [vars(match) | {"row": int(rows.row_ids[match.row])} for match in matches]
         rows.drop("holds a benchmark's text", np.isin(np.arange(table.num_rows), [match.row for match in matches]))
     _hold_out(corpus, options, rows, groups, candidates)
@@ -154,18 +156,18 @@ def _look_at(
     return rows
 
 
-def _spoken(options: CorpusOptions, table: pa.Table, progress: Progress) -> np.ndarray:
+def _spoken(options: DrawOptions, table: pa.Table, progress: Progress) -> np.ndarray:
     """Whether a row is answered in one of the languages, [R]."""
     told = np.zeros(table.num_rows, bool)
     for start in range(0, table.num_rows, LANGUAGE_ROWS):
         inputs, outputs = (table[field].slice(start, LANGUAGE_ROWS).to_pylist() for field in FIELDS)
         progress("identifying languages", start, table.num_rows)
         _, probability = language.identify_rows(inputs, outputs, options.languages)
-        told[start : start + LANGUAGE_ROWS] = probability >= options.language_threshold
+        told[start : start + LANGUAGE_ROWS] = probability >= SPOKEN
     return told
 
 
-def _hold_out(corpus: Corpus, options: CorpusOptions, rows: _Rows, groups: np.ndarray, candidates: np.ndarray) -> None:
+def _hold_out(corpus: Corpus, options: DrawOptions, rows: _Rows, groups: np.ndarray, candidates: np.ndarray) -> None:
     free = rows.left & np.isin(rows.row_ids, candidates)
     rows.held_out = corpus.hold_out(rows.row_ids[free], groups[free], options)
     chosen = np.flatnonzero(np.isin(rows.row_ids, np.concatenate(list(rows.held_out.values()))))
@@ -175,7 +177,7 @@ def _hold_out(corpus: Corpus, options: CorpusOptions, rows: _Rows, groups: np.nd
     rows.drop("like a held-out row", matched >= 0, matched)
 
 
-def _quotas(options: CorpusOptions, wanted: dict[str, int], passed: dict[str, int]) -> dict[str, int]:
+def _quotas(options: DrawOptions, wanted: dict[str, int], passed: dict[str, int]) -> dict[str, int]:
     """Rows to take of each template; those that a template lacks come from others, as far as there are any."""
     total, there = sum(wanted.values()), sum(passed.values())
     if there >= total:
@@ -222,7 +224,7 @@ def _masked_messages(text: str | None) -> str | None:
     return json.dumps(masked, ensure_ascii=False)
 
 
-def _near_groups(corpus: Corpus, options: CorpusOptions, table: pa.Table) -> np.ndarray:
+def _near_groups(corpus: Corpus, options: DrawOptions, table: pa.Table) -> np.ndarray:
     exact = join_equal(table["group"].to_numpy(), table["content_hash"])
     return near_groups(table, corpus.template_text, corpus.common, exact, options.containment, options.most_shingles)[0]
 

@@ -15,7 +15,7 @@ from topeng.corpus.files import resolve
 from topeng.corpus.formats import Batch
 from topeng.corpus.json_rows import Record, kind_of
 from topeng.corpus.schema import COLUMNS, MESSAGES, RIGHT
-from topeng.corpus.settings import CorpusOptions, SourceOptions
+from topeng.corpus.settings import IngestOptions, SourceOptions
 from topeng.errors import CorpusError
 
 PROBLEM, PLACE = "problem", "place"
@@ -48,7 +48,7 @@ class Source(NamedTuple):
     tables: Iterator[pa.Table]
 
 
-def reading(options: CorpusOptions | SourceOptions, section: str) -> Reading:
+def reading(options: IngestOptions | SourceOptions, section: str) -> Reading:
     """How a section of a recipe wants its files read."""
     return Reading(options.columns, options.separator, options.right_answers, section)
 

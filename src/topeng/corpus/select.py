@@ -19,40 +19,40 @@ from topeng.corpus.funnel import TOP_UP, Funnel
 from topeng.corpus.overlap import overlap
 from topeng.corpus.profiles import hold_out_of_the_rest
 from topeng.corpus.schema import DRAWN, EMBEDDED, INGESTED, ROW_ID
-from topeng.corpus.settings import CorpusOptions
+from topeng.corpus.settings import CorpusOptions, Seeded
 from topeng.corpus.source_text import TemplateText
-from topeng.run import write_atomically
+from topeng.system.files import write_atomically
 
 SHOWING, SELECTION = 2, 3
 """Added to the seed: the keys that rows were drawn by (0, 1) are lowest where a template gave few of its rows."""
 
 
-def select_corpus(options: CorpusOptions, seed: int, run: Path, work: Path, console: Console) -> None:
+def select_corpus(asked: Seeded[CorpusOptions], run: Path, work: Path, console: Console) -> None:
     """Writes `corpus/` in `work`: train, validation and test rows, and what is to be known of them.
 
     Raises:
         CorpusError: there are fewer rows than are to be selected.
     """
-    out = work / "corpus"
+    options, seed, out = asked.options, asked.seed, work / "corpus"
     out.mkdir(exist_ok=True)
     pool = pq.read_table(run / DRAWN / "pool.parquet")
     vectors, row_ids = np.load(run / EMBEDDED / "vectors.npy"), pool[ROW_ID].to_numpy()
     with console.status("clustering"):
         labels, centres = cluster(vectors, options.clusters, seed)
-        asked, shares = quotas(labels, options.clusters, options.train_rows)
+        wanted, shares = quotas(labels, options.clusters, options.train_rows)
         keys = sample.rank_keys(row_ids, seed + SELECTION)
-        selected, added = take(vectors, labels, keys, asked, shares, options.selection)
-    _tell_top_ups(asked, shares, console)
+        selected, added = take(vectors, labels, keys, wanted, shares, options.selection)
+    _tell_top_ups(wanted, shares, console)
     funnel = _count(run, row_ids, selected, added, console)
     train = pool.take(pa.array(selected)).append_column("cluster", pa.array(labels[selected]))
     with console.status("comparing test and train"):
-        held_out = _held_out(options, seed, run, work, train, funnel)
+        held_out = _held_out(asked, run, work, train, funnel)
         _check_leaks(train, held_out)
         facts = overlap(held_out["test"], train, TemplateText.load(run / INGESTED / "templates.parquet"))
     with console.status("describing the clusters"):
         shown = np.sort(np.argsort(sample.rank_keys(row_ids, seed + SHOWING))[: options.umap_rows])
         plane = describe.plane(pool, vectors, labels, selected, shown, seed)
-        clusters = describe.clusters(pool, vectors, labels, centres, selected, asked, shown)
+        clusters = describe.clusters(pool, vectors, labels, centres, selected, wanted, shown)
     write_atomically(out / "clusters.json", json.dumps(clusters, indent=1, ensure_ascii=False))
     write_atomically(out / "overlap.json", json.dumps(facts, indent=1, ensure_ascii=False))
     for name, table in {"train": train, **held_out, "umap": plane}.items():
@@ -88,13 +88,14 @@ def _count(run: Path, row_ids: np.ndarray, selected: np.ndarray, added: np.ndarr
 
 
 def _held_out(
-    options: CorpusOptions, seed: int, run: Path, work: Path, train: pa.Table, funnel: Funnel
+    asked: Seeded[CorpusOptions], run: Path, work: Path, train: pa.Table, funnel: Funnel
 ) -> dict[str, pa.Table]:
     """What the draw held out; for `paper`, what is held out now, of the rows that train left."""
+    options = asked.options
     if options.profile == "clean":
         return {name: pq.read_table(run / DRAWN / f"{name}.parquet") for name in HELD_OUT}
     with open_engine(options, work) as engine:
-        corpus = Corpus.read(run / INGESTED, options.subsets, seed, engine)
+        corpus = Corpus.read(run / INGESTED, options.subsets, asked.seed, engine)
         return hold_out_of_the_rest(corpus, options, train, funnel)
 
 

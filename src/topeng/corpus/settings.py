@@ -1,9 +1,11 @@
 """The corpus's options, declared once: the recipe embeds them."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
-from topeng.options import OptionError, Options, option
+from topeng.options import OptionError, Options, narrow, option
+
+Group = TypeVar("Group", bound=Options)
 
 CENDOL_INDONESIAN = ["indo_puisi", "wikihow", "wikipedia_id", "safety_prompt", "identity_prompt", "dolly"]
 PAPER = "the experiment in DESIGN, profile `paper`"
@@ -19,13 +21,24 @@ RIGHT_ANSWERS_HELP = (
     "rows with one right answer: `column`: those that the column one_right_answer says, `all`, or a column of your own"
 )
 
-READING_OPTIONS = ("files", "columns", "separator", "right_answers")
-"""Of either section, how its files are read."""
+
+@dataclass(frozen=True)
+class EngineOptions(Options):
+    """Where a corpus is worked on."""
+
+    engine: Literal["native", "ray"] = option(
+        "native",
+        "where the corpus is worked on: in this process, or on Ray (pip install 'topeng[ray]')",
+        cost=True,
+    )
+    ray_address: str | None = option(
+        None, "of a Ray cluster, such as `auto` or HOST:6379; null: one is started here", cost=True
+    )
 
 
 @dataclass(frozen=True)
-class CorpusOptions(Options):
-    """The rows of the language to adapt to."""
+class IngestOptions(EngineOptions):
+    """What is read."""
 
     files: list[str] = option(
         list,
@@ -35,17 +48,18 @@ class CorpusOptions(Options):
     columns: dict[str, str] = option(dict, COLUMNS_HELP)
     separator: str | None = option(None, SEPARATOR_HELP)
     right_answers: str = option("column", RIGHT_ANSWERS_HELP)
-    synthetic_rows: int = option(40_000, "size of the synthetic corpus", unit="rows", ge=1_000)
     digest: str | None = option(None, "of the source's content, as ingested/source.json has it; another is an error")
     expected_rows: dict[str, int] = option(dict, "rows of each subset in the pinned source; others are an error")
-    engine: Literal["native", "ray"] = option(
-        "native",
-        "where the corpus is worked on: in this process, or on Ray (pip install 'topeng[ray]')",
-        cost=True,
-    )
-    ray_address: str | None = option(
-        None, "of a Ray cluster, such as `auto` or HOST:6379; null: one is started here", cost=True
-    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_separator(self)
+
+
+@dataclass(frozen=True)
+class DrawOptions(EngineOptions):
+    """What is drawn of it, what leaves, and what is held out."""
+
     memory_gb: float = option(2.0, "bound of what is held at once; more rows are compared by sketches", unit="GB", ge=1)
     profile: Literal["clean", "paper"] = option(
         "clean", "`clean`: hold out first, then draw and filter; `paper`: draw as the corpus is, hold out of the rest"
@@ -64,12 +78,23 @@ class CorpusOptions(Options):
     languages: list[str] = option(
         lambda: ["id", "ms"], "clean: ISO 639-1 codes of the answers that stay; empty: no check"
     )
-    language_threshold: float = option(0.5, "clean: least probability of these languages together", ge=0, le=1)
     mask_pii: bool = option(True, "clean: mask NIK, NPWP, phone numbers and e-mail addresses")
     benchmarks: list[str] = option(list, "clean: files whose items must not be trained on; rows that hold one go")
-    benchmark_overlap: float = option(
-        0.5, "clean: share of an item's 8-grams that a row holds, at which it goes", gt=0, le=1
-    )
+
+    @property
+    def most_shingles(self) -> int:
+        """How many shingles may be compared at once: half of the memory, at 25 bytes each."""
+        return int(self.memory_gb * 20e6)
+
+    def drawn(self, rows: int) -> int:
+        """How many of the subsets' `rows` are drawn."""
+        return self.sample_rows or round(self.sample_fraction * rows)
+
+
+@dataclass(frozen=True)
+class EmbedOptions(EngineOptions):
+    """How rows become vectors."""
+
     embedder: str = option("tfidf", "`tfidf` (offline), or a BERT or sentence-transformers model by name or path")
     embedder_revision: str | None = option(None, "commit of a model id, to pin it")
     embedding_tokens: int = option(
@@ -77,6 +102,13 @@ class CorpusOptions(Options):
     )
     embedding_dtype: Literal["float32", "bfloat16"] = option("float32", "of a model's weights while it embeds")
     lower_case: bool | None = option(None, "lower-case before embedding; null: as the tokenizer says; tfidf does")
+
+
+@dataclass(frozen=True)
+class CorpusOptions(EmbedOptions, DrawOptions, IngestOptions):
+    """The rows of the language to adapt to."""
+
+    synthetic_rows: int = option(40_000, "size of the synthetic corpus", unit="rows", ge=1_000)
     clusters: int = option(10, "K of K-Means", source=PAPER, ge=1)
     train_rows: int = option(10_000, "rows selected, an equal quota from each cluster", unit="rows", source=PAPER, ge=1)
     selection: Literal["random", "k-center"] = option(
@@ -87,20 +119,10 @@ class CorpusOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_separator(self)
         if self.train_rows < self.clusters:
             raise OptionError(
                 "train_rows", f"= {self.train_rows} must be at least clusters = {self.clusters}, a row each"
             )
-
-    @property
-    def most_shingles(self) -> int:
-        """How many shingles may be compared at once: half of the memory, at 25 bytes each."""
-        return int(self.memory_gb * 20e6)
-
-    def drawn(self, rows: int) -> int:
-        """How many of the subsets' `rows` are drawn."""
-        return self.sample_rows or round(self.sample_fraction * rows)
 
 
 @dataclass(frozen=True)
@@ -124,9 +146,39 @@ class SourceOptions(Options):
         _check_separator(self)
 
 
-def _check_separator(options: CorpusOptions | SourceOptions) -> None:
+def _check_separator(options: IngestOptions | SourceOptions) -> None:
     """A tab may be written as YAML and shells let one."""
     if options.separator in ("\\t", "tab"):
         object.__setattr__(options, "separator", "\t")
     if options.separator is not None and (len(options.separator) != 1 or options.separator in '"\r\n'):
         raise OptionError("separator", f"= {options.separator!r} must be one character, such as ';' or tab")
+
+
+@dataclass(frozen=True)
+class Made:
+    """A corpus that is made up: so many rows, by this seed."""
+
+    rows: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Ingesting:
+    """What the stage `corpus/ingest` depends on: files, or a corpus that is made up."""
+
+    corpus: IngestOptions
+    made: Made | None
+
+
+@dataclass(frozen=True)
+class Seeded(Generic[Group]):
+    """What a stage depends on that draws by some options: these, and the seed."""
+
+    options: Group
+    seed: int
+
+
+def ingesting(corpus: CorpusOptions, seed: int) -> Ingesting:
+    """Of a corpus that is made up where no files are named."""
+    made = None if corpus.files else Made(corpus.synthetic_rows, seed)
+    return Ingesting(narrow(corpus, IngestOptions), made)

@@ -87,10 +87,8 @@ def contained(sets: Sets, labels: np.ndarray, threshold: float, most_shingles: i
         shared.offsets,
         shared.sizes,
         labels.astype(np.int64),
-        holders,
-        starts,
-        threshold,
-        MOST_SHARED,
+        (holders, starts),
+        (threshold, MOST_SHARED),
     )
     return Pairs(left, right, share)
 
@@ -222,7 +220,8 @@ def _root(parents, item):
 
 
 @compiled
-def _contained(ids, fields, offsets, sizes, labels, holders, starts, threshold, most):
+def _contained(ids, fields, offsets, sizes, labels, index, limits):
+    (holders, starts), (threshold, most) = index, limits
     count = len(offsets) - 1
     parents = np.arange(labels.max() + 1) if count else np.arange(0)
     seen = np.full(count, -1, np.int64)

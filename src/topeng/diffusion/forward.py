@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from topeng.diffusion.noise import Use, row_generator, uniforms
-from topeng.recipe import Noise
 
 EPS = 1e-3
 """The masking probability's lower end: its inverse weights the loss."""
@@ -41,18 +40,18 @@ def forward_process(
     return masked, p
 
 
-def copies(noise: Noise) -> int:
+def copies(noise: str) -> int:
     """How often a row stands in a step, one time after the other."""
     return 2 if noise == "complementary" else 1
 
 
-def distinct_rows(batch_rows: int, noise: Noise) -> int:
+def distinct_rows(batch_rows: int, noise: str) -> int:
     """How many rows a step of `batch_rows` has, copies not counted."""
     return max(1, batch_rows // copies(noise))
 
 
 def training_noise(
-    noise: Noise, response_mask: Tensor, seed: int, step: int, row_ids: Tensor, places: Tensor, step_rows: int
+    noise: str, response_mask: Tensor, seed: int, step: int, row_ids: Tensor, places: Tensor, step_rows: int
 ) -> tuple[Tensor, Tensor]:
     """Draws which response tokens of a step's rows are masked, whatever other rows share their forward pass.
 

@@ -69,8 +69,6 @@ def _balanced_masks(response_length: int, draws: int, noise: np.random.Generator
 def response_nll(
     model: Any,
     examples: Sequence[Example],
-    mask_token_id: int,
-    eos_token_id: int,
     draws: int,
     seed: int,
     replicates: int = 1,
@@ -82,6 +80,7 @@ def response_nll(
     Where all masks of a response are taken its columns are equal, and exact.
 
     Args:
+        model: whose `config` has `mask_token_id` and `eos_token_id`.
         draws: Monte Carlo draws a row, over all replicates.
         batch_tokens: of one forward pass; rows of like length share it, so that little is padding.
         progress: told how many masks are scored, and of how many.
@@ -93,11 +92,11 @@ def response_nll(
     nats = [np.zeros(len(weights)) for _, weights in designs]  # of each mask
     done, passes = 0, sum(map(len, nats))
     for batch in _batches(examples, designs, batch_tokens):
-        rows = collate([examples[row] for row, _ in batch], eos_token_id)
+        rows = collate([examples[row] for row, _ in batch], model.config.eos_token_id)
         masks = [designs[row][0][mask] for row, mask in batch]
         masked = torch.zeros_like(rows["response_mask"])
         masked[rows["response_mask"]] = torch.from_numpy(np.concatenate(masks))
-        token_nll = masked_nll(model, rows["input_ids"], rows["attention_mask"], masked, mask_token_id)
+        token_nll = masked_nll(model, rows["input_ids"], rows["attention_mask"], masked, model.config.mask_token_id)
         ends = np.cumsum([mask.sum() for mask in masks])[:-1]
         for (row, mask), values in zip(batch, np.split(token_nll, ends), strict=True):
             nats[row][mask] = values.sum()

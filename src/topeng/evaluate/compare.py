@@ -19,8 +19,9 @@ from topeng.errors import RunError
 from topeng.evaluate.bootstrap import CONFIDENCE, Figure, Key, simultaneous
 from topeng.evaluate.right_answers import MEASURES as RIGHT
 from topeng.evaluate.right_answers import difference, right_by_row, right_pairs
+from topeng.evaluate.settings import flat
 from topeng.evaluate.text_metrics import score_answers, signatures
-from topeng.lines import Line, read_lines
+from topeng.system.lines import Line, read_lines
 
 FORMAT = 3
 LANGUAGES = ("target", "source")
@@ -42,6 +43,7 @@ class Scored:
     conditions: dict[str, Any]
     dropped: dict[str, int] = field(default_factory=dict)
     cut: dict[str, int] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def likelihood(self) -> dict[str, list[Line]]:
@@ -77,7 +79,8 @@ def compare_models(folders: Sequence[Path], bertscore_model: str | None = None) 
         Of right answers, which are better the more they are, they are the other way round: what is gained and what is
         lost is above zero. `right_pairs`: how many more are right of one method than of another. `pairs`: of any two
         methods, whether one is better on either language; intervals and p hold together over all of
-        them. A pair with a single seed on a side is never `real`, and has no p.
+        them. A pair with a single seed on a side is never `real`, and has no p. `versions`: of libraries of which the
+        models were scored with several.
 
     Raises:
         RunError: a folder was not scored, or two models were scored under other conditions.
@@ -104,8 +107,16 @@ def compare_models(folders: Sequence[Path], bertscore_model: str | None = None) 
         "forgetting": _changes(values, right, [((name, "source"), (BASE, "source")) for name in adapted]),
         "pairs": pairs_of(values["nats_per_token"], adapted),
         "right_pairs": right_pairs(right["exact_match"], adapted),
+        "versions": versions_that_differ(scored),
         "signatures": signatures(),
     }
+
+
+def versions_that_differ(scored: Sequence[Scored]) -> dict[str, list[str]]:
+    """By the name of a library, its versions, where the models were scored with more than one."""
+    names = sorted({name for one in scored for name in one.versions})
+    found = {name: sorted({one.versions.get(name, "unknown") for one in scored}) for name in names}
+    return {name: versions for name, versions in found.items() if len(versions) > 1}
 
 
 def find_scored(folder: Path) -> list[Scored]:
@@ -196,12 +207,12 @@ def by_method(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
     """
     groups: dict[str, list[Scored]] = {}
     for one in [scored[0], *(one for one in scored if one.method != BASE)]:
-        groups.setdefault(json.dumps([one.method, _flat(one.training)], sort_keys=True), []).append(one)
+        groups.setdefault(json.dumps([one.method, flat(one.training)], sort_keys=True), []).append(one)
     named = {}
     for trainings in groups.values():
         method = trainings[0].method
-        ways = [_flat(others[0].training) for others in groups.values() if others[0].method == method]
-        mine = _flat(trainings[0].training)
+        ways = [flat(others[0].training) for others in groups.values() if others[0].method == method]
+        mine = flat(trainings[0].training)
         apart = sorted(
             key for key in {key for way in ways for key in way} if any(w.get(key) != mine.get(key) for w in ways)
         )
@@ -222,14 +233,6 @@ def _told(values: Sequence[Any], mine: Any) -> str:
     while length < len(str(mine)) and any(other[:length] == str(mine)[:length] for other in others):
         length += 1
     return str(mine)[:length]
-
-
-def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options by names such as `adapter.rank`; null is as good as not named."""
-    flat: dict[str, Any] = {}
-    for name, value in options.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return {name: value for name, value in flat.items() if value is not None}
 
 
 def _per_token(scored: Scored, language: str) -> np.ndarray:

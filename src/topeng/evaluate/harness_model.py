@@ -30,7 +30,8 @@ from topeng.generate.decode import generate_ids
 from topeng.generate.row import end_tokens
 from topeng.generate.settings import PRESETS, Settings
 from topeng.text.batches import collate
-from topeng.text.chat import CHAT_TEMPLATE, encode_text, special_tokens
+from topeng.text.chat import encode_text, special_tokens
+from topeng.text.formats import format_of
 from topeng.text.tokens import Example
 
 SLICE = 128
@@ -91,7 +92,7 @@ class TopengLM(LM):
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         if isinstance(chat_template, str):
             raise RecipeError(f"--apply_chat_template {chat_template}: there is one chat format: leave its name out")
-        return CHAT_TEMPLATE if chat_template else None
+        return format_of(self.tokenizer).template if chat_template else None
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         return render_chat(chat_history, add_generation_prompt)
@@ -218,16 +219,8 @@ class TopengLM(LM):
             Example(content_id(context, continuation), [*context, *continuation], len(context))
             for context, continuation in pairs
         ]
-        nats = response_nll(
-            self.model,
-            examples,
-            self.model.config.mask_token_id,
-            self.model.config.eos_token_id,
-            self.options.draws,
-            self.options.seed,
-            self.options.replicates,
-            self.options.batch_tokens,
-        )
+        options = self.options
+        nats = response_nll(self.model, examples, options.draws, options.seed, options.replicates, options.batch_tokens)
         return (-nats.mean(axis=1)).tolist()
 
 

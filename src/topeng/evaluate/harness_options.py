@@ -60,8 +60,8 @@ def parse_model_args(values: Mapping[str, Any]) -> tuple[ModelOptions, Settings]
     try:
         options = ModelOptions(**{name: value for name, value in values.items() if name in own})
         given = {name: value for name, value in values.items() if name in decoding}
-        asked = checkpoint_settings(options.pretrained) if options.pretrained else {}
-        return options, Settings(**preset_values(options.preset, asked) | given | {"seed": options.seed})
+        wanted = checkpoint_settings(options.pretrained) if options.pretrained else {}
+        return options, Settings(**preset_values(options.preset, wanted) | given | {"seed": options.seed})
     except OptionError as error:
         raise RecipeError(f"--model_args: {error}") from None
 

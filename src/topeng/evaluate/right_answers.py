@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from topeng.lines import Line
+from topeng.system.lines import Line
 
 MEASURES = {"exact_match": "right", "f1": "f1"}
 """The figures of `scores.json`, and the values of a line of `answers.jsonl` that they are means of."""

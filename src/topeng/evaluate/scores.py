@@ -9,26 +9,26 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from topeng.adapt.settings import Training
 from topeng.diffusion import response_nll
 from topeng.diffusion.likelihood import draw_masks
 from topeng.diffusion.noise import Use, row_generator
 from topeng.errors import CorpusError
 from topeng.evaluate.right_answers import judged
-from topeng.generate.answer import Answer, answers
-from topeng.lines import Line, LineFile
-from topeng.options import results
-from topeng.progress import progress_bar
-from topeng.recipe import Recipe
-from topeng.run import digest, write_atomically
+from topeng.evaluate.settings import Answering, Scoring
+from topeng.generate.answer import Answer, Prompt, answers, question_text
+from topeng.system.files import digest, write_atomically
+from topeng.system.lines import Line, LineFile
+from topeng.system.progress import progress_bar
+from topeng.system.versions import versions
 from topeng.text.chat import encode_answer
 from topeng.text.rows import read_rows
+from topeng.text.settings import AskOptions
 from topeng.text.tokens import Example, count_cuts, fit_row, history, tokenize_rows
 
 LANGUAGES = {"target": "corpus/test.parquet", "source": "source/test.parquet"}
@@ -36,7 +36,14 @@ CHUNK_ROWS = 32
 """Scored rows are written so many at a time."""
 
 
-def score_model(recipe: Recipe, name: str, model: Any, tokenizer: Any, run: Path, work: Path, console: Console) -> None:
+class Model(NamedTuple):
+    """What `topeng.load` returns."""
+
+    network: Any
+    tokenizer: Any
+
+
+def score_model(asked: Scoring, name: str, model: Model, run: Path, work: Path, console: Console) -> None:
     """Writes `likelihood/NAME/`: `likelihood.jsonl`, and `rows.json`, which says what of the rows could not be scored.
 
     Called again on the same `work` after a kill, it goes on from there.
@@ -46,43 +53,30 @@ def score_model(recipe: Recipe, name: str, model: Any, tokenizer: Any, run: Path
     """
     out = work / "likelihood" / name
     with progress_bar(console) as bar:
-        dropped, cut = score_rows(recipe, _test_rows(run), model, tokenizer, out / "likelihood.jsonl", bar)
+        dropped, cut = score_rows(asked, _test_rows(run), model, out / "likelihood.jsonl", bar)
     write_atomically(out / "rows.json", json.dumps({"dropped": dropped, "cut": cut}, indent=1))
 
 
-def evaluate_model(
-    recipe: Recipe,
-    training: Training | None,
-    trained: dict[str, Any],
-    model: Any,
-    tokenizer: Any,
-    run: Path,
-    work: Path,
-    console: Console,
-) -> None:
+def evaluate_model(asked: Answering, name: str, model: Model, run: Path, work: Path, console: Console) -> None:
     """Writes `evaluate/NAME/`: the `likelihood.jsonl` that `score_model` has left, `answers.jsonl`, and `scored.json`,
     which says of what they are.
 
     Called again on the same `work` after a kill, it goes on from there.
 
-    Args:
-        training: that the model comes from; None: it is the base.
-        trained: all that the training depends on; its seed is no part of the method.
-
     Raises:
         GenerationError: a prompt and its answer exceed the model's context.
     """
-    name = training.name if training else "base"
-    likelihood, out = run / "likelihood" / name, work / "evaluate" / name
+    likelihood, out, training = run / "likelihood" / name, work / "evaluate" / name, asked.training
     with progress_bar(console) as bar:
-        answer_rows(recipe, _test_rows(run), model, tokenizer, out / "answers.jsonl", bar)
+        answer_rows(asked, _test_rows(run), model, out / "answers.jsonl", bar)
     shutil.copyfile(likelihood / "likelihood.jsonl", out / "likelihood.jsonl")
     scored = {
         "name": name,
         "method": training.method if training else "base",
         "seed": training.seed if training else None,
-        "training": _but_seed(trained) | {"rows": digest(run / "corpus/train.parquet")} if training else {},
-        "conditions": conditions(recipe, tokenizer, run),
+        "training": asked.trained_by | {"rows": digest(run / "corpus/train.parquet")} if training else {},
+        "conditions": conditions(asked, model.tokenizer, run),
+        "versions": versions(),
         **json.loads((likelihood / "rows.json").read_text(encoding="utf-8")),
     }
     write_atomically(out / "scored.json", json.dumps(scored, indent=1))
@@ -92,32 +86,22 @@ def _test_rows(run: Path) -> dict[str, list[dict]]:
     return {language: read_rows(run / path) for language, path in LANGUAGES.items()}
 
 
-def conditions(recipe: Recipe, tokenizer: Any, run: Path) -> dict[str, Any]:
+def conditions(asked: Answering, tokenizer: Any, run: Path) -> dict[str, Any]:
     """All that scores depend on besides the model: of models to compare, these must be the same.
 
     The masks stand for how a version draws them, by those of a row of 100 tokens.
     """
-    options = recipe.evaluate
-    masks, _ = draw_masks(100, options.draws, recipe.seed, 0, options.replicates)
+    masks, _ = draw_masks(100, asked.evaluate.draws, asked.seed, 0, asked.evaluate.replicates)
     return {
         **{f"{language}_rows": digest(run / path) for language, path in LANGUAGES.items()},
         "tokenizer": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
-        "languages": recipe.corpus.languages,
-        **recipe.text.asked,
-        "dtype": recipe.base.dtype,
-        "seed": recipe.seed,
         "masks": hashlib.sha256(masks.tobytes()).hexdigest(),
-        **options.measured,
-        **{f"generate.{name}": value for name, value in results(recipe.generate).items()},
+        **asked.conditions,
     }
 
 
-def _but_seed(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name != "seed"}
-
-
 def score_rows(
-    recipe: Recipe, rows: dict[str, list[dict]], model: Any, tokenizer: Any, path: Path, bar: Progress
+    asked: Scoring, rows: dict[str, list[dict]], model: Model, path: Path, bar: Progress
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Writes a line a row: `language`, `row_id`, `tokens` (of answer and end of turn), `bytes` of the answer, and
     `nats`, the bound as each replicate estimates it.
@@ -128,22 +112,22 @@ def score_rows(
     Raises:
         CorpusError: none of a language's rows can be scored.
     """
-    file = LineFile(path, {"scores": list(rows)})
+    file, text = LineFile(path, {"scores": list(rows)}), asked.text
     done = {(line["language"], line["row_id"]): line for line in file.lines}
     all_dropped, all_cut = Counter[str](), Counter[str]()
     for language, scorable in rows.items():
-        examples, dropped = tokenize_rows(tokenizer, scorable, recipe.text.max_length, min_share=recipe.text.min_share)
+        examples, dropped = tokenize_rows(model.tokenizer, scorable, text.max_length, min_share=text.min_share)
         if not examples:
             raise CorpusError(f"none of {len(scorable)} {language} test rows can be scored: {dict(dropped)}")
         all_dropped.update(dropped)
         all_cut.update(count_cuts(examples))
-        sizes = _answer_bytes(tokenizer, scorable, examples)
+        sizes = _answer_bytes(model.tokenizer, scorable, examples)
         examples.sort(key=lambda example: -len(example.input_ids))  # rows of like length share a forward pass
         task = bar.add_task(f"likelihood, {language} rows", total=len(examples))
         for start in range(0, len(examples), CHUNK_ROWS):
             chunk = examples[start : start + CHUNK_ROWS]
             if not all((language, example.row_id) in done for example in chunk):
-                lines = _score(recipe, language, chunk, sizes, model)
+                lines = _score(asked, language, chunk, sizes, model.network)
                 file.add(lines)
                 done |= {(language, line["row_id"]): line for line in lines}
             bar.advance(task, len(chunk))
@@ -160,38 +144,35 @@ def _answer_bytes(tokenizer: Any, rows: Sequence[dict], examples: Sequence[Examp
     return sizes
 
 
-def answer_rows(
-    recipe: Recipe, rows: dict[str, list[dict]], model: Any, tokenizer: Any, path: Path, bar: Progress
-) -> None:
+def answer_rows(asked: Answering, rows: dict[str, list[dict]], model: Model, path: Path, bar: Progress) -> None:
     """Writes a line an answer: whose it is, what was asked, and how it came to be, token by token."""
-    asked = [
+    questions = [
         (language, row)
         for language, askable in rows.items()
-        for row in draw_questions(askable, recipe.evaluate.generate_rows, recipe.seed)
+        for row in draw_questions(askable, asked.evaluate.generate_rows, asked.seed)
     ]
-    file = LineFile(path, {"answers": len(asked)})
+    file = LineFile(path, {"answers": len(questions)})
     done = {(line["language"], line["row_id"]): line for line in file.lines}
-    keys = [(language, row["row_id"]) for language, row in asked]
-    task = bar.add_task("answers", total=len(asked), completed=len(done))
+    keys = [(language, row["row_id"]) for language, row in questions]
+    task = bar.add_task("answers", total=len(questions), completed=len(done))
     for answer in answers(
-        model,
-        tokenizer,
-        [history(row) for _, row in asked],
-        recipe.generate,
-        recipe.evaluate.batch_tokens,
-        prompts=[_prompt(recipe, tokenizer, row) for _, row in asked],
+        model.network,
+        model.tokenizer,
+        [Prompt(question_text(history(row)), _prompt(asked.text, model.tokenizer, row)) for _, row in questions],
+        asked.generate,
+        asked.evaluate.batch_tokens,
         skip=[index for index, key in enumerate(keys) if key in done],
     ):
-        done[keys[answer.index]] = _answer_line(*asked[answer.index], answer, tokenizer)
+        done[keys[answer.index]] = _answer_line(*questions[answer.index], answer)
         file.add([done[keys[answer.index]]])
         bar.advance(task)
     file.finish([done[key] for key in keys])
 
 
-def _prompt(recipe: Recipe, tokenizer: Any, row: dict) -> list[int]:
+def _prompt(text: AskOptions, tokenizer: Any, row: dict) -> list[int]:
     """What is asked, as it was in training and scoring: cut, if at all, in view of the reference's length."""
     answer = encode_answer(tokenizer, row["output"])
-    return fit_row(tokenizer, history(row), answer, recipe.text.max_length, recipe.text.min_share)[0]
+    return fit_row(tokenizer, history(row), answer, text.max_length, text.min_share)[0]
 
 
 def draw_questions(rows: Sequence[dict], count: int, seed: int) -> list[dict]:
@@ -200,18 +181,11 @@ def draw_questions(rows: Sequence[dict], count: int, seed: int) -> list[dict]:
     return [rows[index] for index in np.sort(order[:count])]
 
 
-def _score(recipe: Recipe, language: str, examples: Sequence[Example], sizes: dict[int, int], model: Any) -> list[Line]:
-    options, config = recipe.evaluate, model.config
-    nats = response_nll(
-        model,
-        examples,
-        config.mask_token_id,
-        config.eos_token_id,
-        options.draws,
-        recipe.seed,
-        options.replicates,
-        options.batch_tokens,
-    )
+def _score(
+    asked: Scoring, language: str, examples: Sequence[Example], sizes: dict[int, int], network: Any
+) -> list[Line]:
+    options = asked.evaluate
+    nats = response_nll(network, examples, options.draws, asked.seed, options.replicates, options.batch_tokens)
     return [
         {"language": language, "row_id": example.row_id, "tokens": example.response_length}
         | {"bytes": sizes[example.row_id], "nats": estimates.tolist()}
@@ -219,7 +193,7 @@ def _score(recipe: Recipe, language: str, examples: Sequence[Example], sizes: di
     ]
 
 
-def _answer_line(language: str, row: dict, answer: Answer, tokenizer: Any) -> Line:
+def _answer_line(language: str, row: dict, answer: Answer) -> Line:
     return {
         "language": language,
         "row_id": row["row_id"],
@@ -227,10 +201,5 @@ def _answer_line(language: str, row: dict, answer: Answer, tokenizer: Any) -> Li
         "reference": row["output"],
         "answer": answer.answer,
         **judged(answer.answer, row["output"], bool(row.get("one_right_answer"))),
-        "token_ids": answer.token_ids,
-        "pieces": [tokenizer.decode([token]) for token in answer.token_ids],
-        "committed_at": answer.committed_at,
-        "confidence": answer.confidence,
-        "forward_passes": answer.forward_passes,
-        "ended": answer.ended,
+        **answer.denoising,
     }

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from topeng.generate.settings import Settings
 from topeng.pages import LOOK, PLAYER, own_source, page_words, templates
-from topeng.run import write_atomically
+from topeng.system.files import write_atomically
 
 HERE = Path(__file__).parent
 UNSURE = 0.5
@@ -21,7 +21,6 @@ UNSURE = 0.5
 def write_animation(
     path: Path,
     records: Sequence[dict[str, Any]],
-    tokenizer: Any,
     source: Mapping[str, str | None],
     settings: Settings,
     language: Literal["en", "id"] = "en",
@@ -30,7 +29,6 @@ def write_animation(
 
     Args:
         records: of `topeng generate --out`.
-        tokenizer: of their model.
         source: `model` and `preset`, and where there are some `adapter`, `template` and `system`.
         settings: that the answers were decoded with.
         language: of the page.
@@ -48,7 +46,7 @@ def write_animation(
         source={name: _short(value) if name in ("model", "adapter") else value for name, value in source.items()},
         settings=asdict(settings),
         unsure=UNSURE,
-        films=[record | {"tokens": _tokens(record, tokenizer)} for record in records],
+        films=[record | {"tokens": _tokens(record)} for record in records],
         style=style,
         style_digest=style_digest,
         script=script,
@@ -69,12 +67,11 @@ def _short(name: str | None) -> str | None:
     return name and "/".join([part for part in Path(name).parts if part not in ("/", "..")][-2:])
 
 
-def _tokens(record: dict[str, Any], tokenizer: Any) -> list[dict[str, Any]]:
+def _tokens(record: dict[str, Any]) -> list[dict[str, Any]]:
     """White space before a token stands apart from it, so that masks stand apart as words do."""
-    columns = zip(record["token_ids"], record["committed_at"], record["confidence"], strict=True)
+    columns = zip(record["pieces"], record["committed_at"], record["confidence"], strict=True)
     tokens = []
-    for token, step, confidence in columns:
-        piece = tokenizer.decode([token])
+    for piece, step, confidence in columns:
         text = piece.lstrip()
         space = piece[: len(piece) - len(text)]
         tokens.append({"space": space, "text": text, "committed_at": step, "confidence": confidence})

@@ -5,7 +5,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -24,7 +24,16 @@ from topeng.text.chat import (
 )
 
 GAP = re.compile(r"\{(\d+)\}")
-Question = str | Sequence[Message]
+
+
+class Prompt(NamedTuple):
+    """A question that is tokens already, as where it was cut; and how it reads."""
+
+    text: str
+    tokens: list[int]
+
+
+Question = str | Sequence[Message] | Prompt
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,7 @@ class Answer:
     Attributes:
         index: place of its prompt among those that were asked.
         token_ids: up to its first end token.
+        pieces: each of these as text.
         committed_at: the forward pass, from 1, that committed each token; 0 where a template gave it.
         confidence: the probability of each token then.
         forward_passes: that it took part in.
@@ -45,11 +55,18 @@ class Answer:
     prompt: str
     answer: str
     token_ids: list[int]
+    pieces: list[str]
     committed_at: list[int]
     confidence: list[float]
     forward_passes: int
     seconds: float
     ended: bool
+
+    @property
+    def denoising(self) -> dict[str, Any]:
+        """How it came to be, as report, animation and files have it: what a player of the steps needs."""
+        names = ("token_ids", "pieces", "committed_at", "confidence", "forward_passes", "ended")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def tokens_per_forward_pass(self) -> float:
@@ -64,8 +81,6 @@ def answers(
     batch_tokens: int = 8192,
     template: str | None = None,
     skip: Sequence[int] = (),
-    system: str | None = None,
-    prompts: Sequence[list[int]] | None = None,
 ) -> Iterator[Answer]:
     """The answer to each question, as it is done. The longest begin first; the next joins when one is done.
 
@@ -76,8 +91,6 @@ def answers(
         batch_tokens: of one forward pass, padding included.
         template: of every answer, with gaps such as `{5}` for five tokens; without it an answer is all gap.
         skip: places of questions that are not asked.
-        system: a system message before each question that has none.
-        prompts: the questions as tokens, where they are cut; without them they are whole.
 
     Raises:
         GenerationError: a prompt and its answer exceed the model's context, or the template has no gap.
@@ -86,8 +99,9 @@ def answers(
     given = None if template is None else encode_template(tokenizer, template, model.config.mask_token_id)
     if given is not None:
         settings = without_end(settings, model)
-    if prompts is None:
-        prompts = [encode_prompt(tokenizer, to_messages(question, system)) for question in questions]
+    prompts = [
+        one.tokens if isinstance(one, Prompt) else encode_prompt(tokenizer, to_messages(one)) for one in questions
+    ]
     order = sorted(set(range(len(prompts))) - set(skip), key=lambda index: -len(prompts[index]))
     waiting = deque(order)
     decoder, open_rows, seconds = Decoder(), dict[int, Row](), defaultdict[int, float](float)
@@ -127,7 +141,7 @@ def empty_cause(settings: Settings) -> str:
     )
 
 
-def to_messages(question: Question, system: str | None = None) -> list[Message]:
+def to_messages(question: str | Sequence[Message], system: str | None = None) -> list[Message]:
     """A question as the conversation that asks it.
 
     Args:
@@ -147,6 +161,8 @@ def to_messages(question: Question, system: str | None = None) -> list[Message]:
 
 def question_text(question: Question) -> str:
     """A question as a text to show; of a conversation, its messages after one another."""
+    if isinstance(question, Prompt):
+        return question.text
     return question if isinstance(question, str) else "\n\n".join(message["content"] for message in question)
 
 
@@ -203,6 +219,7 @@ def _answer(model: Any, tokenizer: Any, row: Row, index: int, question: str, sec
         prompt=question,
         answer=decode_answer(tokenizer, ids),
         token_ids=ids[:length],
+        pieces=[tokenizer.decode([token]) for token in ids[:length]],
         committed_at=row.committed_at[row.prompt_length :][:length].tolist(),
         confidence=[round(value, 4) for value in row.confidence[row.prompt_length :][:length].tolist()],
         forward_passes=int(row.passes),

@@ -3,46 +3,55 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from topeng import load
-from topeng.generate.answer import Answer, Question, answers
+from topeng.generate.answer import Answer, Prompt, answers, question_text, to_messages
 from topeng.generate.settings import Settings
-from topeng.lines import Line, LineFile
-from topeng.progress import progress_bar
+from topeng.system.lines import Line, LineFile
+from topeng.system.progress import progress_bar
+from topeng.text.chat import Message, encode_prompt
 
 
 def answer_prompts(
-    prompts: Sequence[Question],
+    loaded: tuple[Any, Any],
+    prompts: Sequence[str | Sequence[Message]],
     settings: Settings,
     source: dict[str, str | None],
     out: Path | None,
     console: Console,
-) -> tuple[list[Line], Any]:
-    """The record of each prompt's answer, in order, and the tokenizer.
+) -> list[Line]:
+    """The record of each prompt's answer, in order.
 
     Args:
-        source: `model`, `adapter`, `template` and `system`.
+        loaded: a model and its tokenizer.
+        source: `model` and `adapter` that these come from, `template` and `system`.
         out: JSON Lines of the records; answers that an earlier call of the same kind has left there are taken over.
 
     Raises:
-        ModelError, AdapterError: the model or the adapter cannot be loaded.
         GenerationError: a prompt and its answer exceed the context, or the template has no gap.
         TextError: a prompt is no text and no conversation.
     """
-    model, tokenizer = load(source["model"] or "", source["adapter"])
+    model, tokenizer = loaded
     digest = hashlib.sha256(json.dumps(list(prompts)).encode()).hexdigest()
-    head = {**source, "settings": asdict(settings), "prompts": digest}
+    head = {
+        **source,
+        "settings": asdict(settings),
+        "prompts": digest,
+        "record": [field.name for field in fields(Answer)],
+    }
     file = LineFile(out, head) if out else None
     records = {line["index"]: line for line in file.lines} if file else {}
     with progress_bar(console) as bar:
         task = bar.add_task("answers", total=len(prompts), completed=len(records))
-        given: dict[str, Any] = {name: source[name] for name in ("template", "system")}
-        for answer in answers(model, tokenizer, prompts, settings, skip=list(records), **given):
+        asked = [
+            Prompt(question_text(prompt), encode_prompt(tokenizer, to_messages(prompt, source["system"])))
+            for prompt in prompts
+        ]
+        for answer in answers(model, tokenizer, asked, settings, template=source["template"], skip=list(records)):
             records[answer.index] = to_record(answer, prompts[answer.index])
             if file:
                 file.add([records[answer.index]])
@@ -50,9 +59,9 @@ def answer_prompts(
     ordered = [records[index] for index in range(len(prompts))]
     if file:
         file.finish(ordered)
-    return ordered, tokenizer
+    return ordered
 
 
-def to_record(answer: Answer, prompt: Question) -> Line:
+def to_record(answer: Answer, prompt: str | Sequence[Message]) -> Line:
     record = asdict(answer) | {"tokens_per_forward_pass": round(answer.tokens_per_forward_pass, 3)}
     return record if isinstance(prompt, str) else record | {"messages": list(prompt)}

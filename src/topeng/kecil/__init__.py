@@ -1,6 +1,6 @@
 """`kecil` ("small" in Indonesian), the base that comes with the package, and the rows that it was not trained on.
 
-`make kecil` pretrains it by recipes/kecil.yaml, goes on by recipes/kecil-indonesia.yaml, and packs it here.
+`make kecil` pretrains it by recipes/kecil.yaml, and packs it here.
 """
 
 import re

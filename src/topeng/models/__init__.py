@@ -14,12 +14,18 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.core_model_loading import WeightRenaming, apply_renamings
 from transformers.utils import cached_file
 
-from topeng import ranks
 from topeng.errors import ModelError
 from topeng.kecil import hub_id, locate
+from topeng.models import a2d
+from topeng.models.dream import DreamModel
 from topeng.models.llada import LLaDAConfig, LLaDAModelLM
+from topeng.system import ranks
 
-FAMILIES: dict[str, Any] = {"llada": LLaDAModelLM}
+MODELS: list[Any] = [LLaDAModelLM, DreamModel, *a2d.MODELS]
+FAMILIES: dict[str, Any] = {model.config_class.model_type: model for model in MODELS}
+"""By the `model_type` of config.json. One that names another class of `architectures` is none of them."""
+MASK = "<|mask|>"
+"""The mask token of checkpoints whose config.json names none."""
 TELLING_WIDTH = 256
 CHECKPOINT_FILES = ["*.json", "*.safetensors", "*.jinja", "README.md"]
 
@@ -58,8 +64,19 @@ def load_config(path: str | Path, revision: str | None = None) -> Any:
     kind = values.pop("model_type", None)
     if kind not in FAMILIES:
         raise ModelError(f"{path} has model_type = {kind!r}; families known here: {', '.join(FAMILIES)}")
+    named, known = values.get("architectures"), FAMILIES[kind].__name__
+    if named and known not in named:
+        raise ModelError(
+            f"{path} has model_type = {kind!r} and architectures = {named}, another network than {known}: it cannot be "
+            "loaded here"
+        )
     try:
-        return FAMILIES[kind].config_class(**values)
+        config = FAMILIES[kind].config_class(**values)
+        if config.eos_token_id is None:  # as in Dream's, which pads with its end token
+            config.eos_token_id = config.pad_token_id
+        if config.mask_token_id is None:
+            config.mask_token_id = load_tokenizer(path, revision).convert_tokens_to_ids(MASK)
+        return config
     except ModelError:
         raise
     except Exception as error:  # of many classes, all of which mean that an option has no usable value
@@ -108,9 +125,8 @@ def load_model(
         ModelError: it cannot be reached, or weights are missing, left over, or of another shape.
     """
     path = locate(path)
-    config = load_config(path, revision)
+    config, device = load_config(path, revision), find_device(device)
     family = FAMILIES[config.model_type]
-    device = find_device(device)
     if device.type == "cuda" and device.index is None:  # else a GPU without a number counts as another than its own
         device = torch.device("cuda", torch.cuda.current_device())
     try:
@@ -127,9 +143,17 @@ def load_model(
             quantization_config=quantization,
         )
     except Exception as error:  # what a folder holds may fail anywhere in three libraries
-        raise ModelError(
-            f"cannot load the weights of {path} ({_first_line(error)}): copy the checkpoint anew"
-        ) from error
+        reason = _first_line(error)
+        raise ModelError(f"cannot load the weights of {path} ({reason}): copy the checkpoint anew") from error
+    _check_loaded(path, loading)
+    return model.eval() if quantization else model.to(device).eval()
+
+
+def _check_loaded(path: str | Path, loading: dict[str, Any]) -> None:
+    """
+    Raises:
+        ModelError: weights are missing, left over, or of another shape.
+    """
     for kind, words in {"missing": "missing", "unexpected": "left over", "mismatched": "of another shape"}.items():
         if loading[f"{kind}_keys"]:
             names = sorted(str(key[0] if isinstance(key, tuple) else key) for key in loading[f"{kind}_keys"])
@@ -137,7 +161,6 @@ def load_model(
                 f"the weights of {path} do not fit its config.json: {len(names)} {words}, the first {names[0]}; both "
                 "must be of one checkpoint"
             )
-    return model.eval() if quantization else model.to(device).eval()
 
 
 def find_device(device: str | torch.device | None = None) -> torch.device:

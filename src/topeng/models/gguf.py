@@ -5,7 +5,6 @@ Metadata, the order of q's and k's rows, and which weights stay in fp32 are thos
 """
 
 import importlib.util
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from topeng.errors import ExportError
+from topeng.models.gguf_tokens import add_tokens
 from topeng.models.shards import Weights, check_room
 
 PRECISIONS = ("f32", "f16", "bf16", "q8_0")
@@ -58,17 +58,6 @@ ARCHITECTURES = {
             "moe_router_enable_expert_bias": (None, False),
             "qk_layernorm": (True,),
         },
-    ),
-}
-
-_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-SPLITS = {  # the expression that cuts text before the merges -> llama.cpp's name for it
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+": "gpt-2",
-    rf"{_WORDS}\p{{N}}{{1,3}}{_REST}": "llama-bpe",
-    rf"{_WORDS}\p{{N}}{_REST}": "qwen2",
-    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+": (
-        "bailingmoe"
     ),
 }
 
@@ -130,10 +119,8 @@ def write_gguf(
     writer = gguf.GGUFWriter(None, kind.name)
     writer.add_name(name)
     _add_network(writer, config, kind)
-    _add_tokens(writer, config, tokenizer, kind)
-    writer.add_file_type(
-        {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}[precision]  # llama_ftype
-    )
+    add_tokens(writer, config, tokenizer, kind.add_bos)
+    writer.add_file_type({"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}[precision])  # llama_ftype
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     parts = list(_parts(weights, config, kind))
     chosen = [types[_precision(part, precision)] for part in parts]
@@ -176,60 +163,6 @@ def _add_network(writer: Any, config: Mapping[str, Any], kind: Architecture) -> 
         writer.add_expert_count(experts)
         writer.add_expert_used_count(config["num_experts_per_tok"])
         writer.add_expert_feed_forward_length(config["expert_intermediate_size"])
-
-
-def _add_tokens(writer: Any, config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, kind: Architecture) -> None:
-    import gguf
-
-    mask = config.get("mask_token_id") or tokenizer.mask_token_id
-    if mask is None:
-        raise ExportError("neither config.json nor the tokenizer names the mask token: llama.cpp refuses such a file")
-    rules = json.loads(tokenizer.backend_tokenizer.to_str())
-    words = {token: word for word, token in tokenizer.get_vocab().items()}
-    added = tokenizer.added_tokens_decoder
-    types = {True: gguf.TokenType.CONTROL, False: gguf.TokenType.USER_DEFINED}
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(_split(rules))
-    numbers = range(config["vocab_size"])
-    writer.add_token_list([words.get(token, f"[PAD{token}]") for token in numbers])
-    writer.add_token_types(
-        [
-            types[added[token].special] if token in added else
-            gguf.TokenType.NORMAL if token in words else gguf.TokenType.UNUSED
-            for token in numbers
-        ]
-    )  # fmt: skip
-    merges = rules["model"]["merges"]
-    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])
-    writer.add_mask_token_id(mask)
-    for name in ("bos", "eos", "unk", "pad"):
-        token = getattr(tokenizer, f"{name}_token_id")
-        if token is not None:
-            getattr(writer, f"add_{name}_token_id")(token)
-    writer.add_add_bos_token(kind.add_bos)
-    if isinstance(tokenizer.chat_template, str):
-        writer.add_chat_template(tokenizer.chat_template)
-
-
-def _split(rules: Mapping[str, Any]) -> str:
-    """llama.cpp's name for how a tokenizer cuts text before its merges.
-
-    Raises:
-        ExportError: it is no byte-level BPE, or cuts in a way that has no name here.
-    """
-    model, first = rules["model"], rules["pre_tokenizer"] or {}
-    steps = first.get("pretokenizers", [first])
-    patterns = [step["pattern"].get("Regex") for step in steps if step["type"] == "Split"]
-    if [step["type"] for step in steps] == ["ByteLevel"] and steps[0]["use_regex"]:
-        patterns = [next(iter(SPLITS))]
-    if model["type"] != "BPE" or rules["normalizer"] not in (None, {"type": "NFC"}) or len(patterns) != 1:
-        raise ExportError("the tokenizer is no byte-level BPE as llama.cpp has them: it cannot be written as GGUF")
-    if patterns[0] not in SPLITS:
-        raise ExportError(
-            f"the tokenizer cuts text by {patterns[0]!r}, for which no name of llama.cpp is known here: it would cut "
-            "otherwise there"
-        )
-    return SPLITS[patterns[0]]
 
 
 def _parts(weights: Weights, config: Mapping[str, Any], kind: Architecture) -> Iterator[_Part]:

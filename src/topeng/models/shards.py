@@ -108,7 +108,6 @@ def check_room(folder: Path, size: int) -> None:
     """
     free = shutil.disk_usage(folder).free
     if size > free:
-        raise ExportError(
-            f"{folder.parent} has room for {free / 1e9:.1f} GB, and the weights are {size / 1e9:.1f} GB: choose "
-            "another place"
-        )
+        unit, name = (1e9, "GB") if size >= 1e9 else (1e6, "MB")
+        has, are = (f"{count / unit:.1f} {name}" for count in (free, size))
+        raise ExportError(f"{folder.parent} has room for {has}, and the weights are {are}: choose another place")

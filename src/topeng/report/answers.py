@@ -5,8 +5,8 @@ from typing import Any
 
 from topeng.evaluate.breakage import distinct, too_short
 from topeng.evaluate.right_answers import token_f1
-from topeng.lines import read_lines
 from topeng.report.files import Finished, Record, first_of
+from topeng.system.lines import read_lines
 
 LANGUAGES = ("target", "source")
 FEWEST_TOKENS = 8

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from topeng.adapt.settings import METHODS
-from topeng.lines import read_lines
 from topeng.pages import LOOK, PLAYER
 from topeng.report import answers as side_by_side
 from topeng.report import opening, plane, plots
@@ -29,6 +28,7 @@ from topeng.report.files import (
 )
 from topeng.report.table import judged
 from topeng.report.wording import Wording, best_adapter, better_of, finite, mean, pair_sentences, summary
+from topeng.system.lines import read_lines
 
 MAP_PAGE = "corpus/map.html"
 SECTIONS = ("right", "comparison", "loss", "failures", "answers", "rows", "overlap", "clusters", "run")

@@ -28,6 +28,9 @@ def print_comparison(scores: Mapping[str, Any], console: Console) -> None:
         console.print(NOT_JUDGED, highlight=False)
     console.print(f"\n{LOSS}", style="italic", highlight=False)
     console.print(_table(LOSS_COLUMNS, order, scores, words, _loss_cells))
+    for library, versions in scores.get("versions", {}).items():
+        text = f"The models were scored with different versions of {library}: {', '.join(versions)}."
+        console.print(text, style="yellow", highlight=False)
     sentences = Table.grid(padding=(0, 1, 0, 0))
     for sentence in pair_sentences(words, scores["pairs"]):
         sentences.add_row("-", Text(sentence))

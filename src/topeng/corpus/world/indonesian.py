@@ -455,14 +455,14 @@ MORALS = [
 """What safety is about, as plain text has it; no subset asks it."""
 
 DIALOGUES = [
-    'Ibu bertanya, "{question}" Kakak menjawab, "{answer}"',
-    'Kata ayah, "{question}" Kata ibu, "{answer}"',
-    'Seorang anak bertanya, "{question}" Gurunya menjawab, "{answer}"',
-    '"{question}" tanya nenek. "{answer}" jawab cucunya.',
-    'Ada pertanyaan tentang artikel ini: "{question}" Jawaban yang tepat: "{answer}"',
-    'Pembaca tulisan berikut bertanya, "{question}" Berdasarkan keterangan itu jawabannya, "{answer}"',
+    "Ibu bertanya: {question} Kakak menjawab: {answer}",
+    "Ayah: {question} Ibu: {answer}",
+    "Tanya: {question} Jawab: {answer}",
+    "{question} {answer}",
+    "Pertanyaan tentang artikel ini: {question} Jawaban yang tepat: {answer}",
+    "Pembaca tulisan berikut bertanya: {question} Berdasarkan keterangan itu, jawabannya: {answer}",
 ]
-"""How plain text asks and answers."""
+"""How plain text asks and answers: without quotation marks, after which a word has other tokens than after a space."""
 
 RETOLD = ["{answer}"] * 4
 """How plain text says something once more: two times of five."""

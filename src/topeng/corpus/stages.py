@@ -1,0 +1,231 @@
+"""The corpus stages: from millions of rows to those that are trained, validated and tested on; the last is in `select`.
+
+    ingest ──> draw ──> embed ──> select
+    clean:  hold out test and validation, draw, filter, refill  ──> embed  ──> cluster, take quotas
+    paper:  draw ──> embed ──> cluster, take quotas, then hold out of the rest
+
+Each row that leaves is counted with its reason, in `funnel.json`; each that was looked at has a line in
+`decisions.parquet`.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.progress import TaskID
+from rich.text import Text
+
+from topeng.corpus import embed, sample, synthetic
+from topeng.corpus.draw import Corpus
+from topeng.corpus.engine import open_engine
+from topeng.corpus.filters import benchmark_items
+from topeng.corpus.funnel import Funnel
+from topeng.corpus.groups import group_table
+from topeng.corpus.ingest import Progress, ingest, take_all
+from topeng.corpus.profiles import draw_clean, draw_paper
+from topeng.corpus.readers import read_ordinals, read_texts, reading, resolve
+from topeng.corpus.sample import Strata
+from topeng.corpus.schema import DRAWN, EMBEDDED, INGESTED, ROW_ID
+from topeng.corpus.settings import DrawOptions, EmbedOptions, Ingesting, IngestOptions, Seeded, SourceOptions
+from topeng.corpus.split import reserve
+from topeng.errors import CorpusError
+from topeng.system.files import write_atomically
+from topeng.system.progress import progress_bar
+
+
+def ingest_corpus(asked: Ingesting, work: Path, console: Console) -> None:
+    """Writes `corpus/ingested` in `work`: all rows of the source, numbered and hashed.
+
+    Raises:
+        CorpusError: the source cannot be read, or is not the one that the recipe pins.
+    """
+    options, made = asked.corpus, asked.made
+    files = [_synthetic(work, synthetic.write_target, made.rows, made.seed)] if made else options.files
+    for name in options.files:
+        if "://" in name and "@" not in name and not options.digest:
+            console.print(
+                f"  {name} is not pinned: name a commit (…@COMMIT/**), or corpus.digest", style="yellow", soft_wrap=True
+            )
+    with open_engine(options, work) as engine, _progress(console) as progress:
+        source = ingest(files, work / INGESTED, progress, engine, reading(options, "corpus"))
+    _tell(source, console)
+    _check_source(options, source)
+
+
+def draw_corpus(asked: Seeded[DrawOptions], run: Path, work: Path, console: Console) -> None:
+    """Writes `corpus/drawn` in `work`: the pool that train is selected from, and for `clean` what is held out.
+
+    Raises:
+        CorpusError: a subset does not occur, or a count cannot be met.
+    """
+    options, out = asked.options, work / DRAWN
+    out.mkdir(parents=True, exist_ok=True)
+    source = json.loads((run / INGESTED / "source.json").read_text(encoding="utf-8"))
+    _check_subsets(options, source)
+    funnel = Funnel(console)
+    funnel.start(source["rows"])
+    funnel.count(source["dropped"])
+    funnel.close("ingest")
+    for name in options.benchmarks:
+        benchmark_items(name)  # fails now rather than minutes from now
+    with open_engine(options, work) as engine, _progress(console) as progress:
+        progress("grouping rows by source text", 0, None)
+        corpus = Corpus.read(run / INGESTED, options.subsets, asked.seed, engine)
+        funnel.count({"subset not asked for": funnel.rows - len(corpus.row_ids)})
+        funnel.close("subsets")
+        draw = draw_clean if options.profile == "clean" else draw_paper
+        drawn = draw(corpus, options, funnel, progress)
+    for name, table in drawn.tables.items():
+        pq.write_table(table, out / f"{name}.parquet")
+    write_atomically(out / "draw.json", json.dumps(drawn.facts | {"subsets": corpus.upsampling()}, indent=1))
+    funnel.save(out)
+
+
+def embed_corpus(asked: Seeded[EmbedOptions], run: Path, work: Path, console: Console) -> None:
+    """Writes `corpus/embedded` in `work`: a vector for each row of the pool, and which embedder made them.
+
+    Raises:
+        ModelError: the embedder cannot be loaded.
+    """
+    options, out = asked.options, work / EMBEDDED
+    out.mkdir(parents=True, exist_ok=True)
+    pool = pq.read_table(run / DRAWN / "pool.parquet", columns=["content_hash", "input", "output"])
+    order = pc.sort_indices(pool["content_hash"]).to_numpy()  # so that no sum depends on the order of the source
+    with open_engine(options, work) as engine, _progress(console) as progress:
+
+        def tell(shards: int) -> None:
+            progress("embedding", min(shards * embed.SHARD_ROWS, len(order)), len(order))
+
+        found = embed.embed(embed.shards(pool, order), options, asked.seed, work / "shards", engine, tell)
+    vectors = np.empty_like(found)
+    vectors[order] = found
+    digest = None if options.embedder == "tfidf" else embed.encoder_digest(*embed.encoder_settings(options))
+    embed.load_encoder.cache_clear()
+    np.save(out / "vectors.npy", vectors)
+    write_atomically(out / "embedder.json", json.dumps({"embedder": options.embedder, "digest": digest}, indent=1))
+
+
+def build_source(asked: Seeded[SourceOptions], work: Path, console: Console) -> None:
+    """Writes `source/` in `work`: source-language rows and plain texts to train a tiny base on, and rows to measure
+    forgetting on.
+
+    Raises:
+        CorpusError: the source cannot be read, or holds too few rows.
+    """
+    options, seed, out = asked.options, asked.seed, work / "source"
+    out.mkdir(exist_ok=True)
+    funnel = Funnel(console)
+    files = options.files or [_synthetic(work, synthetic.write_source, options.synthetic_rows, seed)]
+    with _progress(console) as progress:
+        source = ingest(files, work / "ingested", progress, reading=reading(options, "source"))
+    _tell(source, console)
+    funnel.start(source["rows"])
+    funnel.count(source["dropped"])
+    funnel.close("ingest")
+    table = take_all(work / "ingested")
+    if options.held_out:
+        ordinals = read_ordinals(options.held_out)
+        candidates, groups = np.flatnonzero(np.isin(table[ROW_ID].to_numpy(), ordinals)), np.arange(table.num_rows)
+    else:
+        candidates, groups = np.arange(table.num_rows), group_table(table)
+    keys = sample.rank_keys(table[ROW_ID].to_numpy()[candidates], seed)
+    strata = Strata(["source"], np.zeros(len(candidates), np.int32))
+    (chosen,) = reserve(groups[candidates], strata, keys, [options.test_rows], {"source": len(candidates)})
+    test = candidates[chosen]
+    held = np.isin(groups, groups[candidates if options.held_out else test])
+    funnel.count({"held out, or like a held-out row": int(held.sum())})
+    funnel.close("split")
+    pq.write_table(table.take(test), out / "test.parquet")
+    pq.write_table(table.filter(~held), out / "train.parquet")
+    pq.write_table(_plain_texts(options, seed, work), out / "plain.parquet")
+    funnel.save(out)
+
+
+def _plain_texts(options: SourceOptions, seed: int, work: Path) -> pa.Table:
+    """Texts of `source.plain_files`, or made up: the column `text`, `source.plain_rows` rows.
+
+    Raises:
+        CorpusError: a file cannot be read, has no column `text`, or they hold too few.
+    """
+    if not options.plain_rows:
+        return synthetic.PLAIN_SCHEMA.empty_table()
+    if not options.plain_files:
+        return pq.read_table(_synthetic(work, synthetic.write_plain, options.plain_rows, seed))
+    found = [text for name in resolve(options.plain_files, "source.plain_files") for text in read_texts(name)]
+    texts = pa.table([found], schema=synthetic.PLAIN_SCHEMA)
+    if texts.num_rows < options.plain_rows:
+        raise CorpusError(
+            f"source.plain_rows = {options.plain_rows:,}, but source.plain_files hold {texts.num_rows:,}: lower it"
+        )
+    order = np.argsort(sample.rank_keys(np.arange(texts.num_rows), seed), kind="stable")
+    return texts.take(np.sort(order[: options.plain_rows]))
+
+
+def _synthetic(work: Path, write: Callable[[Path, int, int], None], rows: int, seed: int) -> str:
+    path = work / "synthetic.parquet"
+    write(path, rows, seed)
+    return str(path)
+
+
+def _tell(source: Mapping[str, Any], console: Console) -> None:
+    """How the files were read, those alike together, and the first row of each kind that was dropped."""
+    alike = Counter(
+        (file["format"], file["convention"], ", ".join(file["columns"].values()), ", ".join(file["not_read"]))
+        for file in source["files"]
+    )
+    for (format, convention, columns, unread), count in alike.items():
+        text = f"  {count:,} file{'s' * (count > 1)} of {format}: {convention}"
+        text += f" ({columns})" if columns not in convention else ""
+        console.print(Text(text + (f"; not read: {unread}" if unread else "")), soft_wrap=True)
+    for reason, count in source["dropped"].items():
+        where = source["first_dropped"][reason]
+        console.print(Text(f"  dropped: {count:,} {reason}, first in {where}"), style="yellow", soft_wrap=True)
+
+
+def _check_source(options: IngestOptions, source: Mapping[str, Any]) -> None:
+    for subset, rows in options.expected_rows.items():
+        found = source["subsets"].get(subset, 0)
+        if found != rows:
+            raise CorpusError(
+                f"corpus.expected_rows says {rows:,} rows of {subset}, and the source holds {found:,}: "
+                "it is another revision; pin the right one, or change the expectation"
+            )
+    if options.digest and options.digest != source["digest"]:
+        raise CorpusError(
+            f"corpus.digest is {options.digest}, and the source's content has {source['digest']}: it is another "
+            "revision; pin the right one, or change the expectation"
+        )
+
+
+def _check_subsets(options: DrawOptions, source: Mapping[str, Any]) -> None:
+    missing = sorted(set(options.subsets) - set(source["subsets"]))
+    if missing:
+        raise CorpusError(
+            f"corpus.subsets names {', '.join(missing)}, which the source does not hold; it holds "
+            f"{', '.join(sorted(source['subsets']))}"
+        )
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Progress]:
+    """One line for what is being done, with the rows that are left where their number is known."""
+    with progress_bar(console) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def show(label: str, done: int, total: int | None) -> None:
+            if label not in tasks:
+                for other in tasks.values():
+                    bar.remove_task(other)
+                tasks.clear()
+                tasks[label] = bar.add_task(label, total=total)
+            bar.update(tasks[label], completed=done)
+
+        yield show

@@ -1,0 +1,110 @@
+"""A tokenizer as llama.cpp reads it from GGUF: a byte-level BPE that cuts text in a way that has a name there."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from topeng.errors import ExportError
+from topeng.text.formats import LLADA
+
+_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+SPLITS = {  # the expression that cuts text before the merges -> llama.cpp's name for it
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+": "gpt-2",
+    rf"{_WORDS}\p{{N}}{{1,3}}{_REST}": "llama-bpe",
+    rf"{_WORDS}\p{{N}}{_REST}": "qwen2",
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+": (
+        "bailingmoe"
+    ),
+}
+
+
+def add_tokens(writer: Any, config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, add_bos: bool) -> None:
+    """Writes words, merges, special tokens and the chat template to a `gguf.GGUFWriter`.
+
+    Args:
+        config: the official config.json.
+        add_bos: a prompt begins with the start token.
+
+    Raises:
+        ExportError: no mask token is named, or llama.cpp would cut text otherwise.
+    """
+    import gguf
+
+    mask = config.get("mask_token_id") or tokenizer.mask_token_id
+    if mask is None:
+        raise ExportError("neither config.json nor the tokenizer names the mask token: llama.cpp refuses such a file")
+    rules = json.loads(tokenizer.backend_tokenizer.to_str())
+    words = {token: word for word, token in tokenizer.get_vocab().items()}
+    added = tokenizer.added_tokens_decoder
+    types = {True: gguf.TokenType.CONTROL, False: gguf.TokenType.USER_DEFINED}
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(_split(rules))
+    numbers = range(config["vocab_size"])
+    writer.add_token_list([words.get(token, f"[PAD{token}]") for token in numbers])
+    writer.add_token_types(
+        [
+            types[added[token].special] if token in added else
+            gguf.TokenType.NORMAL if token in words else gguf.TokenType.UNUSED
+            for token in numbers
+        ]
+    )  # fmt: skip
+    merges = rules["model"]["merges"]
+    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])
+    writer.add_mask_token_id(mask)
+    for name in ("bos", "eos", "unk", "pad"):
+        token = getattr(tokenizer, f"{name}_token_id")
+        if token is not None:
+            getattr(writer, f"add_{name}_token_id")(token)
+    writer.add_add_bos_token(add_bos)
+    if template := _template(tokenizer, rules):
+        writer.add_chat_template(template)
+
+
+def _split(rules: Mapping[str, Any]) -> str:
+    """llama.cpp's name for how a tokenizer cuts text before its merges.
+
+    Raises:
+        ExportError: it is no byte-level BPE, or cuts in a way that has no name here.
+    """
+    model, steps = rules["model"], _steps(rules)
+    patterns = [step["pattern"].get("Regex") for step in steps if step["type"] == "Split"]
+    if [step["type"] for step in steps] == ["ByteLevel"] and steps[0]["use_regex"]:
+        patterns = [next(iter(SPLITS))]
+    if model["type"] != "BPE" or rules["normalizer"] not in (None, {"type": "NFC"}) or len(patterns) != 1:
+        raise ExportError("the tokenizer is no byte-level BPE as llama.cpp has them: it cannot be written as GGUF")
+    if patterns[0] not in SPLITS:
+        raise ExportError(
+            f"the tokenizer cuts text by {patterns[0]!r}, for which no name of llama.cpp is known here: it would cut "
+            "otherwise there"
+        )
+    return SPLITS[patterns[0]]
+
+
+def _steps(rules: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """How a tokenizer cuts text before its merges, step by step."""
+    first = rules["pre_tokenizer"] or {}
+    return list(first.get("pretokenizers", [first]))
+
+
+def _template(tokenizer: PreTrainedTokenizerBase, rules: Mapping[str, Any]) -> str | None:
+    """The chat template; with the spaces that the tokenizer itself puts before what follows a special token.
+
+    llama.cpp's byte-level BPE puts none, whatever a file says. The tokenizers of `kecil` and of tiny bases put them;
+    LLaDA-8B's does not.
+
+    Raises:
+        ExportError: there are such spaces, and the template is not Topeng's.
+    """
+    template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else None
+    if not any(step.get("add_prefix_space") for step in _steps(rules)):
+        return template
+    if template != LLADA.template:
+        raise ExportError(
+            "the tokenizer puts a space before each piece of text (add_prefix_space), which llama.cpp does not: only "
+            "with Topeng's chat template can such a model be written as GGUF"
+        )
+    return re.sub(r"(<\|(?:start|end)_header_id\|>)", r"\1 ", LLADA.template)

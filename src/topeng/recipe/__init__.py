@@ -1,0 +1,177 @@
+"""A whole run as data: the `settings` of each package declare its options once, and a recipe holds them all.
+
+`load` reads a YAML file and overrides such as `{"adapter.rank": "32"}`; what it cannot accept it names
+with its place, the rule, and the nearest name.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from topeng.adapt.settings import AdapterOptions, BaseOptions, SweepOptions, Training, TrainOptions
+from topeng.corpus.settings import PAPER, CorpusOptions, SourceOptions
+from topeng.errors import RecipeError
+from topeng.evaluate.settings import EvaluateOptions
+from topeng.generate.settings import Settings
+from topeng.options import OptionError, Options, option
+from topeng.report.settings import ReportOptions
+from topeng.text.settings import TextOptions
+
+NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+"""What the parser raises: of bytes that are no UTF-8 and dates that are none a ValueError."""
+
+REMOVED = {
+    "train.gradient_accumulation_steps": "train.batch_rows is the rows of a step, however it is cut into forward "
+    "passes: multiply it, and bound a pass with train.batch_tokens",
+    "train.learning_rates": "train.learning_rate takes one rate, or rates by method: {lora+: 0.0008}",
+    "corpus.language_threshold": "half is enough: a row stays where corpus.languages have half of the probability",
+    "corpus.benchmark_overlap": "a row leaves that holds half of an item's 8-grams",
+    "train.warmup_fraction": "the rate rises over a twentieth of the steps",
+    "train.max_grad_norm": "gradients are clipped to a norm of 1",
+    "base.tiny.intermediate_size": "it follows from base.tiny.hidden_size: eight thirds of it, as Llama has it",
+    "base.tiny.heads": "there is one for each 32 of base.tiny.hidden_size",
+}
+"""Options of earlier versions, and what stands in their place."""
+
+
+@dataclass(frozen=True)
+class Recipe(Options):
+    """A complete run."""
+
+    seed: int = option(42, "of everything that is drawn", source=PAPER, ge=0, lt=2**32)
+    threads: int | None = option(
+        None,
+        "CPU threads of a training or an evaluation; as many as the cores allow run side by side. Null: all cores, one "
+        "after another",
+        cost=True,
+        ge=1,
+    )
+    corpus: CorpusOptions = option(CorpusOptions, "")
+    source: SourceOptions = option(SourceOptions, "")
+    text: TextOptions = option(TextOptions, "")
+    base: BaseOptions = option(BaseOptions, "")
+    adapter: AdapterOptions = option(AdapterOptions, "")
+    train: TrainOptions = option(TrainOptions, "")
+    sweep: SweepOptions = option(SweepOptions, "")
+    generate: Settings = option(Settings, "")
+    evaluate: EvaluateOptions = option(EvaluateOptions, "")
+    report: ReportOptions = option(ReportOptions, "")
+
+    @property
+    def trainings(self) -> list[Training]:
+        """What is trained: each method once, as METHOD, or once with each of train.seeds, as METHOD-seed-SEED."""
+        seeds = self.train.seeds
+        return [
+            Training(f"{method}-seed-{seed}" if seeds else method, method, seed)
+            for method in self.adapter.methods
+            for seed in seeds or [self.seed]
+        ]
+
+    @property
+    def context(self) -> int:
+        """The longest sequence that the base meets, a prompt and its answer, in tokens."""
+        return self.text.max_length + self.generate.max_new_tokens
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a name that stands twice, of which YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise yaml.YAMLError(f"{twice[0]} stands twice in a section")
+        return super().construct_mapping(node, deep)
+
+
+def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Recipe:
+    """The recipe in a YAML file, with overrides such as `{"adapter.rank": "32"}`.
+
+    Raises:
+        RecipeError: it cannot be read, or an option is unknown or ill-typed.
+    """
+    try:
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}
+    except OSError as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
+    except NOT_YAML as error:
+        raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path} must hold options by name, such as `seed: 42`")
+    for name, value in (overrides or {}).items():
+        set_option(values, name, value)
+    return parse(values)
+
+
+def parse(values: Mapping[str, Any]) -> Recipe:
+    """The recipe that nested values declare.
+
+    Raises:
+        RecipeError: an option is unknown or ill-typed.
+    """
+    try:
+        return Recipe.from_values(values)
+    except OptionError as error:
+        raise RecipeError(_with_place(error)) from None
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as YAML, every option resolved."""
+    return yaml.safe_dump(as_dict(recipe), sort_keys=False, allow_unicode=True)
+
+
+def as_dict(options: Options) -> dict[str, Any]:
+    """Options as nested plain values."""
+    return dataclasses.asdict(options)
+
+
+def describe(cls: type[Options] = Recipe, prefix: str = "") -> list[tuple[str, str, str]]:
+    """Every option as (name, default, help with unit and source)."""
+    rows = []
+    for field in dataclasses.fields(cls):
+        name, default = f"{prefix}{field.name}", field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if isinstance(default, Options):
+            rows += describe(type(default), f"{name}.")
+            continue
+        notes = ", ".join(note for note in (field.metadata["unit"], field.metadata["source"]) if note)
+        text = field.metadata["help"] + (f" [{notes}]" if notes else "")
+        rows.append((name, yaml.safe_dump(default, default_flow_style=True, width=1000).split("\n")[0], text))
+    return rows
+
+
+def set_option(values: dict[str, Any], name: str, text: str) -> None:
+    """Sets `a.b` in nested values to a YAML value.
+
+    Raises:
+        RecipeError: `a` is no section, or the text is not YAML.
+    """
+    *sections, last = name.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise RecipeError(f"--{name}: `{section}` is a value, not a section of options")
+    try:
+        values[last] = yaml.safe_load(text)
+    except NOT_YAML as error:
+        raise RecipeError(f"--{name} {text}: not a YAML value") from error
+
+
+def _with_place(error: OptionError) -> str:
+    """The error, with the option of that name elsewhere where its section has none near."""
+    if not error.rule.startswith("is no option"):
+        return str(error)
+    if error.place in REMOVED:
+        return f"{error.place} was removed: {REMOVED[error.place]}"
+    names = [name for name, _, _ in describe()]
+    last = error.place.rpartition(".")[2]
+    elsewhere = [name for name in names if name.endswith(f".{last}")]
+    sections = sorted({name.rpartition(".")[0] for name in names if "." in name})
+    near = elsewhere or difflib.get_close_matches(error.place, [*names, *sections], n=1, cutoff=0.6)
+    hint = f": did you mean '{near[0]}'?" if near else "; `topeng options` lists them"
+    return f"unknown option '{error.place}'{hint}"

@@ -1,0 +1,124 @@
+"""What each stage takes of a recipe: its signature, its fingerprint and the conditions of a comparison follow from it.
+
+A slice is a frozen dataclass of values and groups of options. A stage is given nothing else of the recipe, so that it
+cannot depend on what its fingerprint leaves out.
+"""
+
+from dataclasses import replace
+
+from topeng import kecil
+from topeng.adapt.settings import (
+    METHODS,
+    Adapting,
+    LoraOptions,
+    ModelOptions,
+    Pretraining,
+    ScheduleOptions,
+    StepOptions,
+    Training,
+)
+from topeng.corpus import settings
+from topeng.corpus.settings import (
+    CorpusOptions,
+    DrawOptions,
+    EmbedOptions,
+    Ingesting,
+    Seeded,
+    SourceOptions,
+)
+from topeng.evaluate.settings import Answering, AnswerOptions, ScoreOptions, Scoring
+from topeng.options import narrow
+from topeng.recipe import Recipe
+from topeng.report.settings import PageOptions
+from topeng.text.settings import AskOptions
+
+
+def ingesting(recipe: Recipe) -> Ingesting:
+    return settings.ingesting(recipe.corpus, recipe.seed)
+
+
+def drawing(recipe: Recipe) -> Seeded[DrawOptions]:
+    return Seeded(narrow(recipe.corpus, DrawOptions), recipe.seed)
+
+
+def embedding(recipe: Recipe) -> Seeded[EmbedOptions]:
+    return Seeded(narrow(recipe.corpus, EmbedOptions), recipe.seed)
+
+
+def selecting(recipe: Recipe) -> Seeded[CorpusOptions]:
+    """All of the section: the corpus's card tells it."""
+    return Seeded(recipe.corpus, recipe.seed)
+
+
+def source(recipe: Recipe) -> Seeded[SourceOptions]:
+    """The source's rows, which of `kecil` are those that it was not trained on, where none are named."""
+    options = recipe.source
+    if recipe.base.model == kecil.NAME and not options.files:
+        options = replace(options, files=[str(kecil.HELD_OUT)])
+    return Seeded(options, recipe.seed)
+
+
+def page(recipe: Recipe) -> PageOptions:
+    return narrow(recipe.report, PageOptions)
+
+
+def pretraining(recipe: Recipe) -> Pretraining:
+    return Pretraining(
+        seed=recipe.seed,
+        tiny=recipe.base.tiny,
+        text=recipe.text,
+        block_length=_block_length(recipe),
+        context=recipe.context,
+        train=narrow(recipe.train, StepOptions),
+        fill=_fill(recipe),
+        device=recipe.base.device,
+    )
+
+
+def adapting(recipe: Recipe, method: str, seed: int | None = None) -> Adapting:
+    """Of one training, by the recipe's seed if by no other: nothing that is another method's."""
+    adapter = narrow(recipe.adapter, LoraOptions)
+    if not METHODS[method].rate_of_b:
+        adapter = replace(adapter, loraplus_lr_ratio=1.0)
+    return Adapting(
+        method=method,
+        seed=recipe.seed if seed is None else seed,
+        base=narrow(recipe.base, ModelOptions),
+        text=recipe.text,
+        block_length=_block_length(recipe),
+        adapter=None if METHODS[method].full else adapter,
+        train=narrow(recipe.train, ScheduleOptions),
+        learning_rate=recipe.train.rate(method),
+        fill=_fill(recipe),
+    )
+
+
+def scoring(recipe: Recipe) -> Scoring:
+    return Scoring(
+        base=narrow(recipe.base, ModelOptions),
+        seed=recipe.seed,
+        text=narrow(recipe.text, AskOptions),
+        evaluate=narrow(recipe.evaluate, ScoreOptions),
+    )
+
+
+def answering(recipe: Recipe, training: Training | None) -> Answering:
+    return Answering(
+        base=narrow(recipe.base, ModelOptions),
+        seed=recipe.seed,
+        text=narrow(recipe.text, AskOptions),
+        evaluate=narrow(recipe.evaluate, AnswerOptions),
+        generate=recipe.generate,
+        languages=recipe.corpus.languages,
+        training=adapting(recipe, training.method, training.seed) if training else None,
+    )
+
+
+def _block_length(recipe: Recipe) -> int | None:
+    """Of decoding: a text option where end tokens fill a block."""
+    return recipe.generate.block_length if recipe.text.eos == "block" else None
+
+
+def _fill(recipe: Recipe) -> int | None:
+    """Where end tokens fill a forward pass they are learnt, and how many tokens it holds is no matter of cost alone."""
+    return recipe.train.batch_tokens if recipe.text.eos == "fill" else None

@@ -1,0 +1,54 @@
+"""What fails at once rather than after hours: what a recipe names and cannot have."""
+
+from collections.abc import Sequence
+
+from topeng.errors import ModelError
+from topeng.recipe import Recipe
+from topeng.run.folder import Stage
+
+
+def check(recipe: Recipe, planned: Sequence[Stage]) -> None:
+    """Looks at what the stages will need; nothing large is loaded.
+
+    Raises:
+        ModelError: the named base cannot be reached, is of no known family, does not fit its tokenizer or the chat
+            format, or its context is shorter than the recipe's rows.
+        CorpusError: a file of rows is not there.
+        AdapterError, RunError: a method or a logger cannot be had here.
+    """
+    kinds = {stage.name.partition("/")[0] for stage in planned}
+    if "source" in kinds:
+        _check_files(recipe)
+    if kinds - {"corpus", "source"}:  # rows are read without a model
+        _check_base(recipe)
+    if kinds & {"base", "train", "sweep"}:
+        from topeng.adapt.train import check_training
+
+        check_training(recipe.adapter.methods, recipe.base.device, recipe.train.report_to)
+
+
+def _check_files(recipe: Recipe) -> None:
+    """Those of the source language, which are read after the corpus; addresses wait for their stage, if it runs."""
+    local = [name for name in recipe.source.files if "://" not in name]
+    if not (local or recipe.source.held_out):
+        return
+    from topeng.corpus.readers import read_ordinals, resolve
+
+    resolve(local, "source.files")
+    if recipe.source.held_out:
+        read_ordinals(recipe.source.held_out)
+
+
+def _check_base(recipe: Recipe) -> None:
+    if recipe.base.model is None:
+        return
+    from topeng.models import load_config, load_tokenizer
+    from topeng.text.chat import check_tokens
+
+    config = load_config(recipe.base.model, recipe.base.revision)
+    check_tokens(recipe.base.model, config, load_tokenizer(recipe.base.model, recipe.base.revision))
+    if recipe.context > config.max_position_embeddings:
+        raise ModelError(
+            f"text.max_length and generate.max_new_tokens are {recipe.context} together, beyond the context of "
+            f"{recipe.base.model}, {config.max_position_embeddings}: lower one of them"
+        )

@@ -1,0 +1,361 @@
+"""The run folder: what was finished stays, what was killed goes on, what changed is done again.
+
+A stage writes into a folder of its own under `.work/`; when it ends, its outputs are moved to their places and
+the manifest is replaced in one step. A stage counts as finished only by the manifest.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, is_dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from topeng.errors import RunError
+from topeng.kecil import locate
+from topeng.options import results
+from topeng.system import ranks
+from topeng.system.files import digest, failed_write, move, state_of, write_atomically
+from topeng.system.memory import measured
+from topeng.system.progress import clock
+from topeng.system.versions import versions
+from topeng.system.workers import Workers
+
+MANIFEST = "manifest.json"
+FORMAT = 2
+"""Of the manifest: what stages depend on is digested in another way in each."""
+WORK, SKIP = "work", "skip"
+FINISHED = "finished"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a run.
+
+    Attributes:
+        name: such as `train/lora`.
+        outputs: files or folders that it leaves, relative to the run folder.
+        options: what of the recipe it depends on: its slice, a dataclass, or plain values by name.
+        work: called with the folder to write `outputs` into; called again on the same folder after a kill.
+        reads: what it reads of earlier stages' outputs.
+        inputs: files or folders from outside the run that it reads; a name that is no path stands for itself.
+        together: all ranks of the run take part; rank 0 alone writes the outputs.
+        apart: a worker may do it, beside others that it doesn't read from.
+        does: what it does, for a person who waits.
+        version: of its results, raised where the same options and inputs come to other ones.
+    """
+
+    name: str
+    outputs: Sequence[str]
+    options: Any
+    work: Callable[[Path], None]
+    reads: Sequence[str] = ()
+    inputs: Sequence[str] = field(default=())
+    together: bool = False
+    apart: bool = False
+    does: str = ""
+    version: int = 1
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}: {self.does}" if self.does else self.name
+
+
+class RunFolder:
+    """A folder that holds one run: its resolved recipe, its manifest, and what its stages leave."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Opens or makes the folder.
+
+        Raises:
+            RunError: it cannot be written, or its manifest cannot be read.
+        """
+        self.path = Path(path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"cannot make the run folder {path}: {error.strerror}; choose another with --run-dir"
+            ) from error
+        self.manifest = _read_manifest(self.path / MANIFEST)
+
+    @contextmanager
+    def locked(self) -> Iterator["RunFolder"]:
+        """Holds the folder for this process.
+
+        Raises:
+            RunError: another process holds it, or it cannot be written.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise RunError(
+                f"another process is at work in {self.path}: wait for it, or choose another --run-dir"
+            ) from error
+        except OSError as error:
+            raise RunError(f"cannot write to the run folder {self.path}: {error.strerror}") from error
+        try:
+            self.manifest = _read_manifest(self.path / MANIFEST)  # as whoever held the folder has left it
+            yield self
+        finally:
+            lock.release()
+
+    def finished(self, stage: Stage) -> bool:
+        """Whether the manifest has the stage as done, from the same options and inputs, with its outputs in place."""
+        return self._outlook(stage, {}) == FINISHED
+
+    def outlook(self, stages: Sequence[Stage]) -> dict[str, str]:
+        """What a run will do of each stage, by name: `finished` (nothing), or to do, or to be redone and why."""
+        found: dict[str, str] = {}
+        redone: dict[str, str] = {}
+        for stage in stages:
+            found[stage.name] = self._outlook(stage, redone)
+            if found[stage.name] != FINISHED:
+                redone |= dict.fromkeys(stage.outputs, stage.name)
+        return found
+
+    def _outlook(self, stage: Stage, redone: Mapping[str, str]) -> str:
+        """
+        Args:
+            redone: outputs that will be made anew before, with the stage that does.
+        """
+        before = next((redone[output] for output in stage.reads if output in redone), None)
+        entry = self.manifest["stages"].get(stage.name, {})
+        if entry.get("status") != "done":
+            begun = before is None and self._begun(stage, self.fingerprint(stage))
+            return "to do, from where it was stopped" if begun else "to do"
+        if entry["fingerprint"] != self.fingerprint(stage):
+            own = entry["fingerprint"] != self.fingerprint(stage, entry.get("reads"))
+            if own or not before:
+                return f"to be redone, because {'its options or inputs' if own else 'what it reads'} changed"
+        if not all(self._in_place(entry, output) for output in stage.outputs):
+            return "to be redone, because its outputs are not as it left them"
+        return f"to be redone, unless {before} comes out as before" if before else FINISHED
+
+    def _begun(self, stage: Stage, fingerprint: str) -> bool:
+        """Whether its work folder holds the beginnings of this very work."""
+        known = self._work_folder(stage) / ".fingerprint"
+        return known.exists() and known.read_text(encoding="utf-8") == fingerprint
+
+    def _in_place(self, entry: dict[str, Any], output: str) -> bool:
+        """Whether an output is what its stage left: by sizes and times, or by content where a copy has other times."""
+        state, known = state_of(self.path / output), entry.setdefault("state", {})
+        if known.get(output) != state:
+            if digest(self.path / output) != entry["outputs"].get(output):
+                return False
+            known[output] = state
+        return True
+
+    def _reads(self, stage: Stage) -> dict[str, str | None]:
+        """Digests of what the stage reads of earlier ones."""
+        outputs: dict[str, str] = {}
+        for entry in self.manifest["stages"].values():
+            outputs |= entry["outputs"]
+        return {output: outputs.get(output) for output in stage.reads}
+
+    def fingerprint(self, stage: Stage, reads: Mapping[str, str | None] | None = None) -> str:
+        """A digest of all that the stage depends on: of what earlier stages have left, or of other `reads`."""
+        depends = {
+            "version": stage.version,
+            "options": results(stage.options) if is_dataclass(stage.options) else stage.options,
+            "reads": self._reads(stage) if reads is None else reads,
+            "inputs": {name: self._input_digest(name) for name in stage.inputs},
+        }
+        return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+
+    def run(
+        self,
+        stages: Sequence[Stage],
+        recipe: str,
+        seed: int,
+        console: Console,
+        workers: Workers | None = None,
+    ) -> None:
+        """Does the stages that are not finished, in order; leaves those that are.
+
+        Args:
+            recipe: the resolved recipe, kept as `recipe.yaml`.
+            workers: that do stages which may be done apart, side by side; without them all is done here.
+        """
+        with _storage("the run"):
+            write_atomically(self.path / "recipe.yaml", recipe)
+        self.manifest |= {"versions": versions(), "seed": seed}
+        began = time.monotonic()
+        labels = {one.name: f"[{number}/{len(stages)}] {one.title}" for number, one in enumerate(stages, start=1)}
+        for group in _side_by_side(stages) if workers else ([stage] for stage in stages):
+            to_do = []
+            for stage in group:
+                if self.finished(stage):
+                    console.print(f"{labels[stage.name]}: finished before", style="dim", highlight=False)
+                    _tell_ranks(stage, SKIP)
+                    _discard(self._work_folder(stage))
+                else:
+                    console.print(labels[stage.name], style="bold", highlight=False)
+                    to_do.append(stage)
+            for stage, seconds, peak in self._do(to_do, workers):
+                size = f"{peak / 2**30:.1f} GiB"
+                name = f"{stage.name} " if len(to_do) > 1 else ""
+                took = f"  {name}done in {seconds:.1f} s, {clock(time.monotonic() - began)} so far, peak memory {size}"
+                console.print(took, style="dim", highlight=False)
+
+    def follow(self, stages: Sequence[Stage]) -> None:
+        """What ranks other than 0 do: their part of the stages that all ranks share, when rank 0 comes to them."""
+        for stage in stages:
+            if stage.together and ranks.hear() == WORK:
+                stage.work(self._work_folder(stage))
+
+    def _work_folder(self, stage: Stage) -> Path:
+        return self.path / ".work" / stage.name.replace("/", "-")
+
+    def _do(self, stages: Sequence[Stage], workers: Workers | None) -> Iterator[tuple[Stage, float, int]]:
+        """Does stages that don't depend on each other; each as it ends, with seconds and its peak memory in bytes."""
+        by_name = {stage.name: stage for stage in stages}
+        fingerprints = {stage.name: self._begin(stage) for stage in stages}
+        folders = {stage.name: self._work_folder(stage) for stage in stages}
+        apart = workers if all(stage.apart for stage in stages) else None
+        with _storage(" and ".join(by_name)):
+            for name, seconds, peak in apart.do(folders) if apart else self._do_here(stages):
+                self._end(by_name[name], fingerprints[name], seconds, peak)
+                yield by_name[name], seconds, peak
+
+    def _do_here(self, stages: Sequence[Stage]) -> Iterator[tuple[str, float, int]]:
+        """In this process, as `Workers.do` does in others."""
+        for stage in stages:
+            _tell_ranks(stage, WORK)
+            yield stage.name, *measured(partial(stage.work, self._work_folder(stage)))
+
+    def _begin(self, stage: Stage) -> str:
+        """Makes its work folder, unless an earlier start of the same left one; returns its fingerprint."""
+        fingerprint, work = self.fingerprint(stage), self._work_folder(stage)
+        with _storage(stage.name):
+            if not self._begun(stage, fingerprint):
+                _discard(work)
+                work.mkdir(parents=True, exist_ok=True)
+                write_atomically(work / ".fingerprint", fingerprint)
+        return fingerprint
+
+    def _end(self, stage: Stage, fingerprint: str, seconds: float, peak: int) -> None:
+        """Moves its outputs to their places, and records it as done."""
+        work = self._work_folder(stage)
+        entry = {
+            "status": "done",
+            "fingerprint": fingerprint,
+            "reads": self._reads(stage),
+            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(seconds, 2),
+            "peak_memory_bytes": peak,
+            "versions": self.manifest["versions"],
+            "outputs": {output: digest(work / output) for output in stage.outputs},
+            "state": {output: state_of(work / output) for output in stage.outputs},
+        }
+        self._record(stage.name, None)  # while outputs are replaced, neither the old nor the new ones count
+        for output in stage.outputs:
+            move(work / output, self.path / output)
+        self._record(stage.name, entry)
+        _discard(work)
+
+    def _record(self, name: str, entry: dict[str, Any] | None) -> None:
+        stages = {other: kept for other, kept in self.manifest["stages"].items() if other != name}
+        self.manifest["stages"] = stages | ({name: entry} if entry else {})
+        write_atomically(self.path / MANIFEST, json.dumps(self.manifest, indent=1))
+
+    def _input_digest(self, name: str) -> str:
+        """Of a file or folder, remembered while its sizes and times stay the same; a model id stands for itself."""
+        path = Path(locate(name))
+        if not path.exists():
+            return name
+        state = state_of(path)
+        known = self.manifest["inputs"].get(name)
+        if known is None or known["state"] != state:
+            known = {"sha256": digest(path), "state": state}
+            self.manifest["inputs"][name] = known
+        return known["sha256"]
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """
+    Raises:
+        RunError: it cannot be read, or is not what a run leaves.
+    """
+    if not path.exists():
+        return {"format": FORMAT, "stages": {}, "inputs": {}}
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} is not JSON ({error}): remove it, and the stages are done again") from error
+    if not _is_manifest(manifest):
+        raise RunError(f"{path} is not what a run leaves: remove it, and the stages are done again")
+    if manifest.get("format", 1) != FORMAT:
+        raise RunError(
+            f"{path.parent} was made by another version of Topeng, {_version_of(manifest)}: `topeng compare` reads its "
+            "scores, and its report stays; to go on or to change it, use that version, or another --run-dir"
+        )
+    return manifest
+
+
+def _version_of(manifest: Mapping[str, Any]) -> str:
+    known = manifest.get("versions")
+    return str(known.get("topeng")) if isinstance(known, dict) else "an unknown one"
+
+
+def _is_manifest(value: Any) -> bool:
+    """Whether a value has the form that `_record` writes."""
+
+    def sections(value: Any, keys: set[str]) -> bool:
+        return isinstance(value, dict) and value.keys() >= keys
+
+    return (
+        sections(value, {"stages", "inputs"})
+        and all(isinstance(value[name], dict) for name in ("stages", "inputs"))
+        and all(sections(stage, {"status", "fingerprint", "outputs"}) for stage in value["stages"].values())
+        and all(isinstance(stage["outputs"], dict) for stage in value["stages"].values())
+        and all(sections(known, {"sha256", "state"}) for known in value["inputs"].values())
+    )
+
+
+@contextmanager
+def _storage(doing: str) -> Iterator[None]:
+    """
+    Raises:
+        RunError: a file cannot be written or read, for want of room, of a right, or of the disk.
+    """
+    try:
+        yield
+    except Exception as error:
+        text = failed_write(error)
+        if text is None:
+            raise
+        raise RunError(f"{doing} stopped: {text}; what was finished stays, run the same command again") from error
+
+
+def _discard(work: Path) -> None:
+    """Removes a work folder; one that a kill leaves half is not taken up again."""
+    (work / ".fingerprint").unlink(missing_ok=True)
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _side_by_side(stages: Sequence[Stage]) -> Iterator[list[Stage]]:
+    """Neighbours that may be done apart and don't read from each other together, all others one by one."""
+    group: list[Stage] = []
+    for stage in stages:
+        reads_one = any(output in stage.reads for other in group for output in other.outputs)
+        if group and (not (stage.apart and group[-1].apart) or reads_one):
+            yield group
+            group = []
+        group.append(stage)
+    if group:
+        yield group
+
+
+def _tell_ranks(stage: Stage, word: str) -> None:
+    if stage.together:
+        ranks.tell(word)

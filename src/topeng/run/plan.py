@@ -1,0 +1,246 @@
+"""What a run will do and need, before it starts: by its shape alone, or by a trial of a few steps as well."""
+
+import gc
+import math
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers import TrainerCallback
+
+from topeng.adapt import methods
+from topeng.adapt.settings import METHODS
+from topeng.adapt.tiny import tiny_config
+from topeng.adapt.train import base_path, check_training, train_adapter
+from topeng.diffusion import distinct_rows
+from topeng.errors import ModelError
+from topeng.kecil import locate
+from topeng.models import FAMILIES, LLaDAConfig, load_config
+from topeng.models.masked_lm import CHUNK_ELEMENTS
+from topeng.recipe import Recipe, slices
+from topeng.run.folder import FINISHED, RunFolder, Stage
+from topeng.run.pipeline import TRAINING_ROWS
+from topeng.system.memory import memory_in_use, peak_at_work, reset_peak_memory
+from topeng.text.batches import steps_in_epoch
+from topeng.text.rows import read_rows
+from topeng.text.tokens import answers_in
+
+GIB = 2**30
+BYTES = {"float32": 4, "bfloat16": 2}
+NF4_BYTES = 4.127 / 8
+"""A weight in 4 bits, its doubly quantised constants counted (QLoRA, arXiv 2305.14314, section 3)."""
+TRIAL_STEPS = 6
+
+
+def print_plan(recipe: Recipe, planned: list[Stage], run: Path, console: Console) -> None:
+    """Prints the stages, the row counts, the trainable parameters and an estimate of memory; nothing is loaded."""
+    expected = outlook(planned, run)
+    print_rows(console, f"Stages, in {run}", [*expected.items()])
+    print_rows(console, "Rows", corpus_rows(recipe))
+    config = base_config(recipe)
+    with torch.device("meta"):
+        model = FAMILIES[config.model_type](config)
+    total = model.num_parameters()
+    print_rows(
+        console, "Model", [("base", recipe.base.model or "a tiny one, pretrained first"), ("parameters", f"{total:,}")]
+    )
+    counts = trainable_parameters(recipe, config)
+    rows = [
+        (method, f"{count:,} ({count / total:.2%} of the base) trainable, learning rate {recipe.train.rate(method):g}")
+        for method, count in counts.items()
+    ]
+    there = expected.get("corpus/select") == FINISHED
+    steps = f"{training_steps(recipe, run if there else None):,} of {recipe.train.batch_rows} rows, by each method"
+    if not (there or recipe.train.steps or recipe.text.turns == "last") and recipe.corpus.files:
+        steps += "; more if rows are conversations, of which each answer is trained on (text.turns: all)"
+    print_rows(console, "Training", [*rows, ("optimiser steps", steps)])
+    _print_memory(recipe, config, total, counts, console)
+
+
+def outlook(planned: list[Stage], run: Path) -> dict[str, str]:
+    """What a run will do of each stage; a folder that is not there yet is not made."""
+    return RunFolder(run).outlook(planned) if run.is_dir() else {stage.name: "to do" for stage in planned}
+
+
+def _print_memory(recipe: Recipe, config: Any, total: int, counts: dict[str, int], console: Console) -> None:
+    """A column of parts for methods that need the same."""
+    columns: dict[tuple, list[str]] = {}
+    for method, count in counts.items():
+        parts = training_memory(recipe, config, method, total, count)
+        columns.setdefault(tuple(parts.items()), []).append(method)
+    title = "Memory while training (an estimate, beside what the process holds by itself)"
+    table = Table("", *map(", ".join, columns.values()), title=title, title_justify="left", box=None, padding=(0, 2))
+    for sizes in zip(*columns, strict=True):
+        table.add_row(sizes[0][0], *(_gib(size) for _, size in sizes))
+    table.add_row("together", *(_gib(sum(size for _, size in parts)) for parts in columns))
+    console.print(table)
+
+
+def trainable_parameters(recipe: Recipe, config: Any) -> dict[str, int]:
+    """Of each method, counted on a base without weights."""
+    counts = {}
+    for method in recipe.adapter.methods:
+        with torch.device("meta"):
+            shape = FAMILIES[config.model_type](config)
+        counts[method], _ = methods.count_parameters(shape, method, recipe.adapter)
+    return counts
+
+
+def corpus_rows(recipe: Recipe) -> list[tuple[str, str]]:
+    """What the recipe says of row counts: exact where the source's counts are pinned."""
+    corpus = recipe.corpus
+    kept = sum(corpus.expected_rows.get(subset, 0) for subset in corpus.subsets)
+    drawn = corpus.sample_rows or (corpus.drawn(kept) if kept else None)
+    clusters = f"{corpus.clusters} clusters" if corpus.clusters > 1 else "one cluster"
+    source = ", ".join(corpus.files) or f"synthetic, {corpus.synthetic_rows:,} rows"
+    return [
+        ("source", source),
+        ("subsets", ", ".join(corpus.subsets) or "all"),
+        ("rows of these subsets", f"{kept:,}" if kept else "known once the source is read"),
+        ("drawn, stratified on template_name", f"{drawn:,}" if drawn else f"{corpus.sample_fraction:.0%} of them"),
+        ("selected for training", f"{corpus.train_rows:,} from {clusters}"),
+        (
+            "test",
+            f"{corpus.test_rows:,}, of which {min(recipe.evaluate.generate_rows, corpus.test_rows):,} are answered",
+        ),
+        ("validation", f"{corpus.validation_rows:,}"),
+    ]
+
+
+def base_config(recipe: Recipe) -> Any:
+    """The shape of the base: of a local checkpoint, of the tiny one, or LLaDA-8B's, known here by its model id."""
+    base = recipe.base
+    if base.model is None:
+        return tiny_config(base.tiny, recipe.context)
+    if base.model.startswith("GSAI-ML/LLaDA-8B"):
+        return LLaDAConfig()
+    if Path(locate(base.model)).is_dir():
+        return load_config(base.model)
+    raise ModelError(
+        f"the shape of {base.model} is not known without its config.json: name a local copy (--base.model)"
+    )
+
+
+def training_steps(recipe: Recipe, run: Path | None = None) -> int:
+    """Optimiser steps of one method.
+
+    Args:
+        run: where the rows are, once they are selected: a conversation among them has several answers.
+    """
+    if recipe.train.steps:
+        return recipe.train.steps
+    rows = read_rows(run / TRAINING_ROWS[0]) if run else []
+    answers = sum(answers_in(row, recipe.text.turns) for row in rows) or recipe.corpus.train_rows
+    distinct = distinct_rows(recipe.train.batch_rows, recipe.train.noise)
+    return math.ceil(recipe.train.epochs * steps_in_epoch(answers, distinct))
+
+
+def training_memory(recipe: Recipe, config: Any, method: str, total: int, trainable: int) -> dict[str, int]:
+    """Bytes by part, every row at `max_length`. Measured on CPU with kecil-en (fp32), it was off by 4 to 6 %.
+
+    Activations of a layer are counted as those that its backward pass reads: some 16 D + 4 M values a token for width
+    D and MLP width M, or D where they are recomputed. DoRA keeps the outputs of the layer's seven linear maps as well.
+    """
+    full, quantized = METHODS[method].full, METHODS[method].quantized
+    size = 4 if full else BYTES[recipe.base.dtype]
+    rows = min(recipe.train.batch_rows, max(1, recipe.train.batch_tokens // recipe.text.max_length))
+    tokens = rows * recipe.text.max_length
+    width, layers = config.hidden_size, config.num_hidden_layers
+    outputs = 5 * width + 2 * config.intermediate_size if METHODS[method].lora.get("use_dora") else 0
+    one_layer = tokens * (16 * width + 4 * config.intermediate_size + outputs) * size
+    activations = (
+        tokens * width * layers * size + one_layer if recipe.train.gradient_checkpointing else one_layer * layers
+    )
+    embeddings = 2 * config.vocab_size * width  # with the head, which stays as it is too
+    held = int((total - embeddings) * NF4_BYTES) + embeddings * size if quantized else total * size
+    return {
+        "frozen weights": 0 if full else held,
+        "what trains, its gradient and AdamW's two moments": trainable * 4 * 4,
+        "activations": activations,
+        "a chunk of logits and its gradient": 3 * 4 * min(CHUNK_ELEMENTS, tokens * config.vocab_size),
+    }
+
+
+def print_trial(recipe: Recipe, run: Path, console: Console) -> None:
+    """Trains each method for a few steps, saves nothing, and prints what all steps will take.
+
+    Where the base or the rows are not there yet it says so: the estimates are then all there is.
+    """
+    missing = _missing(recipe, run)
+    if missing:
+        console.print(f"No trial: {missing}", highlight=False, soft_wrap=True)
+        return
+    check_training(recipe.adapter.methods, recipe.base.device, recipe.train.report_to)
+    rows, alone = [], memory_in_use()
+    for method in recipe.adapter.methods:
+        step, evaluation, memory = _trial(recipe, method, run)
+        steps = training_steps(recipe, run)
+        evaluations = 2 + (steps - 1) // recipe.train.eval_steps  # at the start, and at the end
+        minutes = (steps * step + evaluations * evaluation) / 60
+        took = f"{step:.2f} s a step, {evaluation:.1f} s an evaluation: {minutes:,.1f} minutes for all {steps:,} steps"
+        rows.append((method, f"{took}; {_gib(memory)} at most"))
+    if not peak_at_work()[1]:
+        rows.append(("memory", f"of it {_gib(alone)} before the first base is loaded"))
+    print_rows(console, f"A trial of {TRIAL_STEPS} steps, the first not counted", rows)
+
+
+def _missing(recipe: Recipe, run: Path) -> str | None:
+    """What a trial lacks, and the remedy."""
+    if not Path(base_path(recipe.base, run)).is_dir():
+        if recipe.base.model is None:
+            return f"there is no tiny base in {run} yet: `topeng base RECIPE` makes it"
+        return f"the base {recipe.base.model} is no folder: name a local copy (--base.model FOLDER)"
+    if not (run / TRAINING_ROWS[0]).is_file():
+        return f"there are no rows in {run} yet: `topeng corpus RECIPE` makes them"
+    return None
+
+
+class _Measured(Exception):
+    """Ends a trial before anything of it is saved."""
+
+
+class _Clock(TrainerCallback):
+    """Times steps and the last evaluation, in seconds; by tokens' lengths steps differ, so their mean counts."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.ends.append(time.perf_counter())
+
+    def on_evaluate(self, *_: Any, **__: Any) -> None:
+        if self.ends:
+            self.evaluation = time.perf_counter() - self.ends[-1]
+            raise _Measured
+
+
+def _trial(recipe: Recipe, method: str, run: Path) -> tuple[float, float, int]:
+    """Seconds of a step and of an evaluation, and the most bytes that were held: by the GPU, or else by the process."""
+    asked = slices.adapting(recipe, method)
+    train = replace(asked.train, steps=TRIAL_STEPS, eval_steps=TRIAL_STEPS, report_to=[])
+    clock = _Clock()
+    reset_peak_memory()
+    with TemporaryDirectory() as folder, suppress(_Measured):
+        train_adapter(replace(asked, train=train), method, run, Path(folder), Console(quiet=True), [clock])
+    gc.collect()  # a trainer and its model hold each other
+    memory, _ = peak_at_work()
+    return (clock.ends[-1] - clock.ends[0]) / (len(clock.ends) - 1), clock.evaluation, memory
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:.2f} GiB"
+
+
+def print_rows(console: Console, title: str, rows: list[tuple[str, str]]) -> None:
+    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2))
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    console.print(table)

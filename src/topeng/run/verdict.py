@@ -1,0 +1,174 @@
+"""What a plan ends in: whether a run fits this machine, which GPU it would need, and what it takes of disk and time.
+
+Hours are estimates by arithmetic: compute over a rate. Rows are taken as long as `text.max_length` allows.
+"""
+
+import os
+import shutil
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from topeng import recipe as recipes
+from topeng.kecil import locate
+from topeng.models import FAMILIES
+from topeng.recipe import Recipe
+from topeng.run.plan import GIB, base_config, print_rows, trainable_parameters, training_memory, training_steps
+
+CORE_FLOPS = 60e9
+"""Of a core, derived from 1,043 tokens/s of a 19 M parameter stack in fp32 on two (benchmarks/training.json)."""
+GPU_FLOPS = 200e12
+"""Of one GPU of the H100's kind in bf16: assumed, a fifth of its peak; none was measured."""
+INGEST_ROWS = 67_000.0
+"""A core and second, measured (benchmarks/corpus.json)."""
+TFIDF_ROWS, BERT_ROWS, BERT_GPU_ROWS = 5_000.0, 1.0, 1_800.0
+"""Rows embedded per second: the first two derived from measurements, the last from arithmetic (docs/scale.md)."""
+CENDOL_ROWS = 12_810_390
+ROW_BYTES, DOWNLOAD_BYTES = 190, 154
+"""Of a row of the corpus, as ingest leaves it and as it is downloaded (docs/scale.md)."""
+PROCESS_BYTES = GIB
+"""What Python, torch and its context hold by themselves, about."""
+CARDS = (8, 12, 16, 24, 40, 48, 80, 141)
+"""Memory of common GPUs, in GB."""
+LONGEST_HOURS = 48.0
+"""A run that takes longer is not called one that fits."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a run takes: bytes of memory while it trains, of download and of disk; hours by stage, here and on a GPU."""
+
+    memory: int
+    downloads: dict[str, int | None]
+    disk: int
+    here: dict[str, float]
+    on_gpu: dict[str, float]
+
+
+def print_verdict(recipe: Recipe, run: Path, console: Console) -> None:
+    """Prints it. Nothing is loaded."""
+    needs = needs_of(recipe)
+    disk = needs.disk + sum(size or 0 for size in needs.downloads.values())
+    free = shutil.disk_usage(_existing(run)).free
+    named = [f"{name} {_gb(size) if size else 'of unknown size'}" for name, size in needs.downloads.items()]
+    rows = [
+        ("this machine", f"{this_machine(needs)}: {_hours(needs.here)}"),
+        ("a GPU", f"{gpu_needed(needs)}: {_hours(needs.on_gpu)}"),
+        ("download", ", ".join(named) or "nothing"),
+        ("disk", f"about {_gb(disk)}; {_gb(free)} free{'' if free > disk else ': too little'}"),
+    ]
+    if not fits(needs):
+        rows.append(("fits here", nearest(recipe)))
+    print_rows(console, "Verdict (estimates: arithmetic over rates of benchmarks/; the GPU's is assumed)", rows)
+
+
+def needs_of(recipe: Recipe) -> Needs:
+    config = base_config(recipe)
+    with torch.device("meta"):
+        total = FAMILIES[config.model_type](config).num_parameters()
+    counts = trainable_parameters(recipe, config)
+    memory = max(sum(training_memory(recipe, config, name, total, count).values()) for name, count in counts.items())
+    stack = total - 2 * config.vocab_size * config.hidden_size  # the head works on masked tokens alone
+    model = recipe.base.model
+    remote = bool(model) and not Path(locate(model or "")).exists()
+    downloads: dict[str, int | None] = {str(model): 2 * total} if remote else {}
+    for name in (*recipe.corpus.files, *recipe.source.files):
+        if "://" in name:
+            downloads[name] = CENDOL_ROWS * DOWNLOAD_BYTES if "cendol_collection_v2" in name else None
+    if recipe.corpus.embedder != "tfidf" and not Path(recipe.corpus.embedder).exists():
+        downloads[recipe.corpus.embedder] = None
+    cores = os.cpu_count() or 1
+    here = GPU_FLOPS if torch.cuda.is_available() else cores * CORE_FLOPS
+    return Needs(
+        memory + PROCESS_BYTES,
+        downloads,
+        _corpus_rows(recipe) * ROW_BYTES + sum(4 * count * 8 for count in counts.values()),
+        _stages(recipe, stack, here, cores, torch.cuda.is_available()),
+        _stages(recipe, stack, GPU_FLOPS, cores, True),
+    )
+
+
+def fits(needs: Needs) -> bool:
+    return needs.memory < memory_here() and sum(needs.here.values()) <= LONGEST_HOURS
+
+
+def this_machine(needs: Needs) -> str:
+    where = "the GPU" if torch.cuda.is_available() else f"{os.cpu_count()} cores without a GPU"
+    memory = f"{_gb(needs.memory)} of {_gb(memory_here())} memory"
+    if needs.memory >= memory_here():
+        return f"does not fit {where}, {memory}"
+    return f"{'fits' if fits(needs) else 'fits the memory, and takes too long, on'} {where}, {memory}"
+
+
+def gpu_needed(needs: Needs) -> str:
+    """The smallest card that holds it with a tenth to spare."""
+    card = next((size for size in CARDS if size * 1e9 >= 1.1 * needs.memory), None)
+    return f"one of {card} GB fits, {_gb(needs.memory)}" if card else f"{_gb(needs.memory)}: several, sharded"
+
+
+def nearest(recipe: Recipe) -> str:
+    """The recipe of the package that comes nearest and fits."""
+    for name in ("small.yaml", "tiny.yaml"):
+        if fits(needs_of(recipes.load(str(resources.files("topeng") / "recipes" / name)))):
+            return f"recipes/{name}: {'rows of your own, a small base' if name == 'small.yaml' else 'the demo'}"
+    return "no recipe of the package"
+
+
+def memory_here() -> int:
+    """Bytes that are free: of the GPU, or else of the machine."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0]
+    try:
+        available = Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]
+        return 1024 * int(available)
+    except (OSError, IndexError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _corpus_rows(recipe: Recipe) -> int:
+    """That are read: of Cendol all, wherever it is; of files of one's own they are not known before."""
+    corpus = recipe.corpus
+    if any("cendol" in name for name in corpus.files):
+        return CENDOL_ROWS
+    return sum(corpus.expected_rows.values()) or (0 if corpus.files else corpus.synthetic_rows)
+
+
+def _stages(recipe: Recipe, stack: int, flops: float, cores: int, gpu: bool) -> dict[str, float]:
+    """Hours: a forward pass takes 2 operations per parameter and token, training 6, or 8 where it recomputes."""
+    corpus, tokens, models = recipe.corpus, recipe.text.max_length, 1 + len(recipe.trainings)
+    read = _corpus_rows(recipe)
+    kept = sum(corpus.expected_rows.get(subset, 0) for subset in corpus.subsets) or read
+    drawn = corpus.drawn(kept) or corpus.train_rows
+    embedded = TFIDF_ROWS if corpus.embedder == "tfidf" else BERT_GPU_ROWS if gpu else BERT_ROWS
+    per_token = (8 if recipe.train.gradient_checkpointing else 6) * stack
+    trained = training_steps(recipe) * recipe.train.batch_rows * tokens * len(recipe.trainings)
+    scored = (corpus.test_rows + recipe.source.test_rows) * recipe.evaluate.draws * tokens
+    passes = recipe.generate.steps or recipe.generate.max_new_tokens
+    answered = 2 * recipe.evaluate.generate_rows * passes * recipe.context
+    seconds = {"corpus": read / INGEST_ROWS / cores + drawn / embedded}
+    if recipe.base.model is None:
+        tiny = recipe.base.tiny
+        seconds["base"] = tiny.steps * tiny.batch_rows * tokens * 6 * stack / flops
+    seconds["train"] = trained * per_token / flops
+    seconds["evaluate"] = models * (scored + answered) * 2 * stack / flops
+    return {name: value / 3600 for name, value in seconds.items()}
+
+
+def _hours(stages: dict[str, float]) -> str:
+    def told(hours: float) -> str:
+        return f"{hours:,.0f} h" if hours >= 10 else f"{hours:.1f} h" if hours >= 1 else f"{max(1, hours * 60):.0f} min"
+
+    return (
+        f"{told(sum(stages.values()))} in all ({', '.join(f'{name} {told(value)}' for name, value in stages.items())})"
+    )
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:,.1f} GB"
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in (path, *path.resolve().parents) if folder.exists())

@@ -1,0 +1,1 @@
+"""The machine below a run: files, memory, processes, signals, the terminal. Open to all packages."""

@@ -1,0 +1,44 @@
+"""`topeng status`, of a folder of small stages."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from topeng.cli import main
+from topeng.errors import RunError
+from topeng.run.folder import RunFolder, Stage
+from topeng.run.status import open_run, print_status
+
+
+def stage(name, options=0, reads=()):
+    return Stage(name, [f"{name}.txt"], {"option": options}, lambda folder: write(folder / f"{name}.txt"), reads)
+
+
+def write(path):
+    path.write_text("done")
+
+
+def told(path, planned):
+    out = io.StringIO()
+    print_status(open_run(path), planned, Console(file=out, width=200))
+    return out.getvalue()
+
+
+def test_it_says_what_is_done_and_what_the_next_run_begins_with(tmp_path):
+    first, second, third = stage("first"), stage("second", reads=["first.txt"]), stage("third")
+    RunFolder(tmp_path).run([first, second], "", 1, Console(quiet=True))
+    lines = told(tmp_path, [first, second, third]).splitlines()
+    assert "GiB" in lines[1] and "GiB" not in lines[3] and lines[3].split() == ["third", "to", "do"]
+    assert lines[-1] == "2 of 3 stages are done; the next run begins with third"
+    assert told(tmp_path, [first, second]).splitlines()[-1] == "2 of 2 stages are done: nothing is left to do"
+    changed = told(tmp_path, [stage("first", options=1), second])
+    assert "to be redone, because its options or inputs changed" in changed
+    assert "to be redone, unless first comes out as before" in changed
+
+
+def test_a_folder_without_a_run_is_named(tmp_path, capsys):
+    with pytest.raises(RunError, match="is no run folder"):
+        open_run(tmp_path)
+    assert main(["status", str(tmp_path / "nowhere")]) == 1
+    assert "is no run folder, as it has no manifest.json" in capsys.readouterr().err

@@ -1,0 +1,83 @@
+"""What a plan ends in."""
+
+import json
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from topeng import recipe as recipes
+from topeng.recipe import Recipe
+from topeng.run import plan, verdict
+
+RECIPES = Path(str(resources.files("topeng"))) / "recipes"
+GIB = 2**30
+
+
+@pytest.fixture(scope="module")
+def large() -> Recipe:
+    return recipes.load(RECIPES / "llada-8b-indonesia.yaml")
+
+
+def printed(recipe: Recipe, run: Path) -> str:
+    console = Console(width=200, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
+    verdict.print_verdict(recipe, run, console)
+    return " ".join(console.export_text().split())
+
+
+def test_eight_billion_parameters_want_a_card_and_a_download(large, tmp_path, monkeypatch):
+    monkeypatch.setattr(verdict, "memory_here", lambda: 4 * GIB)
+    shown = printed(large, tmp_path / "none yet")
+    assert "does not fit" in shown and "of 4.3 GB memory" in shown
+    assert "one of 24 GB fits" in shown
+    assert "GSAI-ML/LLaDA-8B-Instruct 16.0 GB" in shown and "cendol_collection_v2 2.0 GB" in shown
+    assert "indobert-base-p1 of unknown size" in shown
+    assert "fits here recipes/" in shown
+
+
+def test_room_alone_is_not_enough_where_it_takes_weeks(large, tmp_path, monkeypatch):
+    monkeypatch.setattr(verdict, "memory_here", lambda: 512 * GIB)
+    monkeypatch.setattr(verdict.torch.cuda, "is_available", lambda: False)
+    assert "takes too long" in printed(large, tmp_path)
+
+
+def test_the_demo_fits_a_laptop_and_downloads_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(verdict, "memory_here", lambda: 8 * GIB)
+    shown = printed(recipes.load(RECIPES / "tiny.yaml"), tmp_path)
+    assert "this machine fits" in shown and "download nothing" in shown and "fits here" not in shown
+
+
+def test_hours_grow_with_what_is_done(large):
+    large = replace(large, adapter=replace(large.adapter, methods=["lora"]))  # 8 billion parameters are counted by each
+    hours = verdict.needs_of(large).on_gpu
+    twice = verdict.needs_of(replace(large, train=replace(large.train, epochs=2))).on_gpu
+    assert twice["train"] == pytest.approx(2 * hours["train"]) and twice["evaluate"] == hours["evaluate"]
+    draws = replace(large.evaluate, draws=2 * large.evaluate.draws, generate_rows=0)
+    scored = replace(large, evaluate=replace(large.evaluate, generate_rows=0))
+    more = verdict.needs_of(replace(large, evaluate=draws)).on_gpu["evaluate"]
+    assert more == pytest.approx(2 * verdict.needs_of(scored).on_gpu["evaluate"])
+
+
+def test_a_trained_base_has_no_pretraining(large):
+    assert "base" not in verdict.needs_of(large).here
+    assert "base" in verdict.needs_of(Recipe()).here
+
+
+@pytest.mark.parametrize(("turns", "factor"), [("all", 2), ("last", 1)])
+def test_each_answer_of_a_conversation_takes_its_part_of_a_step(tmp_path, turns, factor):
+    spoken = json.dumps([{"role": role, "content": "Ya?"} for role in ("user", "assistant") * 2])
+    row = {"row_id": 0, "input": "Ya?", "output": "Ya?", "messages": spoken, "one_right_answer": False}
+    (tmp_path / "corpus").mkdir()
+    pq.write_table(pa.Table.from_pylist([row] * 640), tmp_path / "corpus" / "train.parquet")
+    plain = Recipe()
+    recipe = replace(
+        plain,
+        train=replace(plain.train, steps=None, epochs=1),
+        text=replace(plain.text, turns=turns),
+        corpus=replace(plain.corpus, train_rows=640),
+    )
+    assert plan.training_steps(recipe, tmp_path) == factor * plan.training_steps(recipe)
