@@ -122,7 +122,8 @@ def load_model(
         A `transformers` model: `model(input_ids=…, attention_mask=…).logits` [B, T, V] is aligned with the input.
 
     Raises:
-        ModelError: it cannot be reached, or weights are missing, left over, or of another shape.
+        ModelError: it cannot be reached, weights are missing, left over, or of another shape, or the GPU's memory is
+            too small for them.
     """
     path = locate(path)
     config, device = load_config(path, revision), find_device(device)
@@ -142,6 +143,11 @@ def load_model(
             device_map={"": device} if quantization or ranks.RANKS == 1 else None,  # straight to a GPU
             quantization_config=quantization,
         )
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"the weights of {path} do not fit into what is free of {device}'s memory ({_first_line(error)}): take a "
+            "lower precision (bfloat16), a larger GPU or the CPU, or end what else uses the GPU"
+        ) from error
     except Exception as error:  # what a folder holds may fail anywhere in three libraries
         reason = _first_line(error)
         raise ModelError(f"cannot load the weights of {path} ({reason}): copy the checkpoint anew") from error
