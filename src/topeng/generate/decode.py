@@ -48,8 +48,9 @@ class Decoder:
             self.rows.append(row)
 
     def leave(self, row: Row) -> None:
-        """Drops a row that is not done."""
+        """Drops a row that is not done, for good."""
         self.rows.remove(row)
+        row.close()
 
     @torch.no_grad()
     def step(self) -> list[Row]:
