@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from topeng.cli import main
+from topeng.cli.arguments import parser
 from topeng.cli.commands import parse_overrides
 from topeng.errors import RecipeError
 
@@ -51,7 +52,7 @@ def test_bad_overrides(arguments, message):
         ),
         (
             ["export", "./nowhere", "{tmp}/out", "--precision", "q8_0"],
-            "--precision = 'q8_0' is unknown: there are bf16, f32",
+            "--precision = 'q8_0' is unknown for --format merged: there are bf16, f32",
         ),
         (["push", "./nowhere", "someone/model"], "there is no folder nowhere"),
         (["push", "{tmp}", "model"], "'model' is no name of a repository: write USER/MODEL"),
@@ -159,6 +160,14 @@ def test_alone_it_helps(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["topeng"])
     assert main() == 0
     assert "COMMAND" in capsys.readouterr().out
+
+
+def test_every_command_and_argument_has_help_that_reads_by_itself():
+    parsers = next(action for action in parser()._actions if action.choices)
+    helps = [action.help for action in parsers._choices_actions]
+    helps += [action.help for command in parsers.choices.values() for action in command._actions]
+    assert len(helps) > 80
+    assert [text for text in helps if not (text and text[0].isupper() and text.endswith("."))] == []
 
 
 def test_options_of_a_section_are_listed(capsys):

@@ -75,7 +75,7 @@ def test_a_missing_file_is_named():
 
 def test_every_option_has_help_and_no_name_stands_twice():
     described = recipes.describe()
-    assert all(text for _, _, text in described)
+    assert all(text[0].isupper() and text.endswith(".") and not text.startswith("Of ") for _, _, text in described)
     assert len({name for name, _, _ in described}) == len(described)
 
 

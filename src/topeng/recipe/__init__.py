@@ -43,11 +43,11 @@ REMOVED = {
 class Recipe(Options):
     """A complete run."""
 
-    seed: int = option(42, "of everything that is drawn", source=PAPER, ge=0, lt=2**32)
+    seed: int = option(42, "Seed of every random draw of the run.", source=PAPER, ge=0, lt=2**32)
     threads: int | None = option(
         None,
-        "CPU threads of a training or an evaluation; as many as the cores allow run side by side. Null: all cores, one "
-        "after another",
+        "CPU threads per training or evaluation. As many of them as the cores allow run side by side. Null runs one "
+        "after another, each on all cores.",
         cost=True,
         ge=1,
     )
@@ -139,8 +139,8 @@ def describe(cls: type[Options] = Recipe, prefix: str = "") -> list[tuple[str, s
         if isinstance(default, Options):
             rows += describe(type(default), f"{name}.")
             continue
-        notes = ", ".join(note for note in (field.metadata["unit"], field.metadata["source"]) if note)
-        text = field.metadata["help"] + (f" [{notes}]" if notes else "")
+        notes = {"Unit": field.metadata["unit"], "Source": field.metadata["source"]}
+        text = field.metadata["help"] + "".join(f" {note}: {value}." for note, value in notes.items() if value)
         rows.append((name, yaml.safe_dump(default, default_flow_style=True, width=1000).split("\n")[0], text))
     return rows
 
