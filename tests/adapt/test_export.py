@@ -362,7 +362,7 @@ def test_a_source_that_is_half_written_is_refused(checkpoint, lora, tmp_path, re
         (half / "config.json").unlink()
     refused("half", ModelError, lora, form, base=half)
     (lora / "adapter_model.safetensors").unlink()
-    refused("holds no adapter", AdapterError, lora, form, base=checkpoint)
+    refused("is not an adapter folder", AdapterError, lora, form, base=checkpoint)
     (lora / "adapter_config.json").unlink()
     refused("no checkpoint and no adapter", ExportError, lora, form, base=checkpoint)
 
@@ -384,7 +384,10 @@ def test_a_disk_without_room_is_told_before_anything_is_written(checkpoint, refu
     monkeypatch.setattr("shutil.disk_usage", lambda path: free)
     for form in ("merged", "gguf"):
         refused(
-            r"has room for 0\.0 MB, and the weights are 0\.1 MB: choose another place", ExportError, checkpoint, form
+            r"has 0\.0 MB of free space, but the weights need 0\.1 MB\. Choose another folder",
+            ExportError,
+            checkpoint,
+            form,
         )
 
 

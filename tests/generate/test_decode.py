@@ -240,8 +240,11 @@ def test_gaps_are_filled_where_that_is_asked_for(model):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: blank_canvas(torch.tensor([[0, MASK]]), torch.ones(1, 2), 8, MASK), "the prompt holds the mask token"),
-        (lambda: infilling_canvas(torch.tensor([[0, MASK]]), torch.ones(1, 2), 2, MASK), "a gap stands before"),
+        (
+            lambda: blank_canvas(torch.tensor([[0, MASK]]), torch.ones(1, 2), 8, MASK),
+            "the prompt contains the mask token",
+        ),
+        (lambda: infilling_canvas(torch.tensor([[0, MASK]]), torch.ones(1, 2), 2, MASK), "there is a gap before"),
         (lambda: blank_canvas(torch.tensor([[0]]), torch.ones(1, 1), 8, MASK, {7: [5, 6]}), "2 fixed tokens at 7"),
     ],
 )

@@ -116,7 +116,7 @@ def test_values_that_make_no_sense_together_are_refused(values, message):
     ],
 )
 def test_a_recipe_holds_no_password_and_says_so_without_it(address):
-    with pytest.raises(RecipeError, match="holds a password or a token") as error:
+    with pytest.raises(RecipeError, match="contains a password or a token") as error:
         recipes.parse({"corpus": {"files": [address]}})
     assert "rahasia" not in str(error.value)
 

@@ -27,8 +27,8 @@ def check_loggers(names: Sequence[str]) -> None:
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise RunError(
-                f"train.report_to has {name}, which is not installed: pip install {INSTALL[name]}, "
-                "or leave it out (--train.report_to '[]' for none)"
+                f"train.report_to names {name}, which is not installed. Install it with pip install {INSTALL[name]}, "
+                "or leave it out (--train.report_to '[]' uses no logger)."
             )
 
 

@@ -110,7 +110,7 @@ def benchmark_items(name: str) -> list[str]:
         for batch in open_rows(file).batches:
             items += ["\n".join(_texts(row)) for row in batch.records()]
     if not any(item.strip() for item in items):
-        raise CorpusError(f"corpus.benchmarks: {name} holds no text")
+        raise CorpusError(f"corpus.benchmarks: {name} contains no text")
     return items
 
 

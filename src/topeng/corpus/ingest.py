@@ -80,7 +80,7 @@ def ingest(
     rows = subsets.total()
     if rows == dropped.total():
         why = "; ".join(f"{count:,} {reason}, first in {first[reason]}" for reason, count in dropped.items())
-        raise CorpusError(f"no row is left of {', '.join(files)}: {why or 'the source is empty'}")
+        raise CorpusError(f"no usable row in {', '.join(files)}: {why or 'the source is empty'}")
     digest = _hash_parts(folder, rows - dropped.total(), progress, engine)
     source = {
         "files": [{"name": part["file"], "rows": sum(part["subsets"].values())} | part["read_as"] for part in parts],
@@ -126,7 +126,7 @@ def _read_parts(
     rows = 0
     for part in engine.map(read, _numbered(names, folder, reading.separator)):
         if part["first_row_id"] != rows:
-            raise CorpusError(f"a file before {part['file']} changed while it was read: run the same command again")
+            raise CorpusError(f"a file before {part['file']} changed while it was read. Run the same command again.")
         rows += sum(part["subsets"].values())
         if not engine.local:
             progress("reading the source", rows, None)

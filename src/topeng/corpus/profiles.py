@@ -25,9 +25,9 @@ OVERSAMPLE = 1.25
 
 LANGUAGE_ROWS = 20_000
 SPOKEN = 0.5
-"""A row stays where `corpus.languages` together have this probability."""
+"""Probability that `corpus.languages` must have together for a row to be kept."""
 BENCHMARK_OVERLAP = 0.5
-"""A row leaves that holds this share of a benchmark item's 8-grams."""
+"""Share of a benchmark item's 8-grams from which a row that contains them is dropped."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _look_at(
     table = corpus.texts(np.union1d(drawn, candidates))
     if options.mask_pii:  # first: two rows may differ in what is masked alone
         table = _masked(table)
-    progress("joining texts that hold one another", 0, None)
+    progress("joining texts that contain one another", 0, None)
     groups = _near_groups(corpus, options, table)
     rows = _Rows(_with(table, "group", pa.array(groups)))
     if options.languages:
@@ -184,8 +184,9 @@ def _quotas(options: DrawOptions, wanted: dict[str, int], passed: dict[str, int]
         return sample.fill(wanted, passed)
     if options.sample_rows:
         raise CorpusError(
-            f"corpus.sample_rows = {total:,}, and {there:,} distinct rows pass the filters and share no group with "
-            "held-out rows: ask for fewer, or filter less (corpus.languages, corpus.near_duplicate, corpus.profile)"
+            f"corpus.sample_rows = {total:,}, but only {there:,} distinct rows pass the filters and share no source "
+            "text with held-out rows. Ask for fewer, or filter less (corpus.languages, corpus.near_duplicate, "
+            "corpus.profile)."
         )
     return passed
 

@@ -118,7 +118,7 @@ def score_rows(
     for language, scorable in rows.items():
         examples, dropped = tokenize_rows(model.tokenizer, scorable, text.max_length, min_share=text.min_share)
         if not examples:
-            raise CorpusError(f"none of {len(scorable)} {language} test rows can be scored: {dict(dropped)}")
+            raise CorpusError(f"none of the {len(scorable)} {language} test rows can be scored: {dict(dropped)}")
         all_dropped.update(dropped)
         all_cut.update(count_cuts(examples))
         sizes = _answer_bytes(model.tokenizer, scorable, examples)

@@ -134,10 +134,10 @@ def without_end(settings: Settings, model: Any) -> Settings:
 def empty_cause(settings: Settings) -> str:
     """Why an answer is likely to be empty, and what helps."""
     if settings.min_new_tokens:
-        return "what was generated is white space or special tokens; more training, or another prompt, may help"
+        return "the model wrote only white space or special tokens. More training or another prompt may help."
     return (
-        "the end token came first, as of a model that has not learnt to answer this; --min_new_tokens 8 puts the end "
-        "off, more training may help"
+        "the model wrote the end token first, as it has not learnt to answer this. Try --min_new_tokens 8, or train it "
+        "for longer."
     )
 
 
@@ -183,7 +183,7 @@ def encode_gaps(tokenizer: Any, template: str, mask_token_id: int) -> list[int]:
     """
     pieces = GAP.split(template)
     if len(pieces) == 1:
-        raise GenerationError(f"the template {template!r} has no gap: write {{5}} for a gap of five tokens")
+        raise GenerationError(f"the template {template!r} has no gap. Write {{5}} for a gap of five tokens.")
     text = [encode_text(tokenizer, piece) for piece in pieces[::2]]
     gaps = [[mask_token_id] * int(length) for length in pieces[1::2]]
     return [token for pair in zip(text, [*gaps, []], strict=True) for piece in pair for token in piece]

@@ -61,14 +61,14 @@ def blank_canvas(
     """
     if (input_ids == mask_token_id).any():
         raise GenerationError(
-            f"the prompt holds the mask token ({mask_token_id}), which only an answer may: gaps are filled by "
-            "infilling_canvas"
+            f"the prompt contains the mask token ({mask_token_id}), which only an answer may contain. To fill gaps, "
+            "use infilling_canvas."
         )
     answer = torch.full((len(input_ids), new_tokens), mask_token_id, device=input_ids.device)
     for place, tokens in (fixed or {}).items():
         if place < 0 or place + len(tokens) > new_tokens:
             raise GenerationError(
-                f"{len(tokens)} fixed tokens at {place} do not fit an answer of {new_tokens}: places are counted from 0"
+                f"{len(tokens)} fixed tokens at position {place} do not fit into an answer of {new_tokens} tokens"
             )
         answer[:, place : place + len(tokens)] = torch.tensor(tokens, device=answer.device)
     return infilling_canvas(
@@ -87,7 +87,9 @@ def infilling_canvas(input_ids: Tensor, attention_mask: Tensor, prompt_length: i
     """
     masked = (input_ids == mask_token_id) & attention_mask.bool()
     if masked[:, :prompt_length].any():
-        raise GenerationError(f"a gap stands before prompt_length = {prompt_length}: only what follows is decoded")
+        raise GenerationError(
+            f"there is a gap before prompt_length = {prompt_length}, but only tokens after it are decoded"
+        )
     return Canvas(input_ids.clone(), attention_mask.bool(), masked, prompt_length)
 
 

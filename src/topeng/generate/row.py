@@ -67,13 +67,13 @@ class Row:
         config, length = self.voice.model.config, len(self.tokens)
         if length > config.max_position_embeddings:
             raise GenerationError(
-                f"a prompt of {self.prompt_length} tokens and {length - self.prompt_length} new ones exceed the "
-                f"model's context of {config.max_position_embeddings}: shorten one of them"
+                f"a prompt of {self.prompt_length} tokens and {length - self.prompt_length} new tokens exceed the "
+                f"model's context of {config.max_position_embeddings}. Shorten the prompt, or lower max_new_tokens."
             )
         for token in self.settings.suppressed_tokens:
             if not 0 <= token < config.vocab_size:
                 raise GenerationError(
-                    f"suppressed_tokens has {token}, which is no token: they go from 0 to {config.vocab_size - 1}"
+                    f"suppressed_tokens has {token}, which is not a token id. Ids are 0 to {config.vocab_size - 1}."
                 )
 
     @property

@@ -102,8 +102,8 @@ class Settings(Options):
         if steps % blocks or steps > self.max_new_tokens:
             raise OptionError(
                 "steps",
-                f"= {steps} must be a multiple of {blocks}, the blocks (max_new_tokens / block_length), and at "
-                f"most max_new_tokens = {self.max_new_tokens}",
+                f"= {steps} must be a multiple of {blocks}, the number of blocks (max_new_tokens / block_length), and "
+                f"at most max_new_tokens = {self.max_new_tokens}",
             )
         if self.min_new_tokens > self.max_new_tokens:
             raise OptionError(

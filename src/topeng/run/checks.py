@@ -49,6 +49,6 @@ def _check_base(recipe: Recipe) -> None:
     check_tokens(recipe.base.model, config, load_tokenizer(recipe.base.model, recipe.base.revision))
     if recipe.context > config.max_position_embeddings:
         raise ModelError(
-            f"text.max_length and generate.max_new_tokens are {recipe.context} together, beyond the context of "
-            f"{recipe.base.model}, {config.max_position_embeddings}: lower one of them"
+            f"text.max_length and generate.max_new_tokens add up to {recipe.context}, but the context of "
+            f"{recipe.base.model} is {config.max_position_embeddings}. Lower one of them."
         )

@@ -83,7 +83,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(
-                f"cannot make the run folder {path}: {error.strerror}; choose another with --run-dir"
+                f"cannot create the run folder {path}: {error.strerror}. Choose another with --run-dir."
             ) from error
         self.manifest = _read_manifest(self.path / MANIFEST)
 
@@ -99,7 +99,7 @@ class RunFolder:
             lock.acquire(timeout=0)
         except Timeout as error:
             raise RunError(
-                f"another process is at work in {self.path}: wait for it, or choose another --run-dir"
+                f"another process is using {self.path}. Wait for it to finish, or choose another --run-dir."
             ) from error
         except OSError as error:
             raise RunError(f"cannot write to the run folder {self.path}: {error.strerror}") from error
@@ -132,14 +132,14 @@ class RunFolder:
         entry = self.manifest["stages"].get(stage.name, {})
         if entry.get("status") != "done":
             begun = before is None and self._begun(stage, self.fingerprint(stage))
-            return "to do, from where it was stopped" if begun else "to do"
+            return "to do, continues from its checkpoint" if begun else "to do"
         if entry["fingerprint"] != self.fingerprint(stage):
             own = entry["fingerprint"] != self.fingerprint(stage, entry.get("reads"))
             if own or not before:
-                return f"to be redone, because {'its options or inputs' if own else 'what it reads'} changed"
+                return f"runs again, because {'its options or inputs' if own else 'the outputs it reads'} changed"
         if not all(self._in_place(entry, output) for output in stage.outputs):
-            return "to be redone, because its outputs are not as it left them"
-        return f"to be redone, unless {before} comes out as before" if before else FINISHED
+            return "runs again, because its outputs were changed or removed"
+        return f"runs again, unless {before} gives the same result" if before else FINISHED
 
     def _begun(self, stage: Stage, fingerprint: str) -> bool:
         """Whether its work folder holds the beginnings of this very work."""
@@ -195,7 +195,7 @@ class RunFolder:
             to_do = []
             for stage in group:
                 if self.finished(stage):
-                    console.print(f"{labels[stage.name]}: finished before", style="dim", highlight=False)
+                    console.print(f"{labels[stage.name]}: already done", style="dim", highlight=False)
                     _tell_ranks(stage, SKIP)
                     _discard(self._work_folder(stage))
                 else:
@@ -284,27 +284,27 @@ class RunFolder:
 def _read_manifest(path: Path) -> dict[str, Any]:
     """
     Raises:
-        RunError: it cannot be read, or is not what a run leaves.
+        RunError: it cannot be read, or is not a manifest.
     """
     if not path.exists():
         return {"format": FORMAT, "stages": {}, "inputs": {}}
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} is not JSON ({error}): remove it, and the stages are done again") from error
+        raise RunError(f"{path} is not JSON ({error}). Remove it to run all stages again.") from error
     if not _is_manifest(manifest):
-        raise RunError(f"{path} is not what a run leaves: remove it, and the stages are done again")
+        raise RunError(f"{path} is not the manifest of a run. Remove it to run all stages again.")
     if manifest.get("format", 1) != FORMAT:
         raise RunError(
-            f"{path.parent} was made by another version of Topeng, {_version_of(manifest)}: `topeng compare` reads its "
-            "scores, and its report stays; to go on or to change it, use that version, or another --run-dir"
+            f"{path.parent} was made by another version of Topeng, {_version_of(manifest)}. Use that version to "
+            "continue the run, or choose another --run-dir. `topeng compare` can still read its scores."
         )
     return manifest
 
 
 def _version_of(manifest: Mapping[str, Any]) -> str:
     known = manifest.get("versions")
-    return str(known.get("topeng")) if isinstance(known, dict) else "an unknown one"
+    return str(known.get("topeng")) if isinstance(known, dict) else "unknown"
 
 
 def _is_manifest(value: Any) -> bool:
@@ -334,7 +334,7 @@ def _storage(doing: str) -> Iterator[None]:
         text = failed_write(error)
         if text is None:
             raise
-        raise RunError(f"{doing} stopped: {text}; what was finished stays, run the same command again") from error
+        raise RunError(f"{doing} stopped: {text}. Finished work was kept: run the same command again.") from error
 
 
 def _discard(work: Path) -> None:

@@ -85,7 +85,7 @@ def stages_for(recipe: Recipe, wanted: str, run: Path, console: Console) -> list
             needed.insert(0, stage)
             reads |= set(stage.reads)
     if not needed:
-        raise RecipeError(f"the recipe has no stage `{wanted}`: it names base.model = {recipe.base.model}")
+        raise RecipeError(f"the recipe has no stage `{wanted}`, because it sets base.model = {recipe.base.model}")
     return [replace(stage, does=_does(stage.name)) for stage in needed]
 
 

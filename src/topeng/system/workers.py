@@ -115,8 +115,8 @@ def _killed(name: str) -> Iterator[None]:
         yield
     except (EOFError, ConnectionError) as error:
         raise RunError(
-            f"the process that worked on {name} was killed, perhaps for want of memory: run the same command again, "
-            "with a higher `threads` for fewer at a time"
+            f"the process that worked on {name} was killed, perhaps because memory ran out. Run the same command "
+            "again; a higher `threads` runs fewer processes at a time."
         ) from error
 
 

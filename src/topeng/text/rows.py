@@ -51,7 +51,7 @@ def read_prompts(path: Path) -> list[str | list[dict[str, str]]]:
         reason = str(error).removeprefix(f"{path}, ").removeprefix(f"cannot read {path}: ")
         raise GenerationError(f"cannot read prompts from {path}: {reason}") from error
     if not prompts:
-        raise GenerationError(f"{path} holds no prompt")
+        raise GenerationError(f"{path} contains no prompt")
     return prompts
 
 
