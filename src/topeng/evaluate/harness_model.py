@@ -30,7 +30,8 @@ from topeng.generate.decode import generate_ids
 from topeng.generate.row import end_tokens
 from topeng.generate.settings import PRESETS, Settings
 from topeng.text.batches import collate
-from topeng.text.chat import CHAT_TEMPLATE, encode_text, special_tokens
+from topeng.text.chat import encode_text, special_tokens
+from topeng.text.formats import format_of
 from topeng.text.tokens import Example
 
 SLICE = 128
@@ -93,7 +94,7 @@ class TopengLM(LM):
             raise RecipeError(
                 f"--apply_chat_template {chat_template}: there is only one chat format. Leave its name out."
             )
-        return CHAT_TEMPLATE if chat_template else None
+        return format_of(self.tokenizer).template if chat_template else None
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         return render_chat(chat_history, add_generation_prompt)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from topeng.errors import GenerationError
 from topeng.generate.cache import Passes
 from topeng.generate.canvas import Canvas, blank_canvas
 from topeng.generate.policies import Prediction, choose
@@ -33,7 +34,16 @@ class Decoder:
         self._passes: dict[Any, Passes] = {}
 
     def join(self, row: Row) -> None:
-        """Takes a row; one that has no masks is done already and is not taken."""
+        """Takes a row; one that has no masks is done already and is not taken.
+
+        Raises:
+            GenerationError: it asks for a cache that its model cannot have.
+        """
+        if row.settings.cache != "none" and getattr(row.voice.model.config, "predicts_next", False):
+            raise GenerationError(
+                f"cache = {row.settings.cache!r}: this model predicts a token from the position before it, which a "
+                "cache does not compute anew; set cache to none"
+            )
         if not row.done:
             self.rows.append(row)
 

@@ -16,10 +16,16 @@ from transformers.utils import cached_file
 
 from topeng.errors import ModelError
 from topeng.kecil import hub_id, locate
+from topeng.models import a2d
+from topeng.models.dream import DreamModel
 from topeng.models.llada import LLaDAConfig, LLaDAModelLM
 from topeng.system import ranks
 
-FAMILIES: dict[str, Any] = {"llada": LLaDAModelLM}
+MODELS: list[Any] = [LLaDAModelLM, DreamModel, *a2d.MODELS]
+FAMILIES: dict[str, Any] = {model.config_class.model_type: model for model in MODELS}
+"""By the `model_type` of config.json. One that names another class of `architectures` is none of them."""
+MASK = "<|mask|>"
+"""The mask token of checkpoints whose config.json names none."""
 TELLING_WIDTH = 256
 CHECKPOINT_FILES = ["*.json", "*.safetensors", "*.jinja", "README.md"]
 
@@ -60,8 +66,19 @@ def load_config(path: str | Path, revision: str | None = None) -> Any:
         raise ModelError(
             f"{path} has model_type = {kind!r}, which is not supported. Supported families: {', '.join(FAMILIES)}."
         )
+    named, known = values.get("architectures"), FAMILIES[kind].__name__
+    if named and known not in named:
+        raise ModelError(
+            f"{path} has model_type = {kind!r} and architectures = {named}, but Topeng only supports {known} for this "
+            "model_type"
+        )
     try:
-        return FAMILIES[kind].config_class(**values)
+        config = FAMILIES[kind].config_class(**values)
+        if config.eos_token_id is None:  # as in Dream's, which pads with its end token
+            config.eos_token_id = config.pad_token_id
+        if config.mask_token_id is None:
+            config.mask_token_id = load_tokenizer(path, revision).convert_tokens_to_ids(MASK)
+        return config
     except ModelError:
         raise
     except Exception as error:  # of many classes, all of which mean that an option has no usable value

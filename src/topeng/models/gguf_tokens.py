@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from topeng.errors import ExportError
-from topeng.text.chat import CHAT_TEMPLATE
+from topeng.text.formats import LLADA
 
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -102,9 +102,9 @@ def _template(tokenizer: PreTrainedTokenizerBase, rules: Mapping[str, Any]) -> s
     template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else None
     if not any(step.get("add_prefix_space") for step in _steps(rules)):
         return template
-    if template != CHAT_TEMPLATE:
+    if template != LLADA.template:
         raise ExportError(
             "the tokenizer puts a space before each piece of text (add_prefix_space), which llama.cpp does not: only "
             "with Topeng's chat template can such a model be written as GGUF"
         )
-    return re.sub(r"(<\|(?:start|end)_header_id\|>)", r"\1 ", CHAT_TEMPLATE)
+    return re.sub(r"(<\|(?:start|end)_header_id\|>)", r"\1 ", LLADA.template)

@@ -5,7 +5,7 @@ Shapes: B rows, T positions, N head positions, D width, V vocabulary.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +66,30 @@ class WeightedCrossEntropy(torch.autograd.Function):
         return *(None if grad is None else grad * loss_grad for grad in ctx.grads), None, None
 
 
+class Bidirectional:
+    """Mixed in before a `transformers` config: attention looks both ways; `architectures` keeps its official name.
+
+    Attributes:
+        shifted: whether a position predicts the next token, where config.json does not say (`predicts_next`).
+    """
+
+    architecture: ClassVar[str]
+    shifted: ClassVar[bool] = False
+
+    def __post_init__(self, **options: Any) -> None:
+        mask_token_id = options.pop("mask_token_id", None)
+        self.predicts_next = bool(options.pop("predicts_next", self.shifted))
+        super().__post_init__(**options)  # type: ignore[misc]
+        self.mask_token_id, self.is_causal, self.architectures = mask_token_id, False, [self.architecture]
+
+    def to_dict(self) -> dict[str, Any]:
+        options = super().to_dict()  # type: ignore[misc]
+        options.pop("is_causal", None)
+        if self.predicts_next == self.shifted:
+            options.pop("predicts_next", None)
+        return options
+
+
 class VocabularyHead(nn.Linear):
     """The head, D -> V, which can go on to the loss: what wraps it (FSDP) then has its weight whole when it is used.
 
@@ -86,12 +110,19 @@ class MaskedLMHead:
     """Mixed in before a `transformers` causal-LM class whose attention is made bidirectional by its config.
 
     Where a config has an `embedding_size`, embedding and head have so many rows; logits are of the vocabulary alone.
+
+    Attributes:
+        official_names: patterns of the official code's names of weights, and the names that the network has here.
+        predicts_next: the network predicts the next position; logits are moved to the position that they are of.
     """
+
+    official_names: ClassVar[list[tuple[str, str]]] = []
 
     def __init__(self, config: Any) -> None:
         vocab_size, config.vocab_size = config.vocab_size, getattr(config, "embedding_size", config.vocab_size)
         super().__init__(config)  # type: ignore[call-arg]
         self.vocab_size = config.vocab_size = vocab_size
+        self.predicts_next = getattr(config, "predicts_next", False)
         # Padding is the end token, which is a word too: its embedding must learn.
         self.get_input_embeddings().padding_idx = None  # type: ignore[attr-defined]
         head = self.get_output_embeddings()  # type: ignore[attr-defined]
@@ -123,12 +154,17 @@ class MaskedLMHead:
             `loss` = sum of `weights * token_nll`, and `token_nll` [N].
         """
         kwargs.setdefault("use_cache", kwargs.get("past_key_values") is not None)  # else all keys and values are kept
-        if targets is None:
+        if targets is None and not self.predicts_next:
             kwargs |= {} if head_positions is None else {"logits_to_keep": head_positions}
             output = super().forward(input_ids=input_ids, attention_mask=attention_mask, **kwargs)  # type: ignore[misc]
             output.logits = output.logits[..., : self.vocab_size]
             return output
         hidden = self.model(input_ids=input_ids, attention_mask=attention_mask, **kwargs).last_hidden_state  # type: ignore[attr-defined]
+        if self.predicts_next:
+            hidden = torch.cat([hidden[:, :1], hidden[:, :-1]], dim=1)
+        if targets is None:
+            logits = self.lm_head(hidden if head_positions is None else hidden[head_positions])  # type: ignore[attr-defined]
+            return MaskedLMOutput(logits=logits[..., : self.vocab_size])
         hidden = hidden.flatten(0, 1) if head_positions is None else hidden[head_positions]  # [N, D]
         weights = torch.ones(targets.shape, device=hidden.device) if weights is None else weights
         if isinstance(self.lm_head, VocabularyHead):  # type: ignore[attr-defined]

@@ -135,7 +135,7 @@ def of_completion(models: Models, ask: CompletionAsk) -> Asked:
 def _raw_prompt(models: Models, ask: CompletionAsk, text: str | list[int]) -> Prompt:
     """A text of its own, without the chat format; with `gaps` the answer begins at the first of them."""
     tokenizer, config = models.tokenizer, models.voice(ask.model).model.config
-    bos = special_tokens(tokenizer).bos
+    beginning = special_tokens(tokenizer).beginning
     if not isinstance(text, str):
         if not text or not all(0 <= token < config.vocab_size for token in text):
             raise ApiError(400, f"prompt must hold tokens, from 0 to {config.vocab_size - 1}", "prompt")
@@ -145,8 +145,8 @@ def _raw_prompt(models: Models, ask: CompletionAsk, text: str | list[int]) -> Pr
         first = GAP.search(text)
         start = first.start() if first else 0
         given = encode_gaps(tokenizer, text[start:], config.mask_token_id)
-        return Prompt([bos, *encode_text(tokenizer, text[:start])], given, text[:start])
-    ids = [bos, *encode_text(tokenizer, text)]
+        return Prompt([*beginning, *encode_text(tokenizer, text[:start])], given, text[:start])
+    ids = [*beginning, *encode_text(tokenizer, text)]
     if not ask.suffix:
         return Prompt(ids, echo=text)
     after = encode_text(tokenizer, ask.suffix)

@@ -1,4 +1,4 @@
-"""LLaDA's chat format (Llama 3.1's), as tokens.
+"""Conversations as tokens, in the chat format whose special tokens the tokenizer has.
 
 Tokens are put together piece by piece, not by parsing a rendered string: text that happens to spell a
 special token stays text, and an answer has the same tokens in training as after a prompt in decoding.
@@ -12,6 +12,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from topeng.errors import ModelError, TextError
+from topeng.text.formats import format_of, missing
 
 Message = Mapping[str, str]
 """A message of a conversation: its `role` (system, user, assistant) and its `content`."""
@@ -19,33 +20,22 @@ Message = Mapping[str, str]
 HALF = re.compile("[\ud800-\udfff]")
 """Half of a surrogate pair: JSON and arguments in another encoding may hold one."""
 
-NAMES = {
-    "bos": "<|startoftext|>",
-    "eos": "<|endoftext|>",
-    "mask": "<|mdm_mask|>",
-    "start_header": "<|start_header_id|>",
-    "end_header": "<|end_header_id|>",
-    "eot": "<|eot_id|>",
-}
-
-CHAT_TEMPLATE = (
-    "{% for message in messages %}{% if loop.index0 == 0 %}{{ bos_token }}{% endif %}"
-    "<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n{{ message['content'] | trim }}<|eot_id|>"
-    "{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
-)
-"""The same format for `tokenizer.apply_chat_template`, for tokenizers made here."""
-
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """Ids of LLaDA's special tokens; padding is `eos`."""
+    """Ids of a chat format's special tokens; padding is `eos`. None: the format has no such token."""
 
-    bos: int
     eos: int
     mask: int
     start_header: int
-    end_header: int
     eot: int
+    bos: int | None = None
+    end_header: int | None = None
+
+    @property
+    def beginning(self) -> list[int]:
+        """What a text begins with."""
+        return [] if self.bos is None else [self.bos]
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
@@ -54,15 +44,13 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
     Raises:
         ModelError: the tokenizer lacks one of them (a base model's may lack the headers and the end of turn).
     """
-    ids = {field: tokenizer.convert_tokens_to_ids(name) for field, name in NAMES.items()}
-    unknown = (None, tokenizer.unk_token_id)
-    missing = [NAMES[field] for field, token in ids.items() if token in unknown]
-    if missing:
+    form = format_of(tokenizer)
+    if lacking := missing(form, tokenizer):
         raise ModelError(
-            f"the tokenizer of {tokenizer.name_or_path or 'this model'} lacks {', '.join(missing)}, which the chat "
-            "format needs. Use the instruct model's tokenizer, or add them to the vocabulary."
+            f"the tokenizer of {tokenizer.name_or_path or 'this model'} lacks {', '.join(lacking)}, which the chat "
+            f"format ({form.name}) needs. Use the instruct model's tokenizer, or add them to the vocabulary."
         )
-    return SpecialTokens(**ids)
+    return SpecialTokens(**{field: tokenizer.convert_tokens_to_ids(name) for field, name in form.special.items()})
 
 
 def check_tokens(name: str, config: Any, tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
@@ -75,13 +63,13 @@ def check_tokens(name: str, config: Any, tokenizer: PreTrainedTokenizerBase) -> 
         ModelError: they do not, or the model has no row for one of them.
     """
     special = special_tokens(tokenizer)
-    if (config.mask_token_id, config.eos_token_id) != (special.mask, special.eos):
+    if config.mask_token_id != special.mask or config.eos_token_id not in (special.eos, special.eot):
         raise ModelError(
             f"{name}: config.json has mask_token_id = {config.mask_token_id} and eos_token_id = "
             f"{config.eos_token_id}, but its tokenizer has {special.mask} and {special.eos}. They belong to "
             "different models."
         )
-    highest = max(astuple(special))
+    highest = max(token for token in astuple(special) if token is not None)
     if highest >= config.vocab_size:
         raise ModelError(
             f"{name}: config.json has vocab_size = {config.vocab_size}, but its tokenizer has token {highest}. They "
@@ -180,22 +168,25 @@ def check_messages(messages: Sequence[Any]) -> None:
 
 
 def _contents(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[list[int]]:
-    """The content of each message as tokens, with the blank line that follows its header."""
-    return [encode_text(tokenizer, "\n\n" + message["content"].strip()) for message in messages]
+    """The content of each message as tokens, with the line break that follows its header."""
+    before = format_of(tokenizer).before_content
+    return [encode_text(tokenizer, before + message["content"].strip()) for message in messages]
 
 
 def _join(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], contents: Sequence[Sequence[int]]
 ) -> list[int]:
-    special = special_tokens(tokenizer)
+    special, form = special_tokens(tokenizer), format_of(tokenizer)
+    between = encode_text(tokenizer, form.after_turn)
 
     def header(role: str) -> list[int]:
-        return [special.start_header, *encode_text(tokenizer, role), special.end_header]
+        closed = [] if special.end_header is None else [special.end_header]
+        return [special.start_header, *encode_text(tokenizer, role), *closed]
 
-    ids = [special.bos]
+    ids = special.beginning
     for message, content in zip(messages, contents, strict=True):
-        ids += [*header(message["role"]), *content, special.eot]
-    return [*ids, *header("assistant"), *encode_text(tokenizer, "\n\n")]
+        ids += [*header(message["role"]), *content, special.eot, *between]
+    return [*ids, *header("assistant"), *encode_text(tokenizer, form.before_content)]
 
 
 def encode_answer(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:
