@@ -135,13 +135,13 @@ def rewrite_weights(folder, change):
 
 def test_missing_weights_are_named(copied):
     rewrite_weights(copied, lambda weights: weights.pop("model.transformer.ln_f.weight"))
-    with pytest.raises(ModelError, match=r"1 missing, the first model\.norm\.weight"):
+    with pytest.raises(ModelError, match=r"1 missing, the first is model\.norm\.weight"):
         load_model(copied)
 
 
 def test_misshapen_weights_are_named(copied):
     rewrite_weights(copied, lambda weights: weights.update({"model.transformer.ln_f.weight": torch.ones(3)}))
-    with pytest.raises(ModelError, match=r"of another shape, the first model\.norm\.weight"):
+    with pytest.raises(ModelError, match=r"of another shape, the first is model\.norm\.weight"):
         load_model(copied)
 
 
