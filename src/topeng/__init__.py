@@ -18,7 +18,7 @@ def load(
 
     Args:
         model: a checkpoint folder in its family's official layout, or a model id of the hub.
-        adapter: a folder that `topeng train` or peft left; a whole model (of method `full`) stands in the base's place.
+        adapter: a folder written by `topeng train` or peft; a whole model (of method `full`) replaces the base.
         dtype: of the weights; that of the checkpoint without it.
         device: a GPU where there is one, without it.
         revision: commit of a model id.

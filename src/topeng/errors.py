@@ -55,7 +55,7 @@ class DivergenceError(TopengError):
 
 
 class Stopped(BaseException):  # as KeyboardInterrupt is: what catches errors must not catch it
-    """The process was told to stop, by a signal other than Ctrl-C or in the midst of a training."""
+    """A signal asked the process to stop: one other than Ctrl-C, or any during a training."""
 
     def __init__(self, signal: int) -> None:
         super().__init__(signal)

@@ -100,7 +100,7 @@ def results(options: Any) -> dict[str, Any]:
 def narrow(options: Any, kind: type[Kind]) -> Kind:
     """Of a group of options, those that a class declares which the group extends.
 
-    What a stage is given has no other options: it cannot depend on what its fingerprint leaves out.
+    A stage gets no other options, so it cannot depend on one that its fingerprint omits.
     """
     return kind(**{field.name: getattr(options, field.name) for field in dataclasses.fields(kind)})
 

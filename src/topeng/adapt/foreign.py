@@ -159,7 +159,7 @@ def check_base(model: Any, path: Path) -> None:
 
 
 def remove_adapter(model: Any) -> Any:
-    """The base under an adapter, as it was before: peft's `unload` leaves what `modules_to_save` has trained in it."""
+    """The base under an adapter, as it was before: peft's `unload` keeps what `modules_to_save` trained."""
     base = model.get_base_model() if isinstance(model, peft.PeftModel) else model
     for module in list(base.modules()):
         for name, child in list(module.named_children()):

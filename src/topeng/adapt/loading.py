@@ -1,4 +1,4 @@
-"""Saved adapters on their base, for inference: one, or several beside each other."""
+"""Loads saved adapters onto their base for inference: one, or several together."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -51,7 +51,7 @@ def load_adapters(model: Any, folders: Mapping[str, Path], layer: Layer | None =
 
 @contextmanager
 def _explained(model: Any, path: Path) -> Iterator[None]:
-    """What goes wrong with an adapter is told with its folder, and the base is as it was."""
+    """Errors of loading name the adapter's folder, and the base is restored."""
     try:
         yield
     except AdapterError as error:
@@ -72,7 +72,7 @@ def _weights(file: Path) -> dict[str, torch.Tensor]:
 
 
 def _put(model: Any, name: str, config: Any, weights: Mapping[str, torch.Tensor]) -> Any:
-    """An adapter on a base, or beside others.
+    """Loads an adapter onto a base, alone or with others.
 
     Raises:
         ValueError: its weights are not those that it needs.

@@ -51,7 +51,7 @@ def run_trial(asked: Adapting, run: Path, work: Path, out: Path, console: Consol
     """Trains as asked and writes what came of it; a trial that diverges is a result too.
 
     Args:
-        work: a folder of the trial's own, in which it goes on after a kill.
+        work: a folder for this trial, from which it continues after a kill.
     """
     method, rate, loss = asked.method, asked.learning_rate, math.nan
     ratio = asked.adapter.loraplus_lr_ratio if asked.adapter and METHODS[method].rate_of_b else None

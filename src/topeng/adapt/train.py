@@ -143,10 +143,10 @@ def train_adapter(
 ) -> None:
     """Writes `adapters/NAME/` in `work`: the adapter for the plain base, its log and its summary.
 
-    A kill loses what came after the last whole checkpoint; called again, it goes on from there.
+    A kill loses the steps after the last complete checkpoint; called again, the training continues from it.
 
     Args:
-        callbacks: called at the steps, beside the run's own.
+        callbacks: called at the steps, in addition to the run's own.
 
     Raises:
         AdapterError: the targets do not fit the model.

@@ -179,7 +179,7 @@ class DiffusionTrainer(Trainer):
         super().log(logs, *args, **kwargs)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """The held-out loss: the likelihood bound in nats a token, on noise that depends on the row alone.
+        """The held-out loss: the likelihood bound in nats per token, with noise that depends only on the row.
 
         Every rank scores all rows: a sharded model's ranks must take the same forward passes.
 
@@ -232,7 +232,7 @@ class DiffusionTrainer(Trainer):
 
 
 def held_out_loss(model: Any, examples: Sequence[Example]) -> np.ndarray:
-    """Of each row, the likelihood bound over its response length, [R] nats a token: comparable between runs."""
+    """The likelihood bound of each row divided by its response length, [R] nats per token: comparable between runs."""
     nll = response_nll(model, examples, HELD_OUT_DRAWS, HELD_OUT_SEED)[:, 0]
     return nll / np.array([example.response_length for example in examples])
 

@@ -54,7 +54,7 @@ def _folders(value: str) -> dict[str, Path]:
 
 
 def load_voices(base: Any, folders: Mapping[str, Path]) -> dict[str, Voice]:
-    """The base and its adapters by name. A whole model (of method `full`) stands beside the base, in its precision.
+    """The base and its adapters by name. A whole model (of method `full`) is loaded besides the base, in its precision.
 
     Raises:
         ModelError, AdapterError: one cannot be loaded, or does not fit the base.
@@ -77,7 +77,7 @@ def load_voices(base: Any, folders: Mapping[str, Path]) -> dict[str, Voice]:
 
 
 def _mixes(adapted: Any, name: str) -> bool:
-    """Whether peft runs an adapter beside others in one batch: LoRA without variants such as DoRA, and no head of its
+    """Whether peft can run an adapter with others in one batch: LoRA without variants such as DoRA, and no head of its
     own, which sees masked positions instead of rows."""
     if isinstance(adapted.get_output_embeddings(), BaseTunerLayer | AuxiliaryTrainingWrapper):
         return False

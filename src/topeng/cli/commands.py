@@ -344,7 +344,7 @@ def _refuse(rest: Sequence[str]) -> None:
 def prepare_libraries() -> None:
     """Called before they are imported: what they say of themselves is not what a user asked for.
 
-    Nor do torch's threads spin while they wait for one another, some of them without a core: beside one busy process a
+    Nor do torch's threads spin while they wait for one another, some of them without a core: next to one busy process a
     tiny model trains 2 to 24 times as fast without (alone on two cores a tenth slower).
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -104,7 +104,7 @@ class Chat:
         """Puts an adapter on the base, in place of the one that is there.
 
         Args:
-            name: a folder, or the name of one beside the last; `base` for none.
+            name: a folder, or the name of one next to the last; `base` for none.
 
         Raises:
             ModelError, AdapterError: there is no such adapter, or it does not fit; the model is then the plain base.

@@ -33,7 +33,7 @@ class Difference:
 
     Attributes:
         options: name to its two values, where they differ.
-        rows: of each side, how many stand in both, in the first alone and in the second alone.
+        rows: of each side, how many are in both, only in the first and only in the second.
         why: of the rows of the first one's train that the second lacks, what happened there, and the other way round.
     """
 

@@ -11,7 +11,7 @@ from topeng.corpus.sample import fill
 from topeng.errors import CorpusError
 
 STARTS = 4
-"""K-Means runs from so many seedings (k-means++) on `STARTING_ROWS`; the tightest goes on with all rows."""
+"""Number of seedings (k-means++) that K-Means tries on `STARTING_ROWS`; the tightest continues with all rows."""
 STARTING_ROWS = 20_000
 
 

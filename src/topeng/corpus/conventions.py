@@ -26,7 +26,7 @@ BESIDE = {"Alpaca": ("input", "history", "system")}
 PLAIN = "text"
 """The column of plain text, which may be a prompt where nothing else is."""
 OURS = {"input": "input", "output": "output", "messages": MESSAGES}
-"""Of the tables that Topeng itself leaves: messages stand beside the texts that they are."""
+"""Columns of the tables that Topeng itself writes: messages, and the same as text."""
 SPOKEN = {*ROLES, "prompt", "completion", "conversations"}
 """Columns that somebody says something in: one that is not read is an error unless `columns` says which are."""
 

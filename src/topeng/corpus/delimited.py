@@ -84,7 +84,7 @@ def _rows(
     Args:
         before: lines that were read.
         carriage: whether a line ends with a carriage return alone; elsewhere one outside quotes is an error, as the
-            writers that let it stand there meant one cell.
+            writers that allow it there meant one cell.
     """
     last, size = "", 0
 

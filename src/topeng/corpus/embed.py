@@ -50,7 +50,7 @@ def embed(
         texts: in shards.
         folder: where a model's shards are kept until all are there.
         engine: on which the shards are embedded.
-        progress: told how many shards are done.
+        progress: called with the number of finished shards.
 
     Raises:
         ModelError: the model cannot be loaded, or its vectors are not finite.

@@ -23,9 +23,9 @@ ENDINGS = (*TABLES, *TEXTS)
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 UTF16 = re.compile(rb"\xff\xfe|\xfe\xff|[^\0]\0[^\0]\0|\0[^\0]\0[^\0]")
 ASIDE = (".md", ".yaml", ".yml", ".lock", "")
-"""Endings of what lies beside data in a folder and holds no rows."""
+"""Endings of files that accompany data in a folder and have no rows."""
 SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"
-"""What `datasets.save_to_disk` leaves beside its `.arrow` files, and above several of its folders."""
+"""Files that `datasets.save_to_disk` writes next to its `.arrow` files, and above the folders of several splits."""
 
 
 def resolve(files: Sequence[str], option: str = "corpus.files") -> list[str]:
@@ -47,7 +47,7 @@ def resolve(files: Sequence[str], option: str = "corpus.files") -> list[str]:
 
 
 def local_files(name: str) -> list[str]:
-    """The local files that a path, a glob or a folder stands for, sorted; none where nothing matches."""
+    """The local files that a path, a glob or a folder names, sorted; an empty list if nothing matches."""
     path = os.path.expanduser(name)
     if os.path.isdir(path):
         return _in_folder(path)

@@ -1,4 +1,4 @@
-"""What a file holds, whatever its format: batches of rows, each with the line or the row that it stands at.
+"""What a file holds, whatever its format: batches of rows, with the line or row of each.
 
 Nothing past this file and `files` knows formats. A row of text is read by itself, so that no type depends on those
 before it; Parquet and Arrow files give their columns as they are.

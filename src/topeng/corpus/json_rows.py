@@ -114,7 +114,7 @@ class _Text:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> Record:
-    """An object, in which a name that stands twice would lose a value in silence."""
+    """An object; a repeated name is an error, as one of its values would be lost silently."""
     record = dict(pairs)
     if len(record) < len(pairs):
         (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)

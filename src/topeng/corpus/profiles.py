@@ -89,7 +89,7 @@ def draw_clean(corpus: Corpus, options: DrawOptions, funnel: Funnel, progress: P
 def hold_out_of_the_rest(corpus: Corpus, options: DrawOptions, train: pa.Table, funnel: Funnel) -> dict[str, pa.Table]:
     """Test and validation rows of groups that train has none of, near ones included.
 
-    A subset all of whose groups stand in train gives none; the others give its share.
+    A subset whose groups are all in train gives none; the others fill its share.
 
     Raises:
         CorpusError: there are too few such groups.

@@ -100,7 +100,7 @@ def _held_out(
 
 
 def _check_leaks(train: pa.Table, held_out: Mapping[str, pa.Table]) -> None:
-    """No group and no content stands on two sides; that it does is our bug, not the user's."""
+    """Asserts that no group and no content is in two splits, which would be a bug of ours."""
     sides = {"train": train, **held_out}
     for column in ("group", "content_hash"):
         seen = [set(table[column].to_pylist()) for table in sides.values()]

@@ -39,7 +39,7 @@ class EngineOptions(Options):
 
 @dataclass(frozen=True)
 class IngestOptions(EngineOptions):
-    """What is read."""
+    """Which files are read, and how."""
 
     files: list[str] = option(
         list,
@@ -63,7 +63,7 @@ class IngestOptions(EngineOptions):
 
 @dataclass(frozen=True)
 class DrawOptions(EngineOptions):
-    """What is drawn of it, what leaves, and what is held out."""
+    """Which rows are sampled, filtered and held out."""
 
     memory_gb: float = option(
         2.0, "Memory limit for comparing texts. Beyond it, rows are compared by sketches.", unit="GB", ge=1

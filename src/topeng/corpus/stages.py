@@ -4,7 +4,7 @@
     clean:  hold out test and validation, draw, filter, refill  ──> embed  ──> cluster, take quotas
     paper:  draw ──> embed ──> cluster, take quotas, then hold out of the rest
 
-Each row that leaves is counted with its reason, in `funnel.json`; each that was looked at has a line in
+Every dropped row is counted with its reason in `funnel.json`; every row that was examined has a line in
 `decisions.parquet`.
 """
 

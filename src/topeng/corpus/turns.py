@@ -24,7 +24,7 @@ class Turn(NamedTuple):
 
 
 def turn(record: Record, roles: Mapping[str, str], answers: bool = True) -> Turn:
-    """What a record says, under a convention's roles; without `answers`, what stands before the last one."""
+    """What a record says, under a convention's roles; without `answers`, everything before the last one."""
     values = {role: record.get(column) for role, column in roles.items()}
     for role in ("instruction", "input", "output", "system"):
         value = values.get(role)
@@ -90,7 +90,7 @@ def _conversation(messages: list[dict[str, str]], answers: bool) -> Turn:
 
 
 def _parsed(value: Any) -> Any:
-    """A conversation that stands in a cell of text, as JSON."""
+    """A conversation from a cell of text that contains JSON."""
     if not isinstance(value, str):
         return value
     if not value.strip():

@@ -201,7 +201,7 @@ def by_method(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
     several ways, also by the options that tell them apart: `lora adapter.rank=8`.
 
     Raises:
-        RunError: a seed stands twice.
+        RunError: a seed occurs twice.
     """
     groups: dict[str, list[Scored]] = {}
     for one in [scored[0], *(one for one in scored if one.method != BASE)]:

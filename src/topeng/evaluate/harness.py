@@ -58,7 +58,7 @@ def complete(arguments: Sequence[str], preset: str | None = None) -> list[str]:
     """The arguments with what may be left out.
 
     Raises:
-        RecipeError: the preset is unknown, or tasks are named beside it.
+        RecipeError: the preset is unknown, or tasks are named as well.
     """
     arguments = list(arguments)
     if arguments[:1] in (["ls"], ["validate"]):

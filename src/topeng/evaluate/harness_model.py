@@ -1,6 +1,6 @@
 """Topeng's models as lm-evaluation-harness knows models: importing this registers `topeng`.
 
-A masked diffusion model has no next-token probabilities. What stands for log p(continuation | context) is the bound of
+A masked diffusion model has no next-token probabilities. In place of log p(continuation | context) it uses the bound of
 `diffusion.likelihood`; of a continuation of one token it is exact, and all such continuations of a context are read off
 one forward pass.
 

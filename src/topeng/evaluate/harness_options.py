@@ -1,4 +1,4 @@
-"""What `topeng lm-eval` is told of a model: `--model_args`, and what a task says of decoding."""
+"""Options of a model for `topeng lm-eval`: `--model_args`, and the decoding settings of a task."""
 
 import difflib
 import logging
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ModelOptions(Options):
-    """`--model_args`, beside the decoding settings."""
+    """`--model_args`, without the decoding settings."""
 
     pretrained: str | None = option(None, "A checkpoint folder or a model id.")
     adapter: str | None = option(None, "An adapter folder.")

@@ -1,6 +1,6 @@
 """What is measured of one model: the likelihood bound of test rows, and its answers to some of them.
 
-Both are gathered in files that a kill leaves as they are; what is made of them is `compare`'s.
+Both are collected in files that survive a kill; `compare` computes figures from them.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ class Model(NamedTuple):
 def score_model(asked: Scoring, name: str, model: Model, run: Path, work: Path, console: Console) -> None:
     """Writes `likelihood/NAME/`: `likelihood.jsonl`, and `rows.json`, which says what of the rows could not be scored.
 
-    Called again on the same `work` after a kill, it goes on from there.
+    Called again with the same `work` after a kill, it continues from there.
 
     Raises:
         CorpusError: no test row has an answer that can be scored.
@@ -61,7 +61,7 @@ def evaluate_model(asked: Answering, name: str, model: Model, run: Path, work: P
     """Writes `evaluate/NAME/`: the `likelihood.jsonl` that `score_model` has left, `answers.jsonl`, and `scored.json`,
     which says of what they are.
 
-    Called again on the same `work` after a kill, it goes on from there.
+    Called again with the same `work` after a kill, it continues from there.
 
     Raises:
         GenerationError: a prompt and its answer exceed the model's context.
@@ -89,7 +89,7 @@ def _test_rows(run: Path) -> dict[str, list[dict]]:
 def conditions(asked: Answering, tokenizer: Any, run: Path) -> dict[str, Any]:
     """All that scores depend on besides the model: of models to compare, these must be the same.
 
-    The masks stand for how a version draws them, by those of a row of 100 tokens.
+    The masks of a row of 100 tokens identify how a version draws them.
     """
     masks, _ = draw_masks(100, asked.evaluate.draws, asked.seed, 0, asked.evaluate.replicates)
     return {

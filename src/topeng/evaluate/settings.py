@@ -1,4 +1,4 @@
-"""What is measured, declared once."""
+"""The options of an evaluation, declared once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class ScoreOptions(Options):
 
 @dataclass(frozen=True)
 class AnswerOptions(ScoreOptions):
-    """And what is answered."""
+    """How likelihoods are estimated, and how many rows are answered."""
 
     generate_rows: int = option(
         100,
@@ -62,7 +62,7 @@ class EvaluateOptions(AnswerOptions):
 
 @dataclass(frozen=True)
 class Scoring:
-    """What the likelihoods of a model depend on, beside its weights and the rows."""
+    """What the likelihoods of a model depend on, besides its weights and the rows."""
 
     base: ModelOptions
     seed: int

@@ -121,7 +121,7 @@ def answers(
 
 
 def _has_room(rows: dict[int, Row], batch_tokens: int) -> bool:
-    """Whether one more row, which is no longer than these, leaves a pass within its limit."""
+    """Whether one more row, which is no longer than these, keeps a pass within its limit."""
     return (len(rows) + 1) * max(len(row.tokens) for row in rows.values()) <= batch_tokens
 
 
@@ -167,7 +167,7 @@ def question_text(question: Question) -> str:
 
 
 def encode_template(tokenizer: Any, template: str, mask_token_id: int) -> list[int]:
-    """An answer with gaps as tokens: `{5}` stands for five masks; the end of turn follows.
+    """An answer with gaps as tokens: `{5}` becomes five masks; the end of turn follows.
 
     Raises:
         GenerationError: it has no gap.

@@ -54,10 +54,10 @@ def blank_canvas(
     Args:
         input_ids: [B, P], padded on the left.
         attention_mask: [B, P], 0 on padding.
-        fixed: place in the answer, from 0 -> tokens that stand from there on, in every row.
+        fixed: position in the answer, from 0 -> tokens to put there in every row.
 
     Raises:
-        GenerationError: a mask token stands in a prompt, or fixed tokens beyond the answer.
+        GenerationError: a prompt contains a mask token, or fixed tokens are beyond the answer.
     """
     if (input_ids == mask_token_id).any():
         raise GenerationError(
@@ -83,7 +83,7 @@ def infilling_canvas(input_ids: Tensor, attention_mask: Tensor, prompt_length: i
     """A canvas whose gaps are the mask tokens of `input_ids` [B, T].
 
     Raises:
-        GenerationError: a gap stands before `prompt_length`, from where on blocks are decoded.
+        GenerationError: there is a gap before `prompt_length`, where decoding starts.
     """
     masked = (input_ids == mask_token_id) & attention_mask.bool()
     if masked[:, :prompt_length].any():

@@ -41,8 +41,8 @@ class Decoder:
         """
         if row.settings.cache != "none" and getattr(row.voice.model.config, "predicts_next", False):
             raise GenerationError(
-                f"cache = {row.settings.cache!r}: this model predicts a token from the position before it, which a "
-                "cache does not compute anew; set cache to none"
+                f"cache = {row.settings.cache!r}, but this model predicts each token from the position before, which a "
+                "cache would not update. Set cache to none."
             )
         if not row.done:
             self.rows.append(row)
@@ -88,7 +88,7 @@ def denoise(model: Any, canvas: Canvas, settings: Settings, row_ids: Sequence[in
     """Fills a canvas in place, and yields it after each step of its rows.
 
     A step predicts the masked positions of each row's block and commits those that the policy chooses. What is
-    committed stays. A row that is done leaves.
+    committed stays. A finished row is removed.
 
     Args:
         model: `logits` aligned with the input; `config.mask_token_id` is its mask.
@@ -202,7 +202,7 @@ def _allowed(rows: list[Row], places: list[Tensor], logits: Tensor) -> Tensor:
 
 
 def _seen(row: Row) -> Tensor:
-    """bool [V]: what the answer has already, end tokens apart: those may stand side by side."""
+    """bool [V]: tokens that the answer already has, except end tokens, which may be repeated."""
     seen = torch.zeros_like(row.ends)
     seen[row.tokens[row.prompt_length :][~row.masked[row.prompt_length :]]] = True
     return seen & ~row.ends

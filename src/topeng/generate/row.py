@@ -128,7 +128,7 @@ class Row:
             masked[:] = False
 
     def _visible(self) -> Tensor:
-        """All but padding and, with a window, the masks that stand further than it behind the block."""
+        """Everything except padding and, with a window, the masks that are further behind the block than it."""
         if self.settings.window is None:
             return self.attended
         far = torch.arange(len(self.tokens)) >= self.block.stop + self.settings.window
@@ -166,6 +166,6 @@ class View:
 
 
 def end_tokens(model: Any) -> Tensor:
-    """Those of the model's generation config, where `topeng.load` puts the end of turn beside the end of text."""
+    """Those of the model's generation config, to which `topeng.load` adds the end of turn."""
     ends = model.generation_config.eos_token_id
     return torch.tensor(ends if isinstance(ends, list) else [ends])

@@ -18,7 +18,7 @@ Policy = Literal["top_k", "random", "margin", "entropy", "threshold", "factor", 
 
 @dataclass(frozen=True)
 class Settings(Options):
-    """How an answer is decoded. The defaults follow the reference sampler, greedy, one token a step."""
+    """How an answer is decoded. The defaults follow the reference sampler: greedy, one token per step."""
 
     max_new_tokens: int = option(
         128, "Length of the answer to decode (the canvas after the prompt).", unit="tokens", source=SAMPLER, ge=1
@@ -127,7 +127,7 @@ CHECKPOINT_SETTINGS = ("max_new_tokens", "block_length", "turns")
 
 
 def checkpoint_settings(model: str | Path) -> dict[str, int]:
-    """How a local checkpoint wants to be asked, by its generation_config.json: the settings of these names that it has.
+    """The decoding settings that a local checkpoint declares in its generation_config.json.
 
     `turns` is no setting of the decoder: it is how many earlier turns of a conversation the model should see.
     """
@@ -142,5 +142,5 @@ def checkpoint_settings(model: str | Path) -> dict[str, int]:
 
 
 def preset_values(preset: str, own: Mapping[str, int]) -> dict[str, Any]:
-    """What a preset changes about the defaults, and over it what a checkpoint asks for."""
+    """The settings that a preset changes, overridden by those that a checkpoint declares."""
     return PRESETS[preset] | {name: value for name, value in own.items() if name != "turns"}

@@ -49,7 +49,7 @@ __all__ = [
 
 
 def is_checkpoint(path: str | Path) -> bool:
-    """Whether a folder holds a whole model, such as `full` training leaves, rather than an adapter."""
+    """Whether a folder has a whole model, such as one trained by `full`, and not an adapter."""
     return (Path(path) / "config.json").is_file()
 
 

@@ -1,6 +1,6 @@
 """LLaDA (arXiv 2502.09992): Llama with bidirectional attention, under other names.
 
-The network is `transformers`' own; here stand only the names that the official checkpoints use, for
+The network is `transformers`' own; this module only has the names that the official checkpoints use, for
 options and for weights, so that a checkpoint is read and written in the official layout.
 """
 

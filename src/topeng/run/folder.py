@@ -1,4 +1,4 @@
-"""The run folder: what was finished stays, what was killed goes on, what changed is done again.
+"""The run folder: finished stages are kept, interrupted ones continue, and changed ones run again.
 
 A stage writes into a folder of its own under `.work/`; when it ends, its outputs are moved to their places and
 the manifest is replaced in one step. A stage counts as finished only by the manifest.
@@ -42,13 +42,13 @@ class Stage:
 
     Attributes:
         name: such as `train/lora`.
-        outputs: files or folders that it leaves, relative to the run folder.
+        outputs: files or folders that it writes, relative to the run folder.
         options: what of the recipe it depends on: its slice, a dataclass, or plain values by name.
         work: called with the folder to write `outputs` into; called again on the same folder after a kill.
         reads: what it reads of earlier stages' outputs.
-        inputs: files or folders from outside the run that it reads; a name that is no path stands for itself.
+        inputs: files or folders from outside the run that it reads; a name that is not a path is used as it is.
         together: all ranks of the run take part; rank 0 alone writes the outputs.
-        apart: a worker may do it, beside others that it doesn't read from.
+        apart: a worker may run it next to others whose outputs it does not read.
         does: what it does, for a person who waits.
         version: of its results, raised where the same options and inputs come to other ones.
     """
@@ -126,7 +126,7 @@ class RunFolder:
     def _outlook(self, stage: Stage, redone: Mapping[str, str]) -> str:
         """
         Args:
-            redone: outputs that will be made anew before, with the stage that does.
+            redone: outputs that will be written again before, with their stage.
         """
         before = next((redone[output] for output in stage.reads if output in redone), None)
         entry = self.manifest["stages"].get(stage.name, {})
@@ -180,7 +180,7 @@ class RunFolder:
         console: Console,
         workers: Workers | None = None,
     ) -> None:
-        """Does the stages that are not finished, in order; leaves those that are.
+        """Runs the stages that are not finished, in order.
 
         Args:
             recipe: the resolved recipe, kept as `recipe.yaml`.
@@ -269,7 +269,7 @@ class RunFolder:
         write_atomically(self.path / MANIFEST, json.dumps(self.manifest, indent=1))
 
     def _input_digest(self, name: str) -> str:
-        """Of a file or folder, remembered while its sizes and times stay the same; a model id stands for itself."""
+        """Of a file or folder, remembered while its sizes and times stay the same; a model id is used as it is."""
         path = Path(locate(name))
         if not path.exists():
             return name
@@ -338,7 +338,7 @@ def _storage(doing: str) -> Iterator[None]:
 
 
 def _discard(work: Path) -> None:
-    """Removes a work folder; one that a kill leaves half is not taken up again."""
+    """Removes a work folder; one that a kill left half removed is not used again."""
     (work / ".fingerprint").unlink(missing_ok=True)
     shutil.rmtree(work, ignore_errors=True)
 

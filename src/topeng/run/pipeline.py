@@ -2,7 +2,7 @@
 
     corpus/*, source ──> base ──> train/METHOD ──> likelihood/MODEL, evaluate/MODEL ──> compare ──> report
 
-Each stage says what it leaves, which slice of the recipe it takes, and what it reads; the run folder does those that
+Each stage declares its outputs, its slice of the recipe, and what it reads; the run folder runs those that
 are not finished. Heavy imports are the stages' own.
 """
 
@@ -90,7 +90,7 @@ def stages_for(recipe: Recipe, wanted: str, run: Path, console: Console) -> list
 
 
 def do_apart(recipe: str, run: Path, wanted: str, name: str, folder: Path) -> None:
-    """What a worker does: the work of one stage, told in plain lines.
+    """What a worker does: the work of one stage, with progress in plain lines.
 
     Args:
         recipe: as YAML, every option resolved.
@@ -301,7 +301,7 @@ def _free_memory() -> None:
 
 
 def _inputs(files: list[str]) -> list[str]:
-    """Local files behind paths, globs and folders; what matches nothing stands for itself, and ingest says so."""
+    """Local files behind paths, globs and folders; a name that matches nothing is kept, and ingest reports it."""
     return [match for name in files for match in local_files(name) or [name]]
 
 

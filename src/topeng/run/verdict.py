@@ -28,7 +28,7 @@ TFIDF_ROWS, BERT_ROWS, BERT_GPU_ROWS = 5_000.0, 1.0, 1_800.0
 """Rows embedded per second: the first two derived from measurements, the last from arithmetic (docs/scale.md)."""
 CENDOL_ROWS = 12_810_390
 ROW_BYTES, DOWNLOAD_BYTES = 190, 154
-"""Of a row of the corpus, as ingest leaves it and as it is downloaded (docs/scale.md)."""
+"""Bytes of a row of the corpus after ingest, and when it is downloaded (docs/scale.md)."""
 PROCESS_BYTES = GIB
 """What Python, torch and its context hold by themselves, about."""
 CARDS = (8, 12, 16, 24, 40, 48, 80, 141)
