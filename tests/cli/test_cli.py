@@ -42,7 +42,7 @@ def test_bad_overrides(arguments, message):
         (["generate", "./nowhere", "Apa?", "--policy", "treshold"], "did you mean 'threshold'?"),
         (["generate", "./nowhere", "Apa?", "--tempreature", "1"], "did you mean 'generate.temperature'?"),
         (["generate", "./nowhere", "Apa?", "--preset", "best"], "must be one of reference, quality, fast"),
-        (["generate", "./nowhere"], "there is no prompt"),
+        (["generate", "./nowhere"], "no prompt was given"),
         (["generate", "./nowhere", "--file", "nowhere.txt"], "cannot read prompts from nowhere.txt"),
         (["chat", "./nowhere"], "there is no checkpoint folder ./nowhere"),
         (["export", "./nowhere", "{tmp}/out"], "there is no checkpoint folder ./nowhere"),

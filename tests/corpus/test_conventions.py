@@ -125,7 +125,7 @@ def test_a_conversation_that_cannot_be_used_is_dropped_with_its_reason(tmp_path,
             {"instruction": "a", "prompt": "c", "completion": "b"},
             "column 'instruction', which would be ignored next to prompt",
         ),
-        ({"input": "a", "output": "b", "conversations": []}, "may be input and output or ShareGPT conversations"),
+        ({"input": "a", "output": "b", "conversations": []}, "could be input and output or ShareGPT conversations"),
         (
             {"messages": LONG, "prompt": "a"},
             "column 'prompt', which would be ignored next to messages. Say which columns to read",
@@ -147,7 +147,10 @@ def test_columns_of_one_s_own(tmp_path):
             {"input": "tanya", "output": "jawaban"},
             "no column 'jawaban', which corpus.columns names. Its columns are tanya",
         ),
-        ({"input": "tanya", "answer": "jawab"}, "corpus.columns names 'answer', which is none of instruction, input"),
+        (
+            {"input": "tanya", "answer": "jawab"},
+            "corpus.columns names 'answer', which is not one of instruction, input",
+        ),
         ({"input": "tanya"}, "corpus.columns must name `messages`, or `output` with"),
     ]:
         with pytest.raises(CorpusError, match=message):

@@ -144,7 +144,7 @@ def test_a_lost_part_of_the_hashes_is_made_again(tmp_path):
             b"input,answer\na,b\n",
             "has no column output, nor those of another .* Its columns are input, answer",
         ),
-        ("a.xlsx", b"PK", "is none of .parquet, .* save it as CSV"),
+        ("a.xlsx", b"PK", "has an unknown format. Known: .parquet, .* Save it as CSV"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(tmp_path, name, content, message):
@@ -234,7 +234,7 @@ def test_a_path_that_matches_nothing_is_named(tmp_path):
 
 def test_an_empty_source_is_an_error(tmp_path):
     pq.write_table(table(0), tmp_path / "a.parquet")
-    with pytest.raises(CorpusError, match=r"no row is left .* the source is empty"):
+    with pytest.raises(CorpusError, match=r"no usable row in .* the source is empty"):
         ingest([str(tmp_path / "a.parquet")], tmp_path / "out")
 
 

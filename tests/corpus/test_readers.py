@@ -21,17 +21,17 @@ from topeng.text.rows import read_prompts
 HALF = "an unpaired surrogate"
 CASES = [
     # case, file, what a corpus comes to (rows, or an error), what prompts come to
-    ("01-csv-repeated-header", "dup_other.csv", "line 1: the name 'note' stands 2 times in the header", "line 1"),
-    ("01-csv-repeated-header", "dupcols.csv", "line 1: the name 'input' stands 2 times in the header", "line 1"),
+    ("01-csv-repeated-header", "dup_other.csv", "line 1: the name 'note' occurs 2 times in the header", "line 1"),
+    ("01-csv-repeated-header", "dupcols.csv", "line 1: the name 'input' occurs 2 times in the header", "line 1"),
     ("01-csv-repeated-header", "empty_heads.csv", "line 1: column 1 of 4 has no name", "line 1"),
     ("03-alpaca-instruction-lost", "alpaca_array.json", 12, 12),
     ("03-alpaca-instruction-lost", "alpaca_lines.jsonl", 12, 12),
-    ("09-prompts-lone-surrogate", "surr.jsonl", f"line 1: 'input' holds {HALF}", f"line 1: 'input' holds {HALF}"),
+    ("09-prompts-lone-surrogate", "surr.jsonl", f"line 1: 'input' contains {HALF}", f"line 1: 'input' contains {HALF}"),
     (
         "09-prompts-lone-surrogate",
         "surrogate.jsonl",
-        f"line 1: 'output' holds {HALF}",
-        f"line 1: 'output' holds {HALF}",
+        f"line 1: 'output' contains {HALF}",
+        f"line 1: 'output' contains {HALF}",
     ),
     ("10-prompts-other-suffix", "UP.JSONL", "has no column output", 3),
     ("10-prompts-other-suffix", "array.json", "has no column output", 3),
@@ -129,14 +129,14 @@ FAULTS = [
     ("a.jsonl", '{"input": "\\ud83d", "output": "b"}', HALF),
     ("a.jsonl", '{"input": "a", "output": "b", "meta": [{"\\uDE00": 1}]}', HALF),
     ("a.json", '[{"input": "a", "output": "b"},\n{"input": "a"', "line 2 is not JSON"),
-    ("a.json", '[{"input": "a", "output": "b"}', "is not closed"),
+    ("a.json", '[{"input": "a", "output": "b"}', "nor is closed"),
     ("a.json", '[{"input": "a", "output": "b"}]\n[]', "line 2: there is more text after the array"),
     ("a.json", '[{"input": "a", "output": "b"},\n3]', "line 2 is a number, but must be an object"),
     ("a.jsonl.gz", gzip.compress(b'{"input": "a", "output": "b"}\n' * 99, mtime=0)[:-9], "cannot read .*a.jsonl.gz"),
     ("a.csv", "input,output,prompt\na,b,c\n", "has a column 'prompt', which would be ignored next to input, output"),
-    ("a.csv", "input,output,input \na,b,c\n", "line 1: the name 'input' stands 2 times in the header"),
+    ("a.csv", "input,output,input \na,b,c\n", "line 1: the name 'input' occurs 2 times in the header"),
     ("a.csv", "input,output, \na,b,c\n", "line 1: column 3 of 3 has no name"),
-    ("a.csv", "prompt,completion,input,output\na,b,c,d\n", "may be input and output or prompt and completion"),
+    ("a.csv", "prompt,completion,input,output\na,b,c,d\n", "could be input and output or prompt and completion"),
 ]
 
 
@@ -235,7 +235,7 @@ def test_compressed_and_folders_and_home(tmp_path, monkeypatch):
     (tmp_path / "d" / "e.csv").write_bytes(b"input,output\na,b\n")
     with pytest.raises(
         CorpusError,
-        match=r"is a folder with files of .csv, .jsonl: Name the files to read by a glob, such as .*/d/\*.csv",
+        match=r"is a folder with files of .csv, .jsonl. Name the files to read by a glob, such as .*/d/\*.csv",
     ):
         readers.resolve(["~/d"])
 

@@ -228,9 +228,9 @@ def test_rows_that_hold_a_benchmark_s_text_leave_with_their_matches(clean, tmp_p
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train_rows": 5000}, "corpus.train_rows = 5,000, and .* usable rows were sampled"),
-        ({"sample_rows": 900_000}, "900,000 test and validation rows are needed"),
-        ({"sample_rows": 3_900}, "corpus.sample_rows = 3,900, and .* distinct rows pass the filters"),
+        ({"train_rows": 5000}, "corpus.train_rows = 5,000, but only .* usable rows were sampled"),
+        ({"sample_rows": 900_000}, "900,000 rows were requested"),
+        ({"sample_rows": 3_900}, "corpus.sample_rows = 3,900, but only .* distinct rows pass the filters"),
         ({"test_rows": 7000}, "share no source text"),
         ({"expected_rows": {"dolly": 3}}, "corpus.expected_rows says 3 rows of dolly"),
         ({"digest": "abc"}, "corpus.digest is abc, but the digest of the source is"),

@@ -383,7 +383,7 @@ def test_the_harness_may_name_a_gpu_that_is_not_there(monkeypatch):
     assert check_device("cuda:0", by_default=True) is None and check_device("cpu", by_default=False) == "cpu"
     with pytest.raises(RecipeError, match="this machine has no GPU"):
         check_device("cuda:0", by_default=False)
-    with pytest.raises(RecipeError, match="device = 'cudda' is none of torch's"):
+    with pytest.raises(RecipeError, match="device = 'cudda' is not a device"):
         check_device("cudda", by_default=False)
 
 

@@ -112,7 +112,7 @@ def test_a_conversation_is_answered_in_view_of_all_of_it(model, tokenizer):
         ([], "has no message"),
         ([{"role": "user"}], "has a `role` and a `content`"),
         ([{"role": "user", "content": 3}], "has a `role` and a `content`"),
-        (["Apa?"], "is no message"),
+        (["Apa?"], "is not a message"),
         ("setengah \ud83d", "an unpaired surrogate"),
     ],
 )

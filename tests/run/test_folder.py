@@ -255,7 +255,10 @@ def test_two_processes_do_not_share_a_run_folder(tmp_path):
         ("\xff", "is not JSON"),
         ("[]", "is not the manifest of a run"),
         ('{"stages": [], "inputs": {}}', "is not the manifest of a run"),
-        ('{"stages": {"first": {"status": "done", "fingerprint": "0", "outputs": []}}, "inputs": {}}', "is not what"),
+        (
+            '{"stages": {"first": {"status": "done", "fingerprint": "0", "outputs": []}}, "inputs": {}}',
+            "is not the manifest",
+        ),
         ('{"stages": {}, "inputs": {"a": {}}}', "is not the manifest of a run"),
     ],
 )

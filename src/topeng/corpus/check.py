@@ -125,7 +125,7 @@ def _lengths(seen: Seen, count: Count, unit: str, longest: int | None) -> Iterab
     yield "counted", f"in {unit}"
     if longest is not None:
         long = statistics.fmean(one + other > longest for one, other in zip(given, answers, strict=True))
-        yield "cut", f"{long:.0%} of the rows, because they exceed text.max_length = {longest}"
+        yield "cut", f"{long:.0%} of the rows, which exceed text.max_length = {longest}"
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -146,7 +146,7 @@ def _spoken(seen: Seen, languages: Sequence[str]) -> Iterable[tuple[str, str]]:
     wanted = ", ".join(languages)
     yield (
         "languages",
-        f"{shares}; {others:.0%} would be dropped, as their answers are not in corpus.languages ({wanted})",
+        f"{shares}; {others:.0%} would be dropped: not in corpus.languages ({wanted})",
     )
 
 
