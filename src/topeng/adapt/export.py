@@ -77,7 +77,7 @@ def export(
     if out.exists():
         raise ExportError(f"{out} exists already: name a folder that does not")
     found = find_source(source, base)
-    with _whole(out) as folder:
+    with whole(out) as folder:
         facts = FORMATS[form](found, folder, How(names, precision or "bf16", shard_bytes), out.name)
         write_atomically(folder / "README.md", card(found, form, out.name, facts))
 
@@ -133,7 +133,7 @@ def _check(name: str, value: str, known: tuple[str, ...], where: str = "") -> No
 
 
 @contextmanager
-def _whole(out: Path) -> Iterator[Path]:
+def whole(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its place once all of it is on the disk; else nothing of it stays."""
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

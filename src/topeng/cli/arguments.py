@@ -221,6 +221,20 @@ def _add_export(parsers: Any) -> None:
         metavar="P",
         help="Precision: bf16 (default), f32 (merged, gguf), f16 or q8_0 (gguf). An adapter keeps its own.",
     )
+    convert = _add(
+        parsers,
+        "convert",
+        "Turn a causal model into a base for masked diffusion, to pretrain further.",
+        commands.convert,
+    )
+    convert.add_argument("source", metavar="SOURCE", help="A checkpoint folder, a model id, or a GGUF file.")
+    convert.add_argument("out", metavar="OUT", help="The folder to write. It must not exist yet.")
+    convert.add_argument(
+        "--no-shift",
+        dest="shift",
+        action="store_false",
+        help="Let each position predict its own token (default: the next one, as the causal model has learnt).",
+    )
     push = _add(parsers, "push", "Upload an exported folder to the Hub, with its model card.", commands.push)
     push.add_argument("folder", metavar="FOLDER", help="A folder that `topeng export` wrote.")
     push.add_argument("name", metavar="NAME", help="Name of the repository: USER/MODEL.")

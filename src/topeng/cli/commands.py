@@ -287,6 +287,16 @@ def export(known: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
+def convert(known: argparse.Namespace, rest: list[str]) -> int:
+    _refuse(rest)
+    prepare_libraries()
+    from topeng.adapt.convert import convert as write
+
+    write(known.source, known.out, known.shift)
+    print(f"written: {known.out}")
+    return 0
+
+
 def push(known: argparse.Namespace, rest: list[str]) -> int:
     _refuse(rest)
     from topeng.adapt.push import list_files, push_folder

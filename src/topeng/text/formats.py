@@ -79,4 +79,5 @@ def format_of(tokenizer: Any) -> ChatFormat:
 def missing(one: ChatFormat, tokenizer: Any) -> list[str]:
     """The special tokens of a format that a tokenizer lacks."""
     unknown = (None, tokenizer.unk_token_id)
-    return [token for token in one.special.values() if tokenizer.convert_tokens_to_ids(token) in unknown]
+    asked = [token for token in one.special.values() if token != tokenizer.unk_token]
+    return [token for token in asked if tokenizer.convert_tokens_to_ids(token) in unknown]
