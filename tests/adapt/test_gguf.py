@@ -178,7 +178,7 @@ def test_a_tokenizer_that_cuts_otherwise_is_refused(checkpoint, tokenizer, tmp_p
     split = {"type": "Split", "pattern": {"Regex": r"\d"}, "behavior": "Isolated", "invert": False}
     rules["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split]}
     (folder / "tokenizer.json").write_text(json.dumps(rules))
-    with pytest.raises(ExportError, match=r"cuts text by '\\\\d', for which no name"):
+    with pytest.raises(ExportError, match=r"splits text by '\\\\d', for which Topeng knows no name"):
         export(folder, tmp_path / "out", "gguf")
 
 

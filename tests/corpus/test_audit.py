@@ -60,7 +60,7 @@ def test_a_lost_row_is_named(corpus):
     resign(corpus, "train.parquet")
     found = problems(corpus)
     assert "train has 399 rows, but corpus.train_rows is 400" in str(found)
-    assert f"row {train['row_id'][0].as_py()} is in train on one side alone" in str(found)
+    assert f"row {train['row_id'][0].as_py()} is in train only in its table or only in decisions.parquet" in str(found)
 
 
 def test_two_selections_differ_by_options_rows_and_reasons(clean, tmp_path, capsys):

@@ -167,7 +167,10 @@ def _undecided(folder: Path, tables: dict[str, Any]) -> list[str]:
     columns = (decisions[name].to_pylist() for name in (ROW_ID, "kept", "reason"))
     kept = {(row, "train" if role == TOP_UP else role) for row, stayed, role in zip(*columns, strict=True) if stayed}
     found = {(row, side) for side, table in tables.items() for row in table[ROW_ID].to_pylist()}
-    return [f"row {row} is in {role} on one side alone" for row, role in sorted(kept ^ found)[:5]]
+    return [
+        f"row {row} is in {role} only in its table or only in decisions.parquet"
+        for row, role in sorted(kept ^ found)[:5]
+    ]
 
 
 def _row_ids(path: Path) -> set[int]:

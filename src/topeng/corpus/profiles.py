@@ -143,7 +143,7 @@ def _look_at(
     if options.benchmarks:
         matches = contaminated(table, corpus.template_text, options.benchmarks, BENCHMARK_OVERLAP)
         rows.matches = [vars(match) | {"row": int(rows.row_ids[match.row])} for match in matches]
-        rows.drop("holds a benchmark's text", np.isin(np.arange(table.num_rows), [match.row for match in matches]))
+        rows.drop("contains a benchmark's text", np.isin(np.arange(table.num_rows), [match.row for match in matches]))
     _hold_out(corpus, options, rows, groups, candidates)
     rows.drop("not drawn", ~np.isin(rows.row_ids, drawn))  # candidates that are not held out
     progress("finding near duplicates", 0, None)

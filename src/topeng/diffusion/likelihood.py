@@ -38,8 +38,8 @@ def draw_masks(
     """
     if draws < 1 or replicates < 1 or draws % replicates:
         raise TopengError(
-            f"draws = {draws} must be a multiple of replicates = {replicates}, both at least 1: take "
-            f"{max(replicates, 1) * -(-max(draws, 1) // max(replicates, 1))} draws"
+            f"draws = {draws} must be a multiple of replicates = {replicates}, both at least 1. Use "
+            f"{max(replicates, 1) * -(-max(draws, 1) // max(replicates, 1))} draws."
         )
     if _are_few(response_length, draws):
         masks = np.array(list(product((False, True), repeat=response_length))[1:])
