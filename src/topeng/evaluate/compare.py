@@ -33,7 +33,7 @@ SAME_BASE = 0.01
 
 @dataclass(frozen=True)
 class Scored:
-    """What `evaluate` left of one model, in `folder`; `training` is all that its training depends on but the seed."""
+    """The scores of one model in `folder`; `training` is everything that its training depends on except the seed."""
 
     folder: Path
     name: str
@@ -147,7 +147,7 @@ def _read_scored(folder: Path) -> Scored:
 
 
 def _unique(scored: Sequence[Scored]) -> list[Scored]:
-    """Each folder once, the bases first; a run's base may be named by several of its adapters."""
+    """Each folder once, bases first, as several adapters of a run name the same base."""
     unique = list({one.folder.resolve(): one for one in scored}.values())
     return sorted(unique, key=lambda one: one.method != BASE)
 
@@ -306,7 +306,7 @@ def _changes(
 
 
 def pairs_of(values: Mapping[Key, np.ndarray], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Every two methods in both languages: whether one of them is better."""
+    """For every pair of methods and both languages, whether one is better."""
     asked = [(a, b, language) for language in LANGUAGES for a, b in combinations(names, 2)]
     figures = simultaneous(values, [((a, language), (b, language)) for a, b, language in asked]) if asked else []
     pairs = []

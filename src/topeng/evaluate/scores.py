@@ -1,4 +1,4 @@
-"""What is measured of one model: the likelihood bound of test rows, and its answers to some of them.
+"""Measures one model: the likelihood bound of test rows, and its answers to some of them.
 
 Both are collected in files that survive a kill; `compare` computes figures from them.
 """
@@ -33,7 +33,7 @@ from topeng.text.tokens import Example, count_cuts, fit_row, history, tokenize_r
 
 LANGUAGES = {"target": "corpus/test.parquet", "source": "source/test.parquet"}
 CHUNK_ROWS = 32
-"""Scored rows are written so many at a time."""
+"""Number of scored rows that are written at a time."""
 
 
 class Model(NamedTuple):
@@ -145,7 +145,7 @@ def _answer_bytes(tokenizer: Any, rows: Sequence[dict], examples: Sequence[Examp
 
 
 def answer_rows(asked: Answering, rows: dict[str, list[dict]], model: Model, path: Path, bar: Progress) -> None:
-    """Writes a line an answer: whose it is, what was asked, and how it came to be, token by token."""
+    """Writes one line per answer: its row, the question, and the denoising of each token."""
     questions = [
         (language, row)
         for language, askable in rows.items()

@@ -1,4 +1,4 @@
-"""What a generation has so far. Shapes: B rows, P prompt positions, T positions, S positions of a block."""
+"""The canvas of a generation. Shapes: B rows, P prompt positions, T positions, S positions of a block."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from topeng.errors import GenerationError
 
 @dataclass
 class Canvas:
-    """Tokens, some of them given and some to be decoded, which the loop fills in place.
+    """Tokens, some given and some masked; the decoding loop fills it in place.
 
     It is kept on the CPU, where rows are scheduled: a model's device gets what a pass needs.
 

@@ -23,18 +23,18 @@ ALIKE = (
     *("temperature", "top_p", "repetition_penalty", "suppressed_tokens", "min_new_tokens"),
     *("policy", "threshold", "factor", "entropy_bound"),
 )
-"""Settings by which rows choose: those that share them choose together."""
+"""Settings that affect how tokens are chosen; rows that share them are processed together."""
 
 
 class Decoder:
-    """Rows that are denoised together. They join and leave between steps; what one commits depends on no other."""
+    """Rows that are denoised together. They can join and leave between steps, and do not affect each other."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
         self._passes: dict[Any, Passes] = {}
 
     def join(self, row: Row) -> None:
-        """Takes a row; one that has no masks is done already and is not taken.
+        """Adds a row, unless it has no masks and is therefore finished.
 
         Raises:
             GenerationError: it asks for a cache that its model cannot have.
@@ -48,12 +48,12 @@ class Decoder:
             self.rows.append(row)
 
     def leave(self, row: Row) -> None:
-        """Drops a row that is not done."""
+        """Removes an unfinished row."""
         self.rows.remove(row)
 
     @torch.no_grad()
     def step(self) -> list[Row]:
-        """Commits in every row what its policy chooses; the rows that took part. Those that are done have left."""
+        """Runs one step of every row, and returns these rows. Finished rows are removed."""
         rows = self.rows
         alike: dict[Any, tuple[list[Row], list[Tensor]]] = {}
         for row, logits in self._logits(rows):

@@ -1,4 +1,4 @@
-"""One answer under way: what it has so far, and where it is. Shapes: T positions, S positions of a block."""
+"""The state of one answer while it is decoded. Shapes: T positions, S positions of a block."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from topeng.generate.settings import Settings
 
 @dataclass(frozen=True)
 class Voice:
-    """Who answers: a model as it is, or under one of the adapters that it has loaded.
+    """The model that answers: the plain base, or one of the adapters that it has loaded.
 
     Attributes:
         adapter: its name in peft; `__base__` for none of several.
@@ -95,7 +95,7 @@ class Row:
         return self.masked[self.block]
 
     def open_block(self) -> None:
-        """Goes to the first block that has masks; past the end where none has."""
+        """Moves to the first block with masks, or past the end if there is none."""
         masked = self.masked.nonzero()
         if not len(masked):
             self.block = slice(len(self.tokens), len(self.tokens))
@@ -121,7 +121,7 @@ class Row:
             self.open_block()
 
     def _close_ended(self) -> None:
-        """Fills it with EOS where nothing is masked before an end token: its text is fixed."""
+        """Fills the row with EOS if nothing is masked before an end token, as its text is then fixed."""
         answer, masked = self.tokens[self.prompt_length :], self.masked[self.prompt_length :]
         if (self.ends[answer] & (masked.cumsum(dim=0) == 0)).any():
             answer[masked] = self.voice.model.config.eos_token_id
@@ -138,7 +138,7 @@ class Row:
 
 @dataclass(eq=False)
 class View:
-    """What a model is shown of a row: all, or for guidance its answer alone.
+    """The part of a row that a model sees: all of it, or for guidance only its answer.
 
     Attributes:
         kept: keys and values [L, 2, H, K, D] of `kept_columns`, as of some step of the block; None of none.

@@ -64,7 +64,7 @@ class Recipe(Options):
 
     @property
     def trainings(self) -> list[Training]:
-        """What is trained: each method once, as METHOD, or once with each of train.seeds, as METHOD-seed-SEED."""
+        """The trainings: each method once, as METHOD, or once with each of train.seeds, as METHOD-seed-SEED."""
         seeds = self.train.seeds
         return [
             Training(f"{method}-seed-{seed}" if seeds else method, method, seed)
@@ -74,7 +74,7 @@ class Recipe(Options):
 
     @property
     def context(self) -> int:
-        """The longest sequence that the base meets, a prompt and its answer, in tokens."""
+        """The longest sequence that the base sees, a prompt with its answer, in tokens."""
         return self.text.max_length + self.generate.max_new_tokens
 
 
@@ -163,7 +163,7 @@ def set_option(values: dict[str, Any], name: str, text: str) -> None:
 
 
 def _with_place(error: OptionError) -> str:
-    """The error, with the option of that name elsewhere where its section has none near."""
+    """The error, with the option of that name in another section if its own has none that is similar."""
     if not error.rule.startswith("is not an option"):
         return str(error)
     if error.place in REMOVED:

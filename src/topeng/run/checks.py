@@ -1,4 +1,4 @@
-"""What fails at once rather than after hours: what a recipe names and cannot have."""
+"""Checks that fail at once instead of after hours: things that a recipe names but cannot have."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from topeng.run.folder import Stage
 
 
 def check(recipe: Recipe, planned: Sequence[Stage]) -> None:
-    """Looks at what the stages will need; nothing large is loaded.
+    """Checks what the stages will need, without loading anything large.
 
     Raises:
         ModelError: the named base cannot be reached, is of no known family, does not fit its tokenizer or the chat

@@ -31,7 +31,7 @@ from topeng.system.workers import Workers
 
 MANIFEST = "manifest.json"
 FORMAT = 2
-"""Of the manifest: what stages depend on is digested in another way in each."""
+"""Format of the manifest. Each format computes fingerprints in a different way."""
 WORK, SKIP = "work", "skip"
 FINISHED = "finished"
 
@@ -70,10 +70,10 @@ class Stage:
 
 
 class RunFolder:
-    """A folder that holds one run: its resolved recipe, its manifest, and what its stages leave."""
+    """The folder of one run, with its resolved recipe, its manifest, and the outputs of its stages."""
 
     def __init__(self, path: str | Path) -> None:
-        """Opens or makes the folder.
+        """Opens the folder, or creates it.
 
         Raises:
             RunError: it cannot be written, or its manifest cannot be read.
@@ -89,7 +89,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator["RunFolder"]:
-        """Holds the folder for this process.
+        """Locks the folder for this process.
 
         Raises:
             RunError: another process holds it, or it cannot be written.
@@ -110,11 +110,11 @@ class RunFolder:
             lock.release()
 
     def finished(self, stage: Stage) -> bool:
-        """Whether the manifest has the stage as done, from the same options and inputs, with its outputs in place."""
+        """Whether the stage is done with the same options and inputs, and its outputs are unchanged."""
         return self._outlook(stage, {}) == FINISHED
 
     def outlook(self, stages: Sequence[Stage]) -> dict[str, str]:
-        """What a run will do of each stage, by name: `finished` (nothing), or to do, or to be redone and why."""
+        """What a run will do with each stage, by name: nothing (`finished`), run it, or run it again and why."""
         found: dict[str, str] = {}
         redone: dict[str, str] = {}
         for stage in stages:
@@ -142,12 +142,12 @@ class RunFolder:
         return f"runs again, unless {before} gives the same result" if before else FINISHED
 
     def _begun(self, stage: Stage, fingerprint: str) -> bool:
-        """Whether its work folder holds the beginnings of this very work."""
+        """Whether its work folder has an unfinished attempt with the same fingerprint."""
         known = self._work_folder(stage) / ".fingerprint"
         return known.exists() and known.read_text(encoding="utf-8") == fingerprint
 
     def _in_place(self, entry: dict[str, Any], output: str) -> bool:
-        """Whether an output is what its stage left: by sizes and times, or by content where a copy has other times."""
+        """Whether an output is unchanged, by size and time, or by content if it was copied and has other times."""
         state, known = state_of(self.path / output), entry.setdefault("state", {})
         if known.get(output) != state:
             if digest(self.path / output) != entry["outputs"].get(output):
@@ -163,7 +163,7 @@ class RunFolder:
         return {output: outputs.get(output) for output in stage.reads}
 
     def fingerprint(self, stage: Stage, reads: Mapping[str, str | None] | None = None) -> str:
-        """A digest of all that the stage depends on: of what earlier stages have left, or of other `reads`."""
+        """A digest of everything that the stage depends on, with the outputs of earlier stages or other `reads`."""
         depends = {
             "version": stage.version,
             "options": results(stage.options) if is_dataclass(stage.options) else stage.options,
@@ -208,7 +208,7 @@ class RunFolder:
                 console.print(took, style="dim", highlight=False)
 
     def follow(self, stages: Sequence[Stage]) -> None:
-        """What ranks other than 0 do: their part of the stages that all ranks share, when rank 0 comes to them."""
+        """Runs the part of ranks other than 0 in stages that all ranks share, when rank 0 reaches them."""
         for stage in stages:
             if stage.together and ranks.hear() == WORK:
                 stage.work(self._work_folder(stage))
@@ -217,7 +217,7 @@ class RunFolder:
         return self.path / ".work" / stage.name.replace("/", "-")
 
     def _do(self, stages: Sequence[Stage], workers: Workers | None) -> Iterator[tuple[Stage, float, int]]:
-        """Does stages that don't depend on each other; each as it ends, with seconds and its peak memory in bytes."""
+        """Runs independent stages; yields each when it ends, with its seconds and its peak memory in bytes."""
         by_name = {stage.name: stage for stage in stages}
         fingerprints = {stage.name: self._begin(stage) for stage in stages}
         folders = {stage.name: self._work_folder(stage) for stage in stages}
@@ -234,7 +234,7 @@ class RunFolder:
             yield stage.name, *measured(partial(stage.work, self._work_folder(stage)))
 
     def _begin(self, stage: Stage) -> str:
-        """Makes its work folder, unless an earlier start of the same left one; returns its fingerprint."""
+        """Creates its work folder, unless an earlier attempt left one, and returns its fingerprint."""
         fingerprint, work = self.fingerprint(stage), self._work_folder(stage)
         with _storage(stage.name):
             if not self._begun(stage, fingerprint):
@@ -244,7 +244,7 @@ class RunFolder:
         return fingerprint
 
     def _end(self, stage: Stage, fingerprint: str, seconds: float, peak: int) -> None:
-        """Moves its outputs to their places, and records it as done."""
+        """Moves its outputs to their final places, and records it as done."""
         work = self._work_folder(stage)
         entry = {
             "status": "done",
@@ -344,7 +344,7 @@ def _discard(work: Path) -> None:
 
 
 def _side_by_side(stages: Sequence[Stage]) -> Iterator[list[Stage]]:
-    """Neighbours that may be done apart and don't read from each other together, all others one by one."""
+    """Groups neighbouring stages that workers may run at the same time; all others are alone."""
     group: list[Stage] = []
     for stage in stages:
         reads_one = any(output in stage.reads for other in group for output in other.outputs)

@@ -1,4 +1,4 @@
-"""What a run will do and need, before it starts: by its shape alone, or by a trial of a few steps as well."""
+"""What a run will do and need, before it starts: estimated from its shape, or also from a trial of a few steps."""
 
 import gc
 import math
@@ -66,12 +66,12 @@ def print_plan(recipe: Recipe, planned: list[Stage], run: Path, console: Console
 
 
 def outlook(planned: list[Stage], run: Path) -> dict[str, str]:
-    """What a run will do of each stage; a folder that is not there yet is not made."""
+    """What a run will do with each stage. A folder that does not exist is not created."""
     return RunFolder(run).outlook(planned) if run.is_dir() else {stage.name: "to do" for stage in planned}
 
 
 def _print_memory(recipe: Recipe, config: Any, total: int, counts: dict[str, int], console: Console) -> None:
-    """A column of parts for methods that need the same."""
+    """Prints one column for all methods that need the same memory."""
     columns: dict[tuple, list[str]] = {}
     for method, count in counts.items():
         parts = training_memory(recipe, config, method, total, count)
@@ -85,7 +85,7 @@ def _print_memory(recipe: Recipe, config: Any, total: int, counts: dict[str, int
 
 
 def trainable_parameters(recipe: Recipe, config: Any) -> dict[str, int]:
-    """Of each method, counted on a base without weights."""
+    """Trainable parameters of each method, counted on a base without weights."""
     counts = {}
     for method in recipe.adapter.methods:
         with torch.device("meta"):
@@ -95,7 +95,7 @@ def trainable_parameters(recipe: Recipe, config: Any) -> dict[str, int]:
 
 
 def corpus_rows(recipe: Recipe) -> list[tuple[str, str]]:
-    """What the recipe says of row counts: exact where the source's counts are pinned."""
+    """Row counts according to the recipe; exact if the counts of the source are pinned."""
     corpus = recipe.corpus
     kept = sum(corpus.expected_rows.get(subset, 0) for subset in corpus.subsets)
     drawn = corpus.sample_rows or (corpus.drawn(kept) if kept else None)
@@ -172,7 +172,7 @@ def training_memory(recipe: Recipe, config: Any, method: str, total: int, traina
 def print_trial(recipe: Recipe, run: Path, console: Console) -> None:
     """Trains each method for a few steps, saves nothing, and prints what all steps will take.
 
-    Where the base or the rows are not there yet it says so: the estimates are then all there is.
+    If the base or the rows do not exist yet, it says so, and only the estimates are printed.
     """
     missing = _missing(recipe, run)
     if missing:
@@ -195,7 +195,7 @@ def print_trial(recipe: Recipe, run: Path, console: Console) -> None:
 
 
 def _missing(recipe: Recipe, run: Path) -> str | None:
-    """What a trial lacks, and the remedy."""
+    """What is missing for a trial, with the remedy."""
     if not Path(base_path(recipe.base, run)).is_dir():
         if recipe.base.model is None:
             return f"there is no tiny base in {run} yet. `topeng base RECIPE` makes one."
@@ -206,11 +206,11 @@ def _missing(recipe: Recipe, run: Path) -> str | None:
 
 
 class _Measured(Exception):
-    """Ends a trial before anything of it is saved."""
+    """Ends a trial before anything is saved."""
 
 
 class _Clock(TrainerCallback):
-    """Times steps and the last evaluation, in seconds; by tokens' lengths steps differ, so their mean counts."""
+    """Times steps and the last evaluation, in seconds. Steps differ in length, so their mean is used."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
