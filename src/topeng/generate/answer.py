@@ -84,7 +84,7 @@ def answers(
 ) -> Iterator[Answer]:
     """Yields the answer to each question when it is finished.
 
-    The longest prompts start first, and the next one joins when an answer is finished. An answer depends on the position of
+    The longest prompts start first, and the next joins when an answer is finished. An answer depends on the position of
     its question, which seeds its noise, and not on the other questions.
 
     Args:
