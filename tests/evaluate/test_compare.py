@@ -189,9 +189,9 @@ def test_a_seed_that_stands_twice_is_refused(tmp_path):
     ("change", "message"),
     [
         ({"rows": 49}, "scored on different target rows"),
-        ({"conditions": {"draws": 8}}, "draws = 4 against 8"),
-        ({"conditions": {"masks": "ef" * 32}}, r"masks = \(not said\) against efefefefefef…"),
-        ({"conditions": {"target_rows": "cd" * 32}}, "target_rows = abababababab… against cdcdcdcdcdcd…"),
+        ({"conditions": {"draws": 8}}, "draws = 4 and 8"),
+        ({"conditions": {"masks": "ef" * 32}}, r"masks = \(not said\) and efefefefefef…"),
+        ({"conditions": {"target_rows": "cd" * 32}}, "target_rows = abababababab… and cdcdcdcdcdcd…"),
     ],
 )
 def test_other_rows_masks_and_settings_are_refused_by_name(tmp_path, change, message):

@@ -289,7 +289,7 @@ def test_a_long_context_loses_its_beginning_and_a_continuation_nothing(shared_mo
     (answer,) = model.loglikelihood(requests((TEXT * 40, " tidur")), disable_tqdm=True)
     kept = context[len(context) + len(continuation) - model.max_length :]
     assert answer[0] == pytest.approx(-nll(shared_model, kept, continuation), abs=1e-5)
-    assert f"is cut to {len(kept)}" in caplog.text
+    assert f"was cut to {len(kept)}" in caplog.text
     with pytest.raises(HarnessError, match="does not fit the model's context of 256"):
         model.loglikelihood(requests(("Apa?", TEXT * 40)), disable_tqdm=True)
 
