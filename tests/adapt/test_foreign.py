@@ -144,6 +144,15 @@ def trained_elsewhere(base, folder, **options):
     return logits(adapted.eval())
 
 
+def test_an_adapter_of_dream_is_what_was_trained(shared, with_tokenizer, tmp_path):
+    folder = with_tokenizer(shared / "golden" / "dream-tiny")
+    base = load_model(folder)
+    trained = trained_elsewhere(base, tmp_path, target_modules="all-linear")
+    assert (trained - logits(base)).abs().max() > 0.1
+    close(logits(load_adapter(base, tmp_path / "raw")), trained)
+    export(tmp_path / "raw", tmp_path / "gguf", "gguf", base=folder)
+
+
 @pytest.mark.parametrize("start", ["pissa", "olora"])
 @pytest.mark.parametrize(
     "more", [{}, {"use_rslora": True}, {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 3}}]

@@ -163,9 +163,9 @@ def test_a_family_without_the_format_is_refused(shared, tmp_path, name, change, 
 
 def test_a_family_that_is_not_known_here_takes_no_adapter(shared, lora, tmp_path):  # noqa: F811
     with pytest.raises(ModelError, match="takes no adapter here"):
-        export(lora, tmp_path / "out", "gguf", base=shared / "golden" / "dream-tiny")
+        export(lora, tmp_path / "out", "gguf", base=shared / "golden" / "llada-moe-tiny")
     with pytest.raises(ModelError, match="Supported families: llada"):
-        export(shared / "golden" / "dream-tiny", tmp_path / "out")
+        export(shared / "golden" / "llada2-tiny", tmp_path / "out")
 
 
 def test_a_tokenizer_that_cuts_otherwise_is_refused(checkpoint, tokenizer, tmp_path):

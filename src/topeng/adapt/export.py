@@ -195,7 +195,9 @@ def _write_gguf(source: Source, folder: Path, how: How, name: str) -> dict[str, 
     gguf_files.architecture(config)
     known = config.get("model_type") in FAMILIES
     if source.adapter and not known:
-        raise ModelError(f"{source.base} is of a family that takes no adapter here; families that do: {list(FAMILIES)}")
+        raise ModelError(
+            f"{source.base} is of a family that takes no adapter here; families that do: {', '.join(FAMILIES)}"
+        )
     weights = _weights(source) if known else StoredWeights(source.base)
     if known:
         config = weights.config.to_dict()  # type: ignore[union-attr]

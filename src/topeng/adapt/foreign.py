@@ -108,7 +108,7 @@ def _without_base(layer: Layer, config: Any, weights: Weights) -> Weights:
         module = name.removeprefix(PREFIX).removesuffix(".weight").removesuffix(".base_layer")
         if ".lora_" in name or not name.endswith(".weight") or module.endswith(saved):
             kept[name] = weight
-        elif not torch.equal(layer(module).weight.bfloat16(), weight.bfloat16()):
+        elif not torch.equal(layer(module).weight.bfloat16().cpu(), weight.bfloat16()):  # what was read is on the CPU
             raise AdapterError(
                 f"the adapter contains a {module} that differs from the base's. Use the base that it was trained on."
             )

@@ -95,7 +95,9 @@ class MergedWeights:
         native = native_name(self._base.model, name)
         weight = self._base.native(native)
         module = self._changed.get(native.rpartition(".")[0])
-        return weight if module is None else _merged(native, module, weight.float())
+        if module is None or (native.endswith(".bias") and isinstance(module, BaseTunerLayer)):
+            return weight  # an adapter changes matrices
+        return _merged(native, module, weight.float())
 
     def _adapted(self, adapter: Path) -> Any:
         model, embedding = self._base.model, self._base.model.get_input_embeddings()

@@ -34,6 +34,7 @@ class Passes:
                 view.kept = None
         whole = [place for place, view in enumerate(views) if view.kept is None]
         rest = [place for place, view in enumerate(views) if view.kept is not None]
+        self.group = self.group if rest else None
         found: dict[int, Tensor] = {}
         for run, places in ((self._whole, whole), (self._rest, rest)):
             if places:

@@ -48,8 +48,9 @@ class Decoder:
             self.rows.append(row)
 
     def leave(self, row: Row) -> None:
-        """Removes an unfinished row."""
+        """Removes an unfinished row for good."""
         self.rows.remove(row)
+        row.close()
 
     @torch.no_grad()
     def step(self) -> list[Row]:
@@ -191,8 +192,10 @@ def _allowed(rows: list[Row], places: list[Tensor], logits: Tensor) -> Tensor:
     """
     settings, ends, device = rows[0].settings, rows[0].ends.nonzero().squeeze(1), logits.device
     if settings.repetition_penalty != 1:
-        seen = torch.cat([_seen(row).expand(len(own), -1) for row, own in zip(rows, places, strict=True)])
-        logits = penalise_repetition(logits, seen.to(device), settings.repetition_penalty)
+        seen = torch.stack([_seen(row) for row in rows]).to(device)  # [R, V]; the [N, V] are made there
+        counts = torch.tensor(list(map(len, places)), device=device)
+        seen = seen.repeat_interleave(counts, dim=0, output_size=len(logits))
+        logits = penalise_repetition(logits, seen, settings.repetition_penalty)
     logits[:, [rows[0].voice.model.config.mask_token_id, *settings.suppressed_tokens]] = -torch.inf
     if settings.min_new_tokens:
         at = torch.cat([own + row.block.start - row.prompt_length for row, own in zip(rows, places, strict=True)])

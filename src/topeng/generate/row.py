@@ -99,6 +99,7 @@ class Row:
         masked = self.masked.nonzero()
         if not len(masked):
             self.block = slice(len(self.tokens), len(self.tokens))
+            self.close()
             return
         length, before = self.settings.block_length, int(masked[0]) - self.prompt_length
         start = self.prompt_length + before // length * length
@@ -107,6 +108,10 @@ class Row:
         self.visible = self._visible()
         for view in self.views:
             view.kept = None
+
+    def close(self) -> None:
+        """Nothing more is computed of it: what its caches keep is freed now, not when Python looks for cycles."""
+        self.views = []
 
     def commit(self, chosen: Tensor, tokens: Tensor, confidence: Tensor) -> None:
         """One more step: the `chosen` places [N] of the block become `tokens` [N]."""

@@ -124,7 +124,8 @@ def load_model(
         A `transformers` model: `model(input_ids=…, attention_mask=…).logits` [B, T, V] is aligned with the input.
 
     Raises:
-        ModelError: it cannot be reached, or weights are missing, left over, or of another shape.
+        ModelError: it cannot be reached, weights are missing, left over, or of another shape, or the GPU's memory is
+            too small for them.
     """
     path = locate(path)
     config, device = load_config(path, revision), find_device(device)
@@ -145,10 +146,19 @@ def load_model(
             quantization_config=quantization,
         )
     except Exception as error:  # what a folder holds may fail anywhere in three libraries
-        reason = _first_line(error)
-        raise ModelError(f"cannot load the weights of {path} ({reason}). Copy the checkpoint again.") from error
+        raise _not_loaded(path, device, error) from error
     _check_loaded(path, loading)
     return model.eval() if quantization else model.to(device).eval()
+
+
+def _not_loaded(path: str | Path, device: torch.device, error: Exception) -> ModelError:
+    reason = _first_line(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return ModelError(
+            f"the weights of {path} do not fit into the free memory of {device} ({reason}). Use a lower precision "
+            "(bfloat16), a larger GPU or the CPU, or end other programs that use the GPU."
+        )
+    return ModelError(f"cannot load the weights of {path} ({reason}). Copy the checkpoint again.")
 
 
 def _check_loaded(path: str | Path, loading: dict[str, Any]) -> None:

@@ -95,8 +95,7 @@ def _steps(rules: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _template(tokenizer: PreTrainedTokenizerBase, rules: Mapping[str, Any]) -> str | None:
     """The chat template; with the spaces that the tokenizer itself puts before what follows a special token.
 
-    llama.cpp's byte-level BPE puts none, whatever a file says. The tokenizers of `kecil` and of tiny bases put them;
-    LLaDA-8B's does not.
+    llama.cpp's byte-level BPE puts none, whatever a file says. The tokenizers of `kecil` and of tiny bases do.
 
     Raises:
         ExportError: there are such spaces, and the template is not Topeng's.

@@ -30,6 +30,13 @@ def chunks(positions: int, vocabulary: int) -> Iterator[slice]:
         yield slice(start, start + rows)
 
 
+def _dtype_of_products(weight: Tensor) -> torch.dtype:
+    """What autocast multiplies a weight in, where it is active; the weight's own precision elsewhere."""
+    kind = weight.device.type
+    active = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if active else weight.dtype
+
+
 class WeightedCrossEntropy(torch.autograd.Function):
     """Weighted cross-entropy of `hidden @ weight.T`, a chunk of positions at a time.
 
@@ -44,8 +51,9 @@ class WeightedCrossEntropy(torch.autograd.Function):
         hidden_grad = torch.zeros_like(hidden) if need_hidden else None
         weight_grad = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
         token_nll = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
+        head = weight.to(_dtype_of_products(weight))  # once: autocast would cast all of it for each chunk
         for chunk in chunks(len(targets), len(weight)):
-            logits = functional.linear(hidden[chunk], weight).float()
+            logits = functional.linear(hidden[chunk], head).float()
             log_p = torch.log_softmax(logits, dim=-1, out=logits)
             where = targets[chunk, None]
             token_nll[chunk] = -log_p.gather(1, where).squeeze(1)
@@ -54,7 +62,7 @@ class WeightedCrossEntropy(torch.autograd.Function):
             logits_grad = log_p.exp_().scatter_add_(1, where, torch.full_like(where, -1, dtype=log_p.dtype))
             logits_grad, factor = logits_grad.to(hidden.dtype), weights[chunk, None]
             if hidden_grad is not None:
-                hidden_grad[chunk] = (logits_grad @ weight) * factor
+                hidden_grad[chunk] = (logits_grad @ head) * factor
             if weight_grad is not None:
                 weight_grad += logits_grad.T @ (hidden[chunk] * factor).to(hidden.dtype)
         ctx.grads = hidden_grad, None if weight_grad is None else weight_grad.to(weight.dtype)
