@@ -183,7 +183,7 @@ def test_a_dry_run_lists_files_and_asks_nobody(folder, capsys, monkeypatch):
     listed = {line.split()[2]: float(line.split()[0].replace(",", "")) for line in lines[:-1]}
     sizes = {file.name: file.stat().st_size for file in folder.iterdir() if file.is_file()}
     assert {name: round(size / 1e6, 1) for name, size in sizes.items()} == listed
-    assert lines[-1] == "Nothing was uploaded. These are the files that someone/mine would contain"
+    assert lines[-1] == "Nothing was uploaded. These are the files that someone/mine would contain."
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_what_is_not_whole_is_refused(folder, capsys):
         return capsys.readouterr().err
 
     (folder / "README.md").rename(folder / "card.md")
-    assert "has no README.md, the card" in refused()
+    assert "has no README.md, the model card" in refused()
     (folder / "model.safetensors").unlink()
     assert "contains no complete model or adapter" in refused()
     shutil.rmtree(folder)

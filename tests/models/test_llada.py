@@ -174,7 +174,7 @@ def test_weights_that_a_gpu_has_no_room_for_are_not_called_damaged(golden, monke
 
     monkeypatch.setattr(LLaDAModelLM, "from_pretrained", full)
     with pytest.raises(
-        ModelError, match=r"do not fit into .* memory \(CUDA out of memory.*MiB\): take a lower"
+        ModelError, match=r"do not fit into the free memory of .* \(CUDA out of memory.*MiB\)\. Use a lower"
     ) as told:
         load_model(golden)
     assert "\n" not in str(told.value)
