@@ -73,7 +73,7 @@ def test_a2d_writes_what_the_reference_sampler_does(name):
 def test_a_cache_is_refused_where_a_position_predicts_the_next():
     model, known = golden("dream-tiny")
     model.generation_config.eos_token_id = model.config.eos_token_id
-    with pytest.raises(GenerationError, match="set cache to none"):
+    with pytest.raises(GenerationError, match="Set cache to none"):
         generate_ids(model, known["input_ids"][:, :4], None, Settings(max_new_tokens=8, block_length=8, cache="prefix"))
 
 

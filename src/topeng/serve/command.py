@@ -40,7 +40,8 @@ class Address:
         """
         if not (self.keys or self.insecure or is_loopback(self.host)):
             raise GenerationError(
-                f"--host {self.host} lets other machines ask: set a key (TOPENG_API_KEY, --api-key), or say --insecure"
+                f"--host {self.host} accepts requests from other machines. Set a key (TOPENG_API_KEY, --api-key), or "
+                "use --insecure."
             )
 
 
