@@ -258,7 +258,7 @@ def test_a_stop_in_the_midst_of_work_loses_no_answer(checkpoint, adapters):
             with pytest.raises(httpx.ConnectError):
                 httpx.get(f"{url}/health")
             rest = process.stdout.read()
-            assert "what had begun was answered" in rest and "Apa?" not in rest
+            assert "Requests in progress were answered" in rest and "Apa?" not in rest
         finally:
             process.kill()
 

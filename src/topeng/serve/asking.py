@@ -26,10 +26,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "presence_penalty": (0, "Use `topeng: {repetition_penalty: 1.2}` to reduce repetition."),
     "logit_bias": ({}, "Use `topeng: {suppressed_tokens: [ID]}` to forbid a token."),
     "prompt_logprobs": (None, "a masked diffusion model does not predict the prompt."),
-    "tools": ([], "these models call no tools: leave it out"),
-    "functions": ([], "these models call no functions: leave it out"),
-    "audio": (None, "only text is written: leave it out"),
-    "best_of": (1, "ask for `n` answers and choose"),
+    "tools": ([], "these models call no tools. Leave it out."),
+    "functions": ([], "these models call no functions. Leave it out."),
+    "audio": (None, "these models only write text. Leave it out."),
+    "best_of": (1, "Ask for `n` answers and choose one."),
 }
 """Fields that would change an answer and cannot be honoured: the value that changes nothing, and the remedy."""
 MOST = 128

@@ -97,5 +97,5 @@ def serve(known: argparse.Namespace, settings: Settings) -> None:
     try:
         running.run()
     except (KeyboardInterrupt, Stopped):
-        begun = "given up" if running.force_exit else "answered"  # by a second Ctrl-C
-        print(f"topeng: stopped; what had begun was {begun}", flush=True)
+        begun = "cancelled" if running.force_exit else "answered"  # by a second Ctrl-C
+        print(f"topeng: stopped. Requests in progress were {begun}.", flush=True)
