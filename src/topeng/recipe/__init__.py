@@ -139,8 +139,9 @@ def describe(cls: type[Options] = Recipe, prefix: str = "") -> list[tuple[str, s
         if isinstance(default, Options):
             rows += describe(type(default), f"{name}.")
             continue
-        notes = {"Unit": field.metadata["unit"], "Source": field.metadata["source"]}
-        text = field.metadata["help"] + "".join(f" {note}: {value}." for note, value in notes.items() if value)
+        text, unit = field.metadata["help"], field.metadata["unit"]
+        notes = {"Unit": "" if f" {unit}" in text else unit, "Source": field.metadata["source"]}
+        text += "".join(f" {note}: {value}." for note, value in notes.items() if value)
         rows.append((name, yaml.safe_dump(default, default_flow_style=True, width=1000).split("\n")[0], text))
     return rows
 
