@@ -141,7 +141,7 @@ def test_text_is_completed_and_filled(client):
         ({"extra_body": {"topeng": {"fixed_words": "kucing"}}}, "topeng.fixed_words", "position:word"),
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop", "at most 4"),
         ({"messages": []}, "messages", "at least 1 item"),
-        ({"extra_body": {"topeng": {"fixed_words": "0:kucing itu, 1:tidur"}}}, "topeng.fixed_words", "on one another"),
+        ({"extra_body": {"topeng": {"fixed_words": "0:kucing itu, 1:tidur"}}}, "topeng.fixed_words", "overlap"),
         ({"top_logprobs": 2}, "top_logprobs", "needs logprobs"),
     ],
 )
