@@ -81,7 +81,7 @@ def test_the_network_stays_and_gets_a_mask_token(causal, tmp_path, kind, shift):
 def test_what_cannot_be_converted_is_one_line(causal, tmp_path, capsys):
     out = tmp_path / "out"
     for source, message in (
-        (causal("gpt2"), "has model_type = 'gpt2'; what can be converted: ['llama', 'qwen2', 'qwen3']"),
+        (causal("gpt2"), "has model_type = 'gpt2', which cannot be converted. Families that can: llama, qwen2, qwen3"),
         (tmp_path / "nowhere", "cannot read the causal model"),
         (causal("llama", special=()), "lacks"),
     ):

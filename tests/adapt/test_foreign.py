@@ -173,7 +173,7 @@ def test_a_raw_adapter_of_a_start_that_can_be_rebuilt_is_right(model, tmp_path, 
         ({"init_lora_weights": "pissa_niter_4"}, r"'pissa_niter_4'.*cannot be rebuilt.*save it as a plain LoRA"),
         ({"init_lora_weights": "corda"}, r"'corda'.*cannot be rebuilt"),
         ({"layer_replication": [[0, 2], [1, 2]]}, "has layer_replication, which changes the base itself"),
-        ({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 4}, "puts tokens of its own before a prompt"),
+        ({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 4}, "puts its own tokens before a prompt"),
     ],
 )
 def test_an_adapter_of_another_base_is_refused(model, tmp_path, config, message):

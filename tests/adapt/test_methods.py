@@ -147,7 +147,7 @@ def test_rates_are_named_where_there_are_two(golden):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here 4 bits may be had")
 def test_four_bits_are_refused_where_they_cannot_be_had():
-    with pytest.raises(AdapterError, match="qlora holds the base in 4 bits, which needs a CUDA device"):
+    with pytest.raises(AdapterError, match="qlora keeps the base in 4 bits, which needs a CUDA device"):
         methods.check_method("qlora", "cpu")
     for method in HERE:
         methods.check_method(method, "cpu")
@@ -155,7 +155,7 @@ def test_four_bits_are_refused_where_they_cannot_be_had():
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="it is installed")
 def test_four_bits_without_their_package_are_refused():
-    with pytest.raises(AdapterError, match=r"qlora needs bitsandbytes: pip install 'topeng\[gpu\]'"):
+    with pytest.raises(AdapterError, match=r"qlora needs bitsandbytes. Install it with pip install 'topeng\[gpu\]'"):
         methods.check_method("qlora", "cuda")
 
 
@@ -195,10 +195,10 @@ def test_the_share_at_llada_8b_s_shape():
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        (["q_prj"], "matches no linear layer; their names end in down_proj"),
+        (["q_prj"], "matches no linear layer. Their names end in down_proj"),
         (".*nothing", "matches no linear layer"),
-        (["q_proj", "lm_head"], "catches the vocabulary head"),
-        (".*", "catches the vocabulary head"),
+        (["q_proj", "lm_head"], "matches the vocabulary head"),
+        (".*", "matches the vocabulary head"),
     ],
 )
 def test_targets_that_do_not_fit_are_refused(golden, targets, message):

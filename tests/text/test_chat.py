@@ -70,7 +70,7 @@ def test_a_long_system_message_leaves_half_of_the_room_to_the_question(tokenizer
 
 @pytest.mark.parametrize("text", ["setengah \ud83d 0", "\udcff"])
 def test_half_a_surrogate_pair_is_refused(tokenizer, text):
-    with pytest.raises(TextError, match=r"holds half of a surrogate pair, U\+D.*write the whole character"):
+    with pytest.raises(TextError, match=r"contains an unpaired surrogate, U\+D.*Write the whole character"):
         encode_prompt(tokenizer, [{"role": "user", "content": text}])
 
 

@@ -19,9 +19,9 @@ from topeng.text.chat import check_tokens
 from topeng.text.formats import CHATML, format_of
 
 OURS = {model.config_class.model_type.removeprefix("a2d-"): model for model in MODELS}
-"""By the `model_type` of the causal network."""
+"""Our networks by the `model_type` of the causal one."""
 DERIVED = ("model_type", "architectures", "transformers_version", "quantization_config", "dtype", "torch_dtype")
-"""Options of a causal checkpoint that a converted one does not take over."""
+"""Options of a causal checkpoint that are not copied to the converted one."""
 
 
 def convert(source: str | Path, out: str | Path, shift: bool = True) -> None:
@@ -37,11 +37,14 @@ def convert(source: str | Path, out: str | Path, shift: bool = True) -> None:
     """
     out = Path(out)
     if out.exists():
-        raise ExportError(f"{out} exists already: name a folder that does not")
+        raise ExportError(f"{out} exists already. Name a new folder.")
     causal, tokenizer = _load(source)
     kind = OURS.get(causal.config.model_type)
     if kind is None:
-        raise ModelError(f"{source} has model_type = {causal.config.model_type!r}; what can be converted: {list(OURS)}")
+        raise ModelError(
+            f"{source} has model_type = {causal.config.model_type!r}, which cannot be converted. Families that can: "
+            f"{', '.join(OURS)}."
+        )
     if tokenizer.add_special_tokens({"mask_token": CHATML.mask}):
         _add_row(causal, tokenizer.mask_token_id)
     options = {name: value for name, value in causal.config.to_dict().items() if name not in DERIVED}
@@ -66,7 +69,9 @@ def _load(source: str | Path) -> tuple[Any, Any]:
         return causal, AutoTokenizer.from_pretrained(place, trust_remote_code=False, **file)
     except Exception as error:  # what a folder holds may fail anywhere in three libraries
         reason = str(error).strip().split("\n")[0].rstrip(".")
-        raise ModelError(f"cannot read the causal model {source} ({reason}): copy it anew, or name another") from error
+        raise ModelError(
+            f"cannot read the causal model {source} ({reason}). Copy it again, or name another."
+        ) from error
 
 
 def _add_row(causal: Any, mask: int) -> None:
@@ -82,7 +87,7 @@ def _card(source: str | Path, shift: bool) -> str:
     facts = {"source": Path(source).name, "predicts_next": shift}
     return (
         "---\nlibrary_name: transformers\ntags: [topeng, masked-diffusion, diffusion-language-model]\n---\n\n"
-        "A causal language model whose attention looks both ways and whose vocabulary has a mask token, as\n"
-        "`topeng convert` leaves it. It has not learnt to fill masks yet: pretrain it further (`base.tiny.start` of a\n"
-        f"recipe). Its licence is its source's.\n\n    {json.dumps(facts)}\n"
+        "A causal language model that `topeng convert` gave bidirectional attention and a mask token. It has not\n"
+        "learnt to fill masks yet: pretrain it further (`base.tiny.start` of a recipe). It has the licence of its\n"
+        f"source.\n\n    {json.dumps(facts)}\n"
     )

@@ -41,8 +41,8 @@ class BaseWeights:
         }.items():
             if names:
                 raise ModelError(
-                    f"the weights of {folder} do not fit its config.json: {len(names)} {kind}, the first {min(names)}; "
-                    "both must be of one checkpoint"
+                    f"the weights of {folder} do not match its config.json: {len(names)} {kind}, the first is "
+                    f"{min(names)}. Both must come from the same checkpoint."
                 )
         self.shapes = {self.official[name]: self._shape(name) for name in self._stored_as if name in wanted}
         if self.config.tie_word_embeddings:

@@ -94,7 +94,7 @@ def encode_pair(tokenizer: Any, context: str, continuation: str) -> tuple[list[i
 def cut_windows(ids: Sequence[int], length: int) -> list[tuple[list[int], list[int]]]:
     """A text as pairs of context and what is scored, each token once.
 
-    All windows are scored whole but the last, which is filled up with what stands before it, as the harness does.
+    All windows are scored whole but the last, which is filled up with the text before it, as in the harness.
     """
     starts = range(0, len(ids), length)
     return [(list(ids[max(0, len(ids) - length) : start]), list(ids[start : start + length])) for start in starts]

@@ -1,4 +1,4 @@
-"""Forward passes for rows that stand at different places, and the keys and values that are kept for them.
+"""Forward passes for rows at different positions, and the keys and values that are kept for them.
 
 Attention is bidirectional: what is committed in a block moves the keys and values of all other positions. Keeping them
 (Fast-dLLM, arXiv 2505.22618) is exact in the pass that computes them, and the further off the more is committed after.
@@ -18,7 +18,7 @@ from topeng.generate.row import View
 
 
 class Passes:
-    """The forward passes of one step. Views that keep nothing, or must anew, share one; those that do share another."""
+    """The forward passes of one step: one for views without a cache or whose cache is recomputed, one for the rest."""
 
     def __init__(self) -> None:
         self.group: tuple[list[Tensor], DynamicCache] | None = None

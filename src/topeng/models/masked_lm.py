@@ -13,7 +13,7 @@ from torch.nn import functional
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 CHUNK_ELEMENTS = 2**24
-"""Logits that stand in memory at once: 64 MiB in fp32, 132 positions of LLaDA's vocabulary."""
+"""Logits in memory at once: 64 MiB in fp32, 132 positions of LLaDA's vocabulary."""
 
 
 @dataclass
@@ -152,7 +152,7 @@ class MaskedLMHead:
 
         Args:
             input_ids: [B, T].
-            attention_mask: [B, T], 1 where a token may be looked at; padding may stand on either side.
+            attention_mask: [B, T], 1 where a token may be looked at; padding may be on either side.
             head_positions: bool [B, T], where the vocabulary head runs (everywhere without it).
             targets: [N] token ids at the head positions, row by row; then no logits are returned.
             weights: [N] factor of each position in the loss; ones without it.

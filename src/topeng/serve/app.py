@@ -121,7 +121,7 @@ def _add_answers(app: FastAPI, server: Server) -> None:
     async def denoise(ask: ChatAsk) -> Response:
         """The canvas after each step, as server-sent events."""
         if (ask.n or 1) > 1:
-            raise ApiError(400, f"n = {ask.n} must be 1: one canvas is shown", "n")
+            raise ApiError(400, f"n = {ask.n} must be 1, as one canvas is shown", "n")
         answering = Answering(server.engine, of_chat(models, ask), server.limits.seconds, follow=True)
         return Events(answering, canvases(answering, models.tokenizer, ask.model))
 
@@ -151,7 +151,7 @@ def _add_operations(app: FastAPI, server: Server) -> None:
     async def ready() -> Response:
         """Whether it takes requests."""
         if server.engine.closing or not server.engine.thread.is_alive():
-            raise ApiError(503, "the server takes no requests: it shuts down, or its decoder has ended")
+            raise ApiError(503, "the server accepts no requests: it is shutting down, or its decoder has ended")
         return as_json({"status": "ready"})
 
     @app.get("/metrics", responses=TEXT | _only(401), response_class=Response, response_model=None)

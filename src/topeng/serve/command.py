@@ -40,7 +40,8 @@ class Address:
         """
         if not (self.keys or self.insecure or is_loopback(self.host)):
             raise GenerationError(
-                f"--host {self.host} lets other machines ask: set a key (TOPENG_API_KEY, --api-key), or say --insecure"
+                f"--host {self.host} accepts requests from other machines. Set a key (TOPENG_API_KEY, --api-key), or "
+                "use --insecure."
             )
 
 
@@ -96,5 +97,5 @@ def serve(known: argparse.Namespace, settings: Settings) -> None:
     try:
         running.run()
     except (KeyboardInterrupt, Stopped):
-        begun = "given up" if running.force_exit else "answered"  # by a second Ctrl-C
-        print(f"topeng: stopped; what had begun was {begun}", flush=True)
+        begun = "cancelled" if running.force_exit else "answered"  # by a second Ctrl-C
+        print(f"topeng: stopped. Requests in progress were {begun}.", flush=True)

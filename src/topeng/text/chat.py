@@ -47,8 +47,8 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
     form = format_of(tokenizer)
     if lacking := missing(form, tokenizer):
         raise ModelError(
-            f"the tokenizer of {tokenizer.name_or_path or 'this model'} lacks {', '.join(lacking)}: the chat format "
-            f"({form.name}) needs them; take the instruct model's tokenizer, or add them to the vocabulary"
+            f"the tokenizer of {tokenizer.name_or_path or 'this model'} lacks {', '.join(lacking)}, which the chat "
+            f"format ({form.name}) needs. Use the instruct model's tokenizer, or add them to the vocabulary."
         )
     return SpecialTokens(**{field: tokenizer.convert_tokens_to_ids(name) for field, name in form.special.items()})
 
@@ -66,13 +66,14 @@ def check_tokens(name: str, config: Any, tokenizer: PreTrainedTokenizerBase) -> 
     if config.mask_token_id != special.mask or config.eos_token_id not in (special.eos, special.eot):
         raise ModelError(
             f"{name}: config.json has mask_token_id = {config.mask_token_id} and eos_token_id = "
-            f"{config.eos_token_id}, its tokenizer {special.mask} and {special.eos}: they belong to two models"
+            f"{config.eos_token_id}, but its tokenizer has {special.mask} and {special.eos}. They belong to "
+            "different models."
         )
     highest = max(token for token in astuple(special) if token is not None)
     if highest >= config.vocab_size:
         raise ModelError(
-            f"{name}: config.json has vocab_size = {config.vocab_size}, and its tokenizer a token {highest}: they "
-            "belong to two models"
+            f"{name}: config.json has vocab_size = {config.vocab_size}, but its tokenizer has token {highest}. They "
+            "belong to different models."
         )
     return special
 
@@ -86,8 +87,8 @@ def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     if half := HALF.search(text):
         around = text[max(0, half.start() - 20) : half.start() + 20].strip()
         raise TextError(
-            f"the text {around!a} holds half of a surrogate pair, U+{ord(half[0]):04X}, which is no character: "
-            "write the whole character, or remove it"
+            f"the text {around!a} contains an unpaired surrogate, U+{ord(half[0]):04X}, which is not a character. "
+            "Write the whole character, or remove it."
         )
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
@@ -158,10 +159,12 @@ def check_messages(messages: Sequence[Any]) -> None:
         TextError: a message lacks its role or its content, or there is none.
     """
     if not messages:
-        raise TextError("a conversation has no message: give at least a question")
+        raise TextError("a conversation has no message. Give at least a question.")
     for message in messages:
         if not isinstance(message, Mapping) or not all(isinstance(message.get(n), str) for n in ("role", "content")):
-            raise TextError(f"{ascii(message)[:80]} is no message: it must have `role` and `content`, both text")
+            raise TextError(
+                f"{ascii(message)[:80]} is not a message. A message has a `role` and a `content`, both text."
+            )
 
 
 def _contents(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[list[int]]:
