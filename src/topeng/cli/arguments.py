@@ -138,12 +138,8 @@ def _add_generate(parsers: Any) -> None:
 
 
 def _add_serve(parsers: Any) -> None:
-    serve = _add(
-        parsers,
-        "serve",
-        "Serve a model over an OpenAI-compatible API, with a page that shows the denoising.",
-        commands.serve,
-    )
+    text = "Serve a model over an OpenAI-compatible API, with a page that shows the denoising."
+    serve = _add(parsers, "serve", text, commands.serve)
     serve.add_argument("model", help=MODEL)
     serve.add_argument(
         "--adapters",

@@ -103,8 +103,7 @@ def answers(
     prompts = [
         one.tokens if isinstance(one, Prompt) else encode_prompt(tokenizer, to_messages(one)) for one in questions
     ]
-    order = sorted(set(range(len(prompts))) - set(skip), key=lambda index: -len(prompts[index]))
-    waiting = deque(order)
+    waiting = deque(sorted(set(range(len(prompts))) - set(skip), key=lambda index: -len(prompts[index])))
     decoder, open_rows, seconds = Decoder(), dict[int, Row](), defaultdict[int, float](float)
     while waiting or open_rows:
         while waiting and (not open_rows or _has_room(open_rows, batch_tokens)):
