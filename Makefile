@@ -10,7 +10,8 @@ demo: install
 # Pretrains the base that comes with the package, and packs it: two hours.
 kecil: install
 	$(BIN)/topeng base recipes/kecil.yaml --run-dir runs/kecil
-	$(BIN)/python tools/pack_kecil.py runs/kecil
+	$(BIN)/topeng base recipes/kecil-indonesia.yaml --run-dir runs/kecil-indonesia
+	$(BIN)/python tools/pack_kecil.py runs/kecil runs/kecil-indonesia
 
 # Two workers of one thread each: more threads than cores wait for each other.
 test: develop browser

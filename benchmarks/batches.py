@@ -6,8 +6,9 @@
 For each precision and number of rows: milliseconds of processor time per row of a decoding step, and of the forward
 pass in it, each the least of all steps, because other work on a machine only adds to it. `bound` is what a batch could
 gain at most: a step of one row against the forward pass alone, per row of the largest batch. Then each row is decoded
-alone and with all others: the largest difference between its logits, the answers that differ, and how far apart the
-two confidences were where they first do. Writes JSON with `--out`.
+alone and with all others, under `cache: prefix`: the largest difference between its logits, in a pass over all and in
+one with kept keys and values, the answers that differ, and how far apart the two confidences were where they first do.
+Writes JSON with `--out`.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from topeng.text.chat import encode_prompt
 
 QUESTIONS = ("What is rain?", "Name a colour.", "Siapa namamu?", "Tell me a story about a cat and a house by the sea.")
 SETTINGS = Settings(max_new_tokens=64, block_length=32)
+CACHED = Settings(max_new_tokens=64, block_length=32, cache="prefix")
 
 
 class Timed:
@@ -45,12 +47,12 @@ class Timed:
         return output
 
 
-def rows(model: Any, tokenizer: Any, count: int) -> list[Row]:
+def rows(model: Any, tokenizer: Any, count: int, how: Settings = SETTINGS) -> list[Row]:
     made = []
     for place in range(count):
         question = f"{QUESTIONS[place % len(QUESTIONS)]} {place}"
-        canvas = prompt_canvas(model, [encode_prompt(tokenizer, [{"role": "user", "content": question}])], SETTINGS)
-        made.append(Row(canvas, 0, Voice(model), SETTINGS, place))
+        canvas = prompt_canvas(model, [encode_prompt(tokenizer, [{"role": "user", "content": question}])], how)
+        made.append(Row(canvas, 0, Voice(model), how, place))
     return made
 
 
@@ -67,12 +69,15 @@ def decode(asked: Sequence[Row], timed: Timed) -> list[tuple[float, float]]:
 
 
 @torch.no_grad()
-def logits_apart(model: Any, some: Sequence[Row]) -> dict[str, float]:
-    """The largest difference between the logits of a row alone and in a batch, at its first step; the largest logit."""
-    together = Passes().logits(model, [row.views[0] for row in some])
-    alone = [Passes().logits(model, row.views)[0] for row in some]
-    apart = max(float((one - other).abs().max()) for one, other in zip(together, alone, strict=True))
-    return {"apart": apart, "largest": max(float(one.abs().max()) for one in alone)}
+def logits_apart(model: Any, some: Sequence[Row], others: Sequence[Row]) -> dict[str, float]:
+    """The largest difference between the logits of rows in a batch and those of the same rows alone."""
+    passes, own = Passes(), [Passes() for _ in others]
+    apart = {}
+    for kind in ("all", "kept"):  # the second pass takes what the first one has kept
+        together = passes.logits(model, [row.views[0] for row in some])
+        alone = [each.logits(model, row.views)[0] for each, row in zip(own, others, strict=True)]
+        apart[kind] = max(float((one - other).abs().max()) for one, other in zip(together, alone, strict=True))
+    return apart | {"largest_logit": max(float(one.abs().max()) for one in alone)}
 
 
 def committed(row: Row, step: int) -> dict[tuple[int, int], float]:
@@ -93,11 +98,11 @@ def first_difference(one: Row, other: Row) -> float | None:
 def measure(name: str, dtype: torch.dtype, counts: Sequence[int]) -> dict[str, Any]:
     model, tokenizer = topeng.load(name, dtype=dtype, device="cpu")
     timed, most = Timed(model), max(counts)
-    alone = rows(model, tokenizer, most)
-    steps = {1: [step for row in alone for step in decode([row], timed)]}
-    for count in counts[1:]:
-        together = rows(model, tokenizer, count)
-        steps[count] = decode(together, timed)
+    steps = {count: decode(rows(model, tokenizer, count), timed) for count in counts}
+    alone, together = (rows(model, tokenizer, most, CACHED) for _ in range(2))
+    for row in alone:
+        decode([row], timed)
+    decode(together, timed)
     differ = [pair for pair in zip(alone, together, strict=True) if not torch.equal(pair[0].tokens, pair[1].tokens)]
     apart = sorted(gap for pair in differ if (gap := first_difference(*pair)) is not None)
     least = {count: [1000 * min(values) for values in zip(*taken, strict=True)] for count, taken in steps.items()}
@@ -107,7 +112,7 @@ def measure(name: str, dtype: torch.dtype, counts: Sequence[int]) -> dict[str, A
         },
         "gain": round(least[1][0] / least[most][0], 2),
         "bound": round(least[1][0] / least[most][1], 2),
-        "logits": logits_apart(model, rows(model, tokenizer, most)),
+        "logits_apart": logits_apart(model, *(rows(model, tokenizer, most, CACHED) for _ in range(2))),
         "answers_that_differ": f"{len(differ)} of {most}",
         "confidences_apart": [round(gap, 5) for gap in apart],
     }

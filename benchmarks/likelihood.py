@@ -119,7 +119,7 @@ def pairing(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def cost(options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds and Monte Carlo error of the mean nats a token: the reference's 128 draws, and ours in two replicates."""
+    """Seconds and Monte Carlo error in nats per token: the reference with 128 draws, and ours in two replicates."""
     model, many = adapted(options, "lora-seed-1"), 6  # so many replicates: to know the variance well
     found = {}
     for language in LANGUAGES:

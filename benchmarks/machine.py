@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
@@ -20,9 +21,13 @@ def in_a_process(script: str, part: str, *arguments: str) -> dict[str, Any]:
     return json.loads(child.stdout.strip().splitlines()[-1])
 
 
-def machine() -> dict[str, object]:
-    """Date, hardware and versions, for the JSON that a benchmark writes."""
+def machine(also: Sequence[str] = ()) -> dict[str, object]:
+    """Date, hardware and versions, for the JSON that a benchmark writes.
+
+    Args:
+        also: packages beside those that all benchmarks name.
+    """
     installed = {distribution.name for distribution in metadata.distributions()}
-    versions = {name: metadata.version(name) for name in PACKAGES if name in installed}
+    versions = {name: metadata.version(name) for name in (*PACKAGES, *also) if name in installed}
     cores = len(os.sched_getaffinity(0))
     return {"date": time.strftime("%Y-%m-%d"), "machine": f"{platform.machine()}, {cores} cores", "versions": versions}

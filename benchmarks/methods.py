@@ -160,8 +160,8 @@ def draw(steps: np.ndarray, curves: Curves, scores: Mapping[str, Any]) -> None:
         left.fill_between(steps[1:], curve[:, 1:].min(axis=0), curve[:, 1:].max(axis=0), color=look["color"], alpha=0.2)
         x, y = (scores[change][name]["nats_per_token"] for change in ("forgetting", "gain"))
         right.errorbar(x["mean"], y["mean"], xerr=half(x), yerr=half(y), capsize=3, linestyle="none", **look)
-    left.set(xlabel="optimiser step", ylabel="held-out loss, nats a token", title="Validation rows")
-    right.set(xlabel="forgotten, nats a token", ylabel="gained, nats a token", title="Test rows")
+    left.set(xlabel="optimiser step", ylabel="held-out loss, nats per token", title="Validation rows")
+    right.set(xlabel="forgotten, nats per token", ylabel="gained, nats per token", title="Test rows")
     left.legend(frameon=False)
     figure.savefig(HERE.parent / "docs" / "evaluation-methods.svg", metadata={"Date": None})
 

@@ -128,12 +128,12 @@ def draw_ratio(numbers: dict[str, Any]) -> Any:
     axis.fill_between(numbers["shares"], mean, color=BLUE, alpha=0.12, linewidth=0)
     axis.errorbar(numbers["shares"], mean, error, color=BLUE, marker="o", markersize=4, capsize=2)
     axis.set(xlabel="share of the answer that is masked, l / L", ylabel="nats a masked token", xlim=(0, 1.02), ylim=0)
-    axis.text(0.5, mean.min() * 0.45, "this area is the bound, in nats a token", ha="center", color=BLUE)
+    axis.text(0.5, mean.min() * 0.45, "this area is the bound, in nats per token", ha="center", color=BLUE)
     return figure
 
 
 def measure_estimators(model: str, rows: Path) -> dict[str, Any]:
-    """One row's bound in nats a token by 512 draws of each form."""
+    """One row's bound in nats per token by 512 draws of each form."""
     from topeng import load
     from topeng.diffusion import forward_process
     from topeng.diffusion.likelihood import masked_nll
@@ -171,7 +171,7 @@ def draw_estimators(numbers: dict[str, Any]) -> Any:
         values = np.array(numbers[name])
         label += f": {values.mean():.2f} ± {values.std(ddof=1):.2f}"
         axis.hist(values.clip(max=most), bins, color=colour, alpha=0.55, label=label)
-    axis.set(xlabel=f"one draw of the bound, nats a token (above {most:.0f}: at {most:.0f})", ylabel="of 512 draws")
+    axis.set(xlabel=f"one draw of the bound, nats per token (above {most:.0f}: at {most:.0f})", ylabel="of 512 draws")
     axis.legend()
     return figure
 

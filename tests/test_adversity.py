@@ -92,7 +92,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(stage, run, recipe
         error = capsys.readouterr().err
         assert status == 1
         assert error.startswith((f"topeng: {stage} stopped: ", "topeng: the run stopped: ")), error
-        assert error.endswith("; what was finished stays, run the same command again\n") and error.count("\n") == 1
+        assert error.endswith(". Finished work was kept: run the same command again.\n") and error.count("\n") == 1
         others = {name: entry for name, entry in stages_of(folder).items() if name != stage}
         assert others == {name: entry for name, entry in stages_of(run).items() if name != stage}
     assert main(["run", str(recipe), "--run-dir", str(folder)]) == 0
@@ -102,7 +102,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(stage, run, recipe
 def made_again(out: str) -> list[str]:
     """The stages that a run did, of the lines that it printed, however they are wrapped."""
     told = re.split(r"^\[\d+/\d+\] ", out, flags=re.MULTILINE)[1:]
-    return [stage.split()[0].rstrip(":") for stage in told if "finished before" not in " ".join(stage.split())]
+    return [stage.split()[0].rstrip(":") for stage in told if "already done" not in " ".join(stage.split())]
 
 
 def files_of(path: Path) -> list[Path]:

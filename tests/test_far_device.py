@@ -1,18 +1,24 @@
 """The main path on another device than the CPU: nothing on the way meets a tensor that was left behind."""
 
 import numpy as np
+import peft
 import pytest
 import torch
 from transformers import TrainingArguments
 
+import topeng
 from far_device import DEVICE, far_device, move
 from topeng.adapt import methods
+from topeng.adapt.foreign import to_plain
 from topeng.adapt.settings import AdapterOptions
 from topeng.adapt.trainer import Batching, DiffusionTrainer
+from topeng.adapt.voices import load_voices
 from topeng.diffusion import response_nll
 from topeng.generate import Settings, generate_ids
-from topeng.generate.canvas import pad_left
+from topeng.generate.canvas import blank_canvas, pad_left
+from topeng.generate.decode import Decoder
 from topeng.generate.policies import POLICIES
+from topeng.generate.row import Row
 from topeng.text.tokens import Example
 
 MASK, EOS = 2, 1
@@ -74,6 +80,41 @@ def test_a_training_step_has_the_gradient_of_the_cpu(model, tmp_path, noise):
     move(adapted)
     with far_device():
         torch.testing.assert_close(step(adapted, DEVICE), near)
+
+
+def test_an_adapter_that_holds_its_base_s_embedding_is_read(far):
+    """peft saves it beside an adapter of an embedding."""
+    base = "base_model.model.model.embed_tokens.weight"
+    weights = {
+        base: far.model.embed_tokens.weight.detach().cpu(),
+        "base_model.model.model.layers.0.mlp.up_proj.lora_A.weight": torch.ones(2, 32),
+        "base_model.model.model.layers.0.mlp.up_proj.lora_B.weight": torch.ones(64, 2),
+    }
+    config = peft.LoraConfig(r=2, target_modules=["up_proj"])
+    with far_device():
+        assert weights.keys() - to_plain(far, config, weights)[1].keys() == {base}
+
+
+def test_adapters_that_share_a_pass_answer_as_on_the_cpu(checkpoint, adapters):
+    settings = Settings(max_new_tokens=8, block_length=8, cache="prefix")
+
+    def answers(voices):
+        canvases = [blank_canvas(*pad_left([PROMPTS[1]], EOS), 8, MASK) for _ in voices]
+        rows = [Row(canvas, 0, voice, settings) for canvas, voice in zip(canvases, voices, strict=True)]
+        decoder = Decoder()
+        for row in rows:
+            decoder.join(row)
+        while decoder.rows:
+            decoder.step()
+        return [row.tokens.tolist() for row in rows]
+
+    base, _ = topeng.load(checkpoint, device="cpu")
+    voices = load_voices(base, {name: adapters / name for name in ("one", "two")}).values()
+    near = answers(voices)
+    move(next(iter(voices)).model)
+    with far_device():
+        assert answers(voices) == near
+    assert len({tuple(answer) for answer in near}) == 3
 
 
 def test_what_is_left_behind_is_noticed(far):

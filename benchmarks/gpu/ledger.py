@@ -35,7 +35,7 @@ class Ledger:
     def start(self, **facts: Any) -> None:
         """Begins a new record with facts such as the machine and the options."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._write({**facts, "parts": {}})
+        self.write({**facts, "parts": {}})
 
     def begin(self, part: str) -> None:
         self._change(part, {"status": "running", "figures": {}})
@@ -56,9 +56,10 @@ class Ledger:
     def _change(self, part: str, changes: Record) -> None:
         record = self.read()
         record["parts"][part] = record["parts"].get(part, {}) | changes
-        self._write(record)
+        self.write(record)
 
-    def _write(self, record: Record) -> None:
+    def write(self, record: Record) -> None:
+        """Replaces the whole record, and the page."""
         write_atomically(self.path, json.dumps(record, indent=1))
         write_atomically(self.folder / "gpu.txt", page(record))
 

@@ -57,7 +57,7 @@ def differences(ours: Loss, full: Loss, hidden: Tensor) -> Record:
     losses = [loss(hidden) for loss in (ours, full)]
     gradients = [torch.autograd.grad(loss, hidden)[0].float() for loss in losses]
     off = (gradients[0] - gradients[1]).norm() / gradients[1].norm()
-    return {"loss": float(abs(losses[0] / losses[1] - 1)), "gradient": float(off)}
+    return {"loss": abs(losses[0].item() / losses[1].item() - 1), "gradient": float(off)}
 
 
 def timed(bench: Bench, loss: Loss, hidden: Tensor) -> Record:

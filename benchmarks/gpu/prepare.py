@@ -28,10 +28,18 @@ ENVIRONMENT = {"python_version": PYTHON, "sys_platform": "linux", "platform_mach
 ENVIRONMENT |= {"platform_system": "Linux", "implementation_name": "cpython", "os_name": "posix"}
 CORPUS_ONLY = {"daft", "umap-learn", "py3langid", "rouge-score"}
 """Of Topeng's requirements, those that no part of `run.py` imports: the corpus stages are done here."""
-MORE = ["bitsandbytes==0.50.2", "liger-kernel==0.8.5", "hypothesis", "pytest>=9", "pytest-timeout"]
-"""Beside Topeng's requirements: 4-bit weights, the head to compare with, and what the tests need."""
+MORE = ["bitsandbytes==0.50.2", "liger-kernel==0.8.5", "hypothesis", "pytest>=9", "pytest-timeout", "httpx>=0.28"]
+MORE += ["starlette", "pydantic", "pydantic-core", "annotated-types", "typing-inspection", "opentelemetry-api"]
+"""Beside Topeng's requirements: 4-bit weights, the head to compare with, what the tests need, a client of the server,
+and what the server's own requirements require."""
 CUDA = "130"
 """Of the machine's torch: of the libraries for all versions that bitsandbytes has, 43 MB, this one is carried."""
+COMMAND = (
+    "python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade --target /tmp/site "
+    "benchmarks/gpu/carried/wheels/*.whl && "
+    "PYTHONUNBUFFERED=1 PYTHONPATH=/tmp/site:src python3 benchmarks/gpu/run.py --out $OUT"
+)
+"""What is run on the GPU machine: one line."""
 ANY = "a version that is not known"
 MOST_BYTES = 64 * 2**20
 """Of the working tree, with what is carried."""
@@ -66,7 +74,9 @@ def machine_packages(text: str) -> dict[str, str]:
 def requirements() -> list[Requirement]:
     """What `run.py` needs, in the versions that were tested together."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    named = [Requirement(line) for line in [*project["dependencies"], *MORE]]
+    named = [
+        Requirement(line) for line in [*project["dependencies"], *project["optional-dependencies"]["serve"], *MORE]
+    ]
     return [requirement for requirement in named if canonicalize_name(requirement.name) not in CORPUS_ONLY]
 
 
@@ -142,12 +152,8 @@ def check_size(size: int) -> int:
     print(f"{size / 2**20:.1f} MiB travel, of {MOST_BYTES / 2**20:.0f} at most")
     if size > MOST_BYTES:
         return 1
-    folder = CARRIED.relative_to(ROOT)
-    print(f"Carry {folder}, and run in the repository's folder, with OUT a folder for the figures:")
-    print(
-        "python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade --target /tmp/site "
-        f"{folder}/wheels/*.whl && PYTHONUNBUFFERED=1 PYTHONPATH=/tmp/site:src python3 benchmarks/gpu/run.py --out $OUT"
-    )
+    print(f"Carry {CARRIED.relative_to(ROOT)}, and run in the repository's folder, with OUT a folder for the figures:")
+    print(COMMAND)
     return 0
 
 

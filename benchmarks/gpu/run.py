@@ -3,6 +3,7 @@
     python benchmarks/gpu/run.py --out DIR                       # on the first GPU
     python benchmarks/gpu/run.py --out DIR --device cpu --small  # every part at a tiny shape, to try the script
     python benchmarks/gpu/run.py --out DIR --parts train decode  # some of them
+    python benchmarks/gpu/keep.py DIR                            # back home: the figures go to benchmarks/gpu.json
 
 Each part runs in a process of its own with its own time: one that fails, hangs or loses the device leaves its error,
 and the next begins. Every figure is written to DIR/gpu.json as it is taken. `prepare.py` says how to run this on a
@@ -34,6 +35,8 @@ LIMIT = 465
 """Seconds of a run: eight minutes, less what starting takes."""
 LEAST = 10
 """Seconds without which a part is not begun."""
+PACKAGES = ("peft", "accelerate", "bitsandbytes", "liger_kernel", "triton", "fastapi")
+"""Whose versions figures may depend on, beside those that all benchmarks name."""
 PATIENCE = {"cuda": 1, "cpu": 20}
 """By which all these times are multiplied: a CPU only tries the script, and may be busy with other work."""
 
@@ -53,13 +56,13 @@ class Part:
 
 PARTS = [  # in order of worth
     Part("tests", "part_tests", 90),
-    Part("train", "part_train", 130),
+    Part("train", "part_train", 150),
     Part("steps", "part_steps", 110),
     Part("decode", "part_decode", 70),
     Part("head", "part_head", 30),
     Part("four_bit", "part_train", 70),
+    Part("serve", "part_serve", 70),
     Part("embed", "part_embed", 45),
-    Part("serve", "part_serve", 45),
     Part("pissa", "part_train", 90),
     Part("pretrain", "part_pretrain", 120),
 ]
@@ -72,7 +75,7 @@ def main() -> int:
         return do_part(options, ledger)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     device = options.device or ("cuda" if shutil.which("nvidia-smi") else "cpu")
-    ledger.start(**machine(), card=card(device), device=device, small=options.small)
+    ledger.start(**machine(PACKAGES), card=card(device), device=device, small=options.small)
     scratch = Path(tempfile.mkdtemp(prefix="topeng-gpu-", dir=roomy_folder()))
     deadline = time.time() + options.limit * PATIENCE[device]
     try:
@@ -122,8 +125,10 @@ def start_part(part: Part, ledger: Ledger, device: str, small: bool, scratch: Pa
         return
     command = [sys.executable, str(Path(__file__).resolve()), "--out", str(ledger.folder), "--part", part.name]
     command += ["--device", device, "--scratch", str(scratch), "--deadline", str(time.time() + seconds)]
+    # Ten processes import the same thousands of files: the first leaves them compiled, whatever the machine is set to.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     began = time.time()
-    process = subprocess.Popen([*command, *(["--small"] if small else [])], start_new_session=True)
+    process = subprocess.Popen([*command, *(["--small"] if small else [])], env=environment, start_new_session=True)
     try:
         code = process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -133,7 +138,7 @@ def start_part(part: Part, ledger: Ledger, device: str, small: bool, scratch: Pa
     except BaseException:  # this process is told to stop: the part's must not go on without it
         end_group(process)
         raise
-    if code not in (0, 1):
+    if ledger.read()["parts"][part.name]["status"] == "running":  # it was killed, or could not begin
         ledger.end(part.name, "failed", time.time() - began, f"its process ended with {code}")
 
 
@@ -152,7 +157,7 @@ def end_with(parent: int) -> None:
 
 
 def do_part(options: argparse.Namespace, ledger: Ledger) -> int:
-    """What a part's process does: 0 where its end stands in the ledger, as done or not built, 1 where it failed."""
+    """What a part's process does: its end is in the ledger, and it returns 1 where the part failed."""
     began = time.time()
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     from bench import Bench, NotBuilt, error_text

@@ -14,14 +14,14 @@ def load(
     device: Any = None,
     revision: str | None = None,
 ) -> tuple[Any, Any]:
-    """A model in evaluation mode, and its tokenizer.
+    """Loads a model in evaluation mode, and its tokenizer.
 
     Args:
-        model: a checkpoint folder in its family's official layout, or a model id of the hub.
-        adapter: a folder that `topeng train` or peft left; a whole model (of method `full`) stands in the base's place.
-        dtype: of the weights; that of the checkpoint without it.
-        device: a GPU where there is one, without it.
-        revision: commit of a model id.
+        model: a checkpoint folder in its family's official layout, or a model id on the Hub.
+        adapter: a folder written by `topeng train` or peft; a whole model (of method `full`) replaces the base.
+        dtype: precision of the weights; by default that of the checkpoint.
+        device: by default a GPU if there is one.
+        revision: commit of the model on the Hub.
 
     Raises:
         ModelError: the checkpoint or its tokenizer cannot be loaded.

@@ -1,4 +1,4 @@
-"""What can go wrong for a user, as one small tree. Everything else is a bug of ours.
+"""The errors that a user can fix, as one small tree. Any other exception is a bug of ours.
 
 A message names the value, the rule and the remedy; the command line prints it in one line, without a
 traceback, and exits with 1.
@@ -6,12 +6,12 @@ traceback, and exits with 1.
 
 
 def in_one_line(error: Exception, most: int = 160) -> str:
-    """The kind and the text of somebody else's error, for a message of ours."""
+    """The type and text of a library's error, for use in a message of ours."""
     return " ".join(f"{type(error).__name__} {error}".split())[:most]
 
 
 class TopengError(ValueError):
-    """Any error that a user can mend."""
+    """Any error that a user can fix."""
 
 
 class RecipeError(TopengError):
@@ -54,8 +54,8 @@ class DivergenceError(TopengError):
     """A training whose loss is no longer finite."""
 
 
-class Stopped(BaseException):  # as KeyboardInterrupt is: what catches errors must not catch it
-    """The process was told to stop, by a signal other than Ctrl-C or in the midst of a training."""
+class Stopped(BaseException):  # like KeyboardInterrupt, so that `except Exception` does not catch it
+    """A signal asked the process to stop: one other than Ctrl-C, or any during a training."""
 
     def __init__(self, signal: int) -> None:
         super().__init__(signal)

@@ -27,7 +27,7 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 LARGEST = 2**53
-"""Of whole numbers: up to here a float tells them apart, and nothing that is counted comes near."""
+"""Largest whole number of an option: up to here floats are exact, and no count comes near it."""
 SECRET = re.compile(r"://[^/?#\s]*@|[?&](?:token|key|sig|password|[\w-]*(?:_token|_key|-signature))=", re.IGNORECASE)
 """A password or a token in an address."""
 
@@ -40,7 +40,7 @@ def option(default: Any, help: str, *, unit: str = "", source: str = "", cost: b
         help: what it does, in one line.
         unit: of the value, where it has one.
         source: the paper or measurement behind the default.
-        cost: it changes time, memory or what is told on the way, and results by rounding at most.
+        cost: it changes time, memory or progress messages, but results only by rounding.
         rules: bounds of a number: `ge`, `gt`, `le`, `lt`.
     """
     metadata = {"help": help, "unit": unit, "source": source, "cost": cost, "rules": rules}
@@ -59,7 +59,7 @@ class OptionError(RecipeError):
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Base of all groups of options. Values are checked and, where nothing is lost, converted."""
+    """Base of all groups of options. Values are checked, and converted where that loses nothing."""
 
     def __post_init__(self) -> None:
         """
@@ -81,7 +81,7 @@ class Options:
         """
         for name in values:
             if name not in cls.__dataclass_fields__:
-                raise OptionError(str(name), f"is no option; there are {', '.join(cls.__dataclass_fields__)}")
+                raise OptionError(str(name), f"is not an option. Options are {', '.join(cls.__dataclass_fields__)}.")
         return cls(**values)
 
 
@@ -100,7 +100,7 @@ def results(options: Any) -> dict[str, Any]:
 def narrow(options: Any, kind: type[Kind]) -> Kind:
     """Of a group of options, those that a class declares which the group extends.
 
-    What a stage is given has no other options: it cannot depend on what its fingerprint leaves out.
+    A stage gets no other options, so it cannot depend on one that its fingerprint omits.
     """
     return kind(**{field.name: getattr(options, field.name) for field in dataclasses.fields(kind)})
 
@@ -115,7 +115,7 @@ def _convert(value: Any, kind: Any, place: str) -> Any:
         _expect(isinstance(value, list | tuple), value, "a list, such as [a, b]", place)
         return [_convert(item, arguments[0], place) for item in value]
     if origin is dict:
-        _expect(isinstance(value, Mapping), value, "values by name, such as {a: 1}", place)
+        _expect(isinstance(value, Mapping), value, "a mapping, such as {a: 1}", place)
         return {str(name): _convert(item, arguments[1], f"{place}.{name}") for name, item in value.items()}
     if isinstance(kind, type) and issubclass(kind, Options):
         return _convert_group(value, kind, place)
@@ -170,15 +170,15 @@ def _convert_scalar(value: Any, kind: Any, place: str) -> Any:
 
 
 def _check_text(text: str, place: str) -> None:
-    """Recipes stand in manifests and reports, which are shown to others."""
+    """Rejects secrets, as recipes are copied into manifests and reports, which people share."""
     if SECRET.search(text):
         raise OptionError(
             place,
-            "holds a password or a token, which the run folder would show: give it in the environment (HF_TOKEN for "
-            "hf://), or download the files and name those",
+            "contains a password or a token, which would be visible in the run folder. Set it in the environment "
+            "(HF_TOKEN for hf://), or download the files and name those.",
         )
     whole = "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
-    _expect(whole, text, "text without the character NUL and halves of surrogate pairs", place)
+    _expect(whole, text, "text without NUL characters and unpaired surrogates", place)
 
 
 def _check_bounds(value: Any, rules: Mapping[str, float], place: str) -> None:
@@ -194,11 +194,11 @@ def _expect(fits: bool, value: Any, wanted: str, place: str) -> None:
 
 
 def _shown(value: Any) -> str:
-    """A value in a message, which is one line whatever it holds."""
+    """A value as it is written in a message: on one line, and not too long."""
     return _SHORT.repr(value)
 
 
 def meant(name: str, known: Sequence[str]) -> str:
-    """What is likely meant by a name that is unknown, or else all names that there are."""
+    """A suggestion for an unknown name: the closest known one, or the list of all."""
     near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+    return f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"

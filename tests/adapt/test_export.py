@@ -343,7 +343,7 @@ def test_an_adapter_of_another_base_is_refused(checkpoint, tmp_path, refused, fo
 
 
 def test_an_adapter_without_a_base_is_refused(lora, refused):
-    refused(r"does not say what base .* \(--base MODEL\)", AdapterError, lora)
+    refused(r"does not name the base .* --base MODEL", AdapterError, lora)
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -362,9 +362,9 @@ def test_a_source_that_is_half_written_is_refused(checkpoint, lora, tmp_path, re
         (half / "config.json").unlink()
     refused("half", ModelError, lora, form, base=half)
     (lora / "adapter_model.safetensors").unlink()
-    refused("holds no adapter", AdapterError, lora, form, base=checkpoint)
+    refused("is not an adapter folder", AdapterError, lora, form, base=checkpoint)
     (lora / "adapter_config.json").unlink()
-    refused("no checkpoint and no adapter", ExportError, lora, form, base=checkpoint)
+    refused("not a checkpoint or an adapter", ExportError, lora, form, base=checkpoint)
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -374,7 +374,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(checkpoint, lora, tmp_path, 
     for limit in (100, 2_000, 9_000, *([30_000] if form == "gguf" else [])):  # amid its weights
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
         try:
-            refused(r"cannot write .*out \((?!\d).*nothing of it was left", ExportError, lora, form, base=checkpoint)
+            refused(r"cannot write .*out \((?!\d).*Nothing was written", ExportError, lora, form, base=checkpoint)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
@@ -384,7 +384,10 @@ def test_a_disk_without_room_is_told_before_anything_is_written(checkpoint, refu
     monkeypatch.setattr("shutil.disk_usage", lambda path: free)
     for form in ("merged", "gguf"):
         refused(
-            r"has room for 0\.0 MB, and the weights are 0\.1 MB: choose another place", ExportError, checkpoint, form
+            r"has 0\.0 MB of free space, but the weights need 0\.\d MB\. Choose another folder",
+            ExportError,
+            checkpoint,
+            form,
         )
 
 
@@ -393,10 +396,21 @@ def test_what_cannot_be_asked_for_is_refused(checkpoint, lora, tmp_path, refused
     refused("--names = 'ours' is unknown", ExportError, lora, "adapter", names="ours")
     refused("--precision = 'q4_0' is unknown for --format gguf", ExportError, checkpoint, "gguf", precision="q4_0")
     refused("--precision = 'q8_0' is unknown for --format merged", ExportError, checkpoint, precision="q8_0")
-    refused("keeps the adapter's own precision: leave --precision out", ExportError, lora, "adapter", precision="bf16")
-    refused("--names is for --format adapter, and this is --format gguf", ExportError, lora, "gguf", names="official")
-    refused("is a whole model, and --base is for an adapter: leave it out", ExportError, checkpoint, base=checkpoint)
-    refused("is a whole model and has no adapter", ExportError, checkpoint, "adapter")
+    refused("keeps the adapter's own precision. Leave --precision out", ExportError, lora, "adapter", precision="bf16")
+    refused(
+        "--names only applies to --format adapter, but this is --format gguf",
+        ExportError,
+        lora,
+        "gguf",
+        names="official",
+    )
+    refused(
+        "is a whole model, but --base only applies to an adapter. Leave it out",
+        ExportError,
+        checkpoint,
+        base=checkpoint,
+    )
+    refused("is a whole model without an adapter", ExportError, checkpoint, "adapter")
     export(checkpoint, tmp_path / "there")
     with pytest.raises(ExportError, match="exists already"):
         export(checkpoint, tmp_path / "there")

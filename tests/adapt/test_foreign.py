@@ -144,6 +144,15 @@ def trained_elsewhere(base, folder, **options):
     return logits(adapted.eval())
 
 
+def test_an_adapter_of_dream_is_what_was_trained(shared, with_tokenizer, tmp_path):
+    folder = with_tokenizer(shared / "golden" / "dream-tiny")
+    base = load_model(folder)
+    trained = trained_elsewhere(base, tmp_path, target_modules="all-linear")
+    assert (trained - logits(base)).abs().max() > 0.1
+    close(logits(load_adapter(base, tmp_path / "raw")), trained)
+    export(tmp_path / "raw", tmp_path / "gguf", "gguf", base=folder)
+
+
 @pytest.mark.parametrize("start", ["pissa", "olora"])
 @pytest.mark.parametrize(
     "more", [{}, {"use_rslora": True}, {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 3}}]
@@ -164,7 +173,7 @@ def test_a_raw_adapter_of_a_start_that_can_be_rebuilt_is_right(model, tmp_path, 
         ({"init_lora_weights": "pissa_niter_4"}, r"'pissa_niter_4'.*cannot be rebuilt.*save it as a plain LoRA"),
         ({"init_lora_weights": "corda"}, r"'corda'.*cannot be rebuilt"),
         ({"layer_replication": [[0, 2], [1, 2]]}, "has layer_replication, which changes the base itself"),
-        ({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 4}, "puts tokens of its own before a prompt"),
+        ({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 4}, "puts its own tokens before a prompt"),
     ],
 )
 def test_an_adapter_of_another_base_is_refused(model, tmp_path, config, message):

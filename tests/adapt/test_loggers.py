@@ -59,7 +59,9 @@ def test_a_trial_leaves_the_logs_of_a_training(training, tmp_path):
 def test_a_logger_that_is_not_installed_is_named(name):
     if installed(name):
         pytest.skip(f"{name} is installed")
-    with pytest.raises(RunError, match=rf"train\.report_to has {name}, which is not installed: pip install 'topeng\["):
+    with pytest.raises(
+        RunError, match=rf"train\.report_to names {name}, which is not installed. Install it with pip install 'topeng\["
+    ):
         check_loggers(["tensorboard", name])
 
 

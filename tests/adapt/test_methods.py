@@ -67,7 +67,8 @@ def test_what_is_exported_answers_as_what_was_trained(checkpoint, tokenizer, tmp
     if method == "full":
         tokenizer.save_pretrained(tmp_path / "trained")
     loaded, _ = topeng.load(checkpoint, tmp_path / "trained", device="cpu")
-    export(tmp_path / "trained", tmp_path / "merged", base=checkpoint, precision="f32")
+    base = None if method == "full" else checkpoint
+    export(tmp_path / "trained", tmp_path / "merged", base=base, precision="f32")
     expected = logits(adapted)
     for model in (loaded, load_model(tmp_path / "merged")):
         torch.testing.assert_close(logits(model), expected, atol=1e-5 * expected.abs().max().item(), rtol=0)
@@ -146,7 +147,7 @@ def test_rates_are_named_where_there_are_two(golden):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here 4 bits may be had")
 def test_four_bits_are_refused_where_they_cannot_be_had():
-    with pytest.raises(AdapterError, match="qlora holds the base in 4 bits, which needs a CUDA device"):
+    with pytest.raises(AdapterError, match="qlora keeps the base in 4 bits, which needs a CUDA device"):
         methods.check_method("qlora", "cpu")
     for method in HERE:
         methods.check_method(method, "cpu")
@@ -154,8 +155,32 @@ def test_four_bits_are_refused_where_they_cannot_be_had():
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="it is installed")
 def test_four_bits_without_their_package_are_refused():
-    with pytest.raises(AdapterError, match=r"qlora needs bitsandbytes: pip install 'topeng\[gpu\]'"):
+    with pytest.raises(AdapterError, match=r"qlora needs bitsandbytes. Install it with pip install 'topeng\[gpu\]'"):
         methods.check_method("qlora", "cuda")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes")
+def test_four_bits_train_as_the_weights_that_they_stand_for(golden, tmp_path):
+    from bitsandbytes.functional import dequantize_4bit
+
+    quantized, plain = methods.load_base(str(golden), "qlora"), load_model(golden)
+    states = {name: weight for name, weight in quantized.named_parameters() if hasattr(weight, "quant_state")}
+    with torch.no_grad():
+        for name, weight in states.items():
+            plain.get_parameter(name).copy_(dequantize_4bit(weight.data, weight.quant_state))
+    adapted = [methods.add_adapter(model, "qlora", OPTIONS, seed=0).train() for model in (quantized, plain)]
+    found = []
+    for model in adapted:
+        trains = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        for name in [name for name in trains if "lora_B" in name]:
+            torch.nn.init.constant_(trains[name], 0.1)  # else A has no gradient
+        loss = model(input_ids=IDS, head_positions=IDS > 0, targets=IDS.flatten()).loss
+        loss.backward()
+        found.append((loss.detach(), {name: weight.grad for name, weight in trains.items()}))
+    assert len(states) == len(found[0][1]) / 2 == 14
+    torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
+    methods.save_adapter(adapted[0], "qlora", tmp_path / "adapter", tmp_path)
+    load_adapter(load_model(golden), tmp_path / "adapter")
 
 
 def test_the_share_at_llada_8b_s_shape():
@@ -170,10 +195,10 @@ def test_the_share_at_llada_8b_s_shape():
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        (["q_prj"], "matches no linear layer; their names end in down_proj"),
+        (["q_prj"], "matches no linear layer. Their names end in down_proj"),
         (".*nothing", "matches no linear layer"),
-        (["q_proj", "lm_head"], "catches the vocabulary head"),
-        (".*", "catches the vocabulary head"),
+        (["q_proj", "lm_head"], "matches the vocabulary head"),
+        (".*", "matches the vocabulary head"),
     ],
 )
 def test_targets_that_do_not_fit_are_refused(golden, targets, message):

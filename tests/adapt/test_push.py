@@ -164,7 +164,7 @@ def test_a_repository_that_is_public_is_not_taken_for_private(hub, folder):
     hub.repositories["someone/mine"] = {"private": False, "files": {}}
     done = push(hub, folder, "someone/mine", "--private")
     assert done.returncode == 1 and hub.repositories["someone/mine"]["files"] == {}
-    assert "someone/mine is there already, and public: make it private first" in done.stderr
+    assert "someone/mine already exists and is public. Make it private first" in done.stderr
 
 
 @pytest.mark.parametrize(("token", "refuse", "said"), [("hf_other", None, "401"), ("hf_test", "You may not", "403")])
@@ -172,7 +172,7 @@ def test_a_refusal_of_the_hub_is_one_line(hub, folder, token, refuse, said):
     hub.refuse = refuse
     done = push(hub, folder, "someone/mine", token=token)
     assert done.returncode == 1 and hub.repositories == {}
-    assert done.stderr.startswith("topeng: the Hub did not take ") and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("topeng: cannot upload ") and done.stderr.count("\n") == 1, done.stderr
     assert said in done.stderr and "hf auth login" in done.stderr and token not in done.stderr
 
 
@@ -183,17 +183,17 @@ def test_a_dry_run_lists_files_and_asks_nobody(folder, capsys, monkeypatch):
     listed = {line.split()[2]: float(line.split()[0].replace(",", "")) for line in lines[:-1]}
     sizes = {file.name: file.stat().st_size for file in folder.iterdir() if file.is_file()}
     assert {name: round(size / 1e6, 1) for name, size in sizes.items()} == listed
-    assert lines[-1] == "nothing was uploaded: this is what someone/mine would hold"
+    assert lines[-1] == "Nothing was uploaded. These are the files that someone/mine would contain."
 
 
 @pytest.mark.parametrize(
     ("licences", "message"),
     [
-        ({"license": None}, "does not state the licence of these weights: write it to `license`"),
+        ({"license": None}, "does not state the licence of these weights. Add it as `license`"),
         ({"license": "other", "license_name": "not-stated"}, "the licence of these weights"),
-        ({"base_license": "not stated"}, "does not state the licence of the base: write it to `base_license`"),
+        ({"base_license": "not stated"}, "does not state the licence of the base. Add it as `base_license`"),
         ({"base_license": None}, "the licence of the base"),
-        ({"data_license": None}, "does not state the licence of the training texts: write it to `data_license`"),
+        ({"data_license": None}, "does not state the licence of the training texts. Add it as `data_license`"),
         ({"data_license": {"a": "cc-by-4.0", "b": "not stated"}}, "the licence of the training texts"),
     ],
 )
@@ -211,8 +211,8 @@ def test_what_is_not_whole_is_refused(folder, capsys):
         return capsys.readouterr().err
 
     (folder / "README.md").rename(folder / "card.md")
-    assert "has no README.md, the card" in refused()
+    assert "has no README.md, the model card" in refused()
     (folder / "model.safetensors").unlink()
-    assert "holds no whole model or adapter" in refused()
+    assert "contains no complete model or adapter" in refused()
     shutil.rmtree(folder)
     assert "there is no folder" in refused()

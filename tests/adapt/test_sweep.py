@@ -59,7 +59,7 @@ def test_a_sweep_goes_on_after_its_finished_trials(training):
         RunFolder(training.run).run([*planned[:2], cut], "", 1, Console(quiet=True))
     console = Console(file=io.StringIO(), width=100)
     RunFolder(training.run).run(planned, "", 1, console)
-    assert console.file.getvalue().count("finished before") == 2
+    assert console.file.getvalue().count("already done") == 2
     found = json.loads((training.run / "sweep.json").read_text())
     assert [trial["learning_rate"] for trial in found] == [1e-4, 1e-3, 1e-2]
     assert not (training.run / "adapters").exists()
@@ -98,4 +98,4 @@ def test_the_table_says_what_diverged_and_what_is_at_an_edge(tmp_path):
     assert ["lora", "0.0001", "2.0000", "best"] in lines
     assert ["lora", "0.001", "diverged"] in lines
     assert any(line[:5] == ["lora+", "A", "3e-05,", "B", "0.001"] and "edge" in line for line in lines)
-    assert "every trial of pissa diverged" in shown
+    assert "Every trial of pissa diverged" in shown

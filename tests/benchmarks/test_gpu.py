@@ -67,6 +67,45 @@ def test_a_write_that_is_cut_off_leaves_what_was_there(ledger, monkeypatch):
     assert ledger.path.read_text() == before
 
 
+def run_on(card, **parts):
+    known = {"card": card, "device": "cuda", "small": False, "versions": {"torch": "2.11.0"}}
+    return known | {"parts": {name: {"status": status, "figures": {}} for name, status in parts.items()}}
+
+
+def test_of_two_runs_each_part_that_came_furthest_is_kept(tmp_path, monkeypatch, capsys):
+    keep = load("keep", monkeypatch)
+    runs = [
+        run_on("H100", train="done", serve="out of time", pissa="out of time"),
+        run_on("H100", serve="done", pissa="failed"),
+    ]
+    for number, record in enumerate(runs):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "gpu.json").write_text(json.dumps(record))
+    monkeypatch.setattr(sys, "argv", ["keep.py", str(tmp_path / "0"), str(tmp_path / "1"), "--out", str(tmp_path)])
+    assert keep.main() == 0
+    parts = json.loads((tmp_path / "gpu.json").read_text())["parts"]
+    assert {name: part["status"] for name, part in parts.items()} == {
+        "train": "done",
+        "serve": "done",
+        "pissa": "out of time",
+    }
+    assert "serve: done" in (tmp_path / "gpu.txt").read_text() and "serve: done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (run_on("H200"), "card differ: H200 and H100"),
+        (run_on("H100") | {"versions": {"torch": "2.13.0"}}, "versions differ"),
+        (run_on("H100") | {"small": True}, "trial at a small shape or without a GPU"),
+        (run_on("H100") | {"device": "cpu"}, "trial at a small shape or without a GPU"),
+    ],
+)
+def test_runs_that_do_not_compare_are_not_kept_together(monkeypatch, other, message):
+    with pytest.raises(ValueError, match=message):
+        load("keep", monkeypatch).together([run_on("H100"), other])
+
+
 @pytest.fixture
 def prepare(monkeypatch):
     return load("prepare", monkeypatch)
@@ -77,6 +116,15 @@ def test_what_is_carried_is_what_the_machine_lacks(prepare):
     assert known == {"transformers": "5.17.0", "numpy": "2.5.2", "hugging-face": prepare.ANY}
     needed = [prepare.Requirement(line) for line in ("transformers>=5.23,<6", "numpy>=2", "Hugging.Face>3", "peft>=1")]
     assert [one.name for one in prepare.lacking(needed, known)] == ["transformers", "peft"]
+
+
+def test_the_command_fits_the_tool_and_is_the_documented_one(prepare):
+    assert len(prepare.COMMAND) <= 2000 and "\n" not in prepare.COMMAND
+    assert prepare.COMMAND in (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+
+
+def test_the_server_s_requirements_are_carried_too(prepare):
+    assert {"torch", "fastapi", "uvicorn"} < {one.name for one in prepare.requirements()}
 
 
 def wheel(folder, name, requires, *files):
@@ -112,6 +160,32 @@ def test_one_library_of_bitsandbytes_is_carried(prepare, tmp_path):
         assert archive.read("bitsandbytes-1.0.dist-info/RECORD").decode().count("\n") == 3
 
 
+def test_a_part_that_hangs_is_ended_and_one_without_time_is_not_begun(ledger, tmp_path, monkeypatch):
+    (tmp_path / "torch.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT / 'src'}")
+    run = load("run", monkeypatch)
+    monkeypatch.setattr(run, "LEAST", 1)
+    monkeypatch.setattr(run, "PATIENCE", {"cpu": 1})
+    began = time.time()
+    for part in run.PARTS[:2]:
+        run.start_part(part, ledger, "cpu", True, tmp_path, began + 3)
+    assert time.time() - began < 10
+    parts = ledger.read()["parts"]
+    assert [parts[name]["status"] for name in ("tests", "train")] == ["out of time"] * 2
+    assert parts["tests"]["seconds"] > 1 and "stopped after its" in parts["tests"]["error"]
+    assert parts["train"]["error"] == "no time was left to begin it"
+    assert not [one for one in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in one.read_bytes()]
+
+
+def test_a_part_whose_process_cannot_begin_has_failed(ledger, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "topeng.py").write_text("raise SystemExit(1)")
+    run = load("run", monkeypatch)
+    run.start_part(run.PARTS[0], ledger, "cpu", True, tmp_path, time.time() + 60)
+    assert ledger.read()["parts"]["tests"]["status"] == "failed"
+    assert "its process ended with 1" in (ledger.folder / "gpu.txt").read_text()
+
+
 def start(out, *parts, first=""):
     """Args:
     first: a folder that is looked into for modules before all others.
@@ -124,14 +198,18 @@ def start(out, *parts, first=""):
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_every_part_runs_at_a_small_shape(tmp_path):
-    parts = ["tests", "train", "steps", "decode", "head", "four_bit", "embed", "serve", "pissa", "pretrain"]
+    parts = ["tests", "train", "steps", "decode", "head", "four_bit", "serve", "embed", "pissa", "pretrain"]
     assert start(tmp_path, *parts).wait() == 0
     record = json.loads((tmp_path / "gpu.json").read_text())
     status = {name: part["status"] for name, part in record["parts"].items()}
-    assert status == dict.fromkeys(parts, "done") | {name: status[name] for name in ("serve", "pretrain")}
-    assert status["pretrain"] in ("done", "not built") and status["serve"] in ("done", "not built")
+    assert status == dict.fromkeys(parts, "done") | {"pretrain": "not built"}
     training = record["parts"]["train"]["figures"]["lora"]
     assert training["tokens_per_second"] > 0 and len(training["losses"]) >= 2
+    serving = record["parts"]["serve"]["figures"]
+    assert {f"reference, {ask}, {who}" for ask in ("whole", "followed") for who in ("1 client", "16 clients")} < {
+        *serving
+    }
+    assert serving["reference, followed, 16 clients"]["seconds_to_a_first_block"] > 0
 
 
 @pytest.mark.slow

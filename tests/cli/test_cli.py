@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from topeng.cli import main
+from topeng.cli.arguments import parser
 from topeng.cli.commands import parse_overrides
 from topeng.errors import RecipeError
 
@@ -32,7 +33,7 @@ def test_bad_overrides(arguments, message):
         (["demo", "--adapter.rank", "x"], "adapter.rank = 'x' must be a whole number"),
         (["demo", "--base.model", "./nowhere", "--run-dir", "{tmp}/run"], "there is no checkpoint folder ./nowhere"),
         (["demo", "--corpus.files", "[nowhere.csv]", "--run-dir", "{tmp}/run"], "nothing matches nowhere.csv"),
-        (["demo", "--run-dir", "/proc/run"], "cannot make the run folder /proc/run"),
+        (["demo", "--run-dir", "/proc/run"], "cannot create the run folder /proc/run"),
         (["generate", "./nowhere", "Apa?"], "there is no checkpoint folder ./nowhere"),
         (["generate", "./nowhere", "Apa?", "--steps", "5"], "generate.steps = 5 must be a multiple of 4"),
         (["generate", "./nowhere", "Apa?", "--steps", "256"], "at most max_new_tokens = 128"),
@@ -41,7 +42,7 @@ def test_bad_overrides(arguments, message):
         (["generate", "./nowhere", "Apa?", "--policy", "treshold"], "did you mean 'threshold'?"),
         (["generate", "./nowhere", "Apa?", "--tempreature", "1"], "did you mean 'generate.temperature'?"),
         (["generate", "./nowhere", "Apa?", "--preset", "best"], "must be one of reference, quality, fast"),
-        (["generate", "./nowhere"], "there is no prompt"),
+        (["generate", "./nowhere"], "no prompt was given"),
         (["generate", "./nowhere", "--file", "nowhere.txt"], "cannot read prompts from nowhere.txt"),
         (["chat", "./nowhere"], "there is no checkpoint folder ./nowhere"),
         (["export", "./nowhere", "{tmp}/out"], "there is no checkpoint folder ./nowhere"),
@@ -51,10 +52,10 @@ def test_bad_overrides(arguments, message):
         ),
         (
             ["export", "./nowhere", "{tmp}/out", "--precision", "q8_0"],
-            "--precision = 'q8_0' is unknown: there are bf16, f32",
+            "--precision = 'q8_0' is unknown for --format merged: choose from bf16, f32",
         ),
         (["push", "./nowhere", "someone/model"], "there is no folder nowhere"),
-        (["push", "{tmp}", "model"], "'model' is no name of a repository: write USER/MODEL"),
+        (["push", "{tmp}", "model"], "'model' is not the name of a repository. Write USER/MODEL"),
         (["train", "nowhere.yaml", "--sweep"], "cannot read the recipe nowhere.yaml"),
         (
             ["demo", "--adapter.methods", "[qlora]", "--base.device", "cpu", "--run-dir", "{tmp}/run"],
@@ -62,7 +63,7 @@ def test_bad_overrides(arguments, message):
         ),
         (["demo", "--adapter.methods", "[dorra]"], "did you mean 'dora'?"),
         (["demo", "--train.report_to", "[wandbb]"], "did you mean 'wandb'?"),
-        (["options", "xyz"], "'xyz' is no section of a recipe: there are seed, threads, corpus"),
+        (["options", "xyz"], "'xyz' is not a section of a recipe: choose from seed, threads, corpus"),
         (["options", "trian"], "did you mean 'train'?"),
         (["options", "train", "more"], "unexpected argument 'more'"),
     ],
@@ -80,7 +81,7 @@ def test_a_full_memory_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr("topeng.cli.commands.options", lambda known, rest: torch.empty(2**60))
     assert main(["options"]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("topeng: the memory is full (") and error.count("\n") == 1
+    assert error.startswith("topeng: out of memory (") and error.count("\n") == 1
 
 
 def test_a_bug_is_no_such_line(monkeypatch):
@@ -143,9 +144,12 @@ def test_a_plan_without_a_base_says_so_and_estimates(capsys, tmp_path):
     methods = ["--adapter.methods", "[lora, qlora, full]"]
     assert main(["train", path, "--plan", "--run-dir", str(tmp_path / "run"), *methods]) == 0
     plan = " ".join(capsys.readouterr().out.split())
-    assert "No trial: the base GSAI-ML/LLaDA-8B-Instruct is no folder: name a local copy (--base.model FOLDER)" in plan
+    assert (
+        "No trial: the base GSAI-ML/LLaDA-8B-Instruct is not a local folder. Name a local copy (--base.model FOLDER)"
+        in plan
+    )
     assert "frozen weights 14.93 GiB 5.28 GiB 0.00 GiB" in plan
-    assert "of 16 rows, by each method; more if rows are conversations" in plan
+    assert "of 16 rows, for each method; more if rows are conversations" in plan
     assert not (tmp_path / "run").exists()
 
 
@@ -159,6 +163,14 @@ def test_alone_it_helps(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["topeng"])
     assert main() == 0
     assert "COMMAND" in capsys.readouterr().out
+
+
+def test_every_command_and_argument_has_help_that_reads_by_itself():
+    parsers = next(action for action in parser()._actions if action.choices)
+    helps = [action.help for action in parsers._choices_actions]
+    helps += [action.help for command in parsers.choices.values() for action in command._actions]
+    assert len(helps) > 80
+    assert [text for text in helps if not (text and text[0].isupper() and text.endswith("."))] == []
 
 
 def test_options_of_a_section_are_listed(capsys):

@@ -77,8 +77,8 @@ def test_settings_of_the_checkpoint_stand_between_preset_and_flags(checkpoint, t
     (tmp_path / "own" / "generation_config.json").write_text(json.dumps(own))
     command = [sys.executable, "-m", "topeng", "chat", str(tmp_path / "own")]
     for flags, how in (
-        ([], "up to 16 tokens in blocks of 8, a token a step, policy top_k, greedy, no earlier turns seen"),
-        (["--max_new_tokens", "8", "--turns", "2"], "up to 8 tokens in blocks of 8, .*, 2 earlier turns seen"),
+        ([], "up to 16 tokens in blocks of 8, one token per step, policy top_k, greedy, no earlier turns visible"),
+        (["--max_new_tokens", "8", "--turns", "2"], "up to 8 tokens in blocks of 8, .*, 2 earlier turns visible"),
     ):
         said = subprocess.run([*command, *flags], input="/exit\n", capture_output=True, text=True, check=True).stdout
         assert re.search(how, said)
@@ -117,7 +117,10 @@ def test_the_denoising_is_shown(checkpoint):
 def test_an_empty_answer_is_seen(checkpoint, monkeypatch):
     monkeypatch.setattr("topeng.cli.conversation.decode_answer", lambda *_: "\n")
     chat = Chat(str(checkpoint), None, SETTINGS, Console(file=io.StringIO(), width=200, highlight=False))
-    assert chat.answer("Apa?") == "\n" and "(an empty answer: the end token came" in chat.console.file.getvalue()
+    assert (
+        chat.answer("Apa?") == "\n"
+        and "(an empty answer: the model wrote the end token" in chat.console.file.getvalue()
+    )
 
 
 def test_it_can_be_piped(checkpoint):
@@ -135,7 +138,9 @@ def test_it_can_be_piped(checkpoint):
     said = f"Apa?\n/adapter nowhere\n/adapter ../../{'a' * 300}\n/exit\nnever read\n"
     done = subprocess.run(command, input=said, capture_output=True, text=True, check=True)
     assert "File name too long" in done.stdout
-    assert done.stdout.startswith(f"model {checkpoint}, adapter none; up to 8 tokens in blocks of 8, a token a step, ")
+    assert done.stdout.startswith(
+        f"model {checkpoint}, adapter none; up to 8 tokens in blocks of 8, one token per step, "
+    )
     assert "there is no adapter folder 'nowhere'" in done.stdout and "Traceback" not in done.stderr
 
 

@@ -51,7 +51,7 @@ def test_a_leak_is_named_though_the_digests_hold(corpus):
     place = test.column_names.index("group")
     pq.write_table(test.set_column(place, "group", train["group"].slice(0, test.num_rows)), corpus / "test.parquet")
     resign(corpus, "test.parquet")
-    assert list(problems(corpus)) == ["no group of source text stands on two sides"]
+    assert list(problems(corpus)) == ["no source text is in two splits"]
 
 
 def test_a_lost_row_is_named(corpus):
@@ -59,8 +59,8 @@ def test_a_lost_row_is_named(corpus):
     pq.write_table(train.slice(1), corpus / "train.parquet")
     resign(corpus, "train.parquet")
     found = problems(corpus)
-    assert "train has 399 rows, and corpus.train_rows is 400" in str(found)
-    assert f"row {train['row_id'][0].as_py()} is in train on one side alone" in str(found)
+    assert "train has 399 rows, but corpus.train_rows is 400" in str(found)
+    assert f"row {train['row_id'][0].as_py()} is in train only in its table or only in decisions.parquet" in str(found)
 
 
 def test_two_selections_differ_by_options_rows_and_reasons(clean, tmp_path, capsys):
@@ -77,7 +77,7 @@ def test_two_selections_differ_by_options_rows_and_reasons(clean, tmp_path, caps
 
 def test_corpora_of_two_sources_are_not_compared(clean, tmp_path):
     other = make(replace(OPTIONS, synthetic_rows=8001), tmp_path / "other")
-    with pytest.raises(CorpusError, match="their row ids name different rows"):
+    with pytest.raises(CorpusError, match="Their row ids belong to different rows"):
         diff(clean, other)
 
 
@@ -86,7 +86,7 @@ def test_a_damaged_manifest_is_named(corpus, capsys, content):
     (corpus / "corpus.json").write_text(content)
     for words in (["verify", str(corpus)], ["diff", str(corpus), str(corpus)]):
         assert main(["corpus", *words]) == 1
-        assert "it is not as a run left it" in capsys.readouterr().err
+        assert "was changed since a run wrote it" in capsys.readouterr().err
 
 
 def test_a_corpus_that_lost_a_file_is_not_compared(clean, corpus):
@@ -97,6 +97,6 @@ def test_a_corpus_that_lost_a_file_is_not_compared(clean, corpus):
 
 def test_a_folder_without_a_corpus_and_wrong_words_are_errors(tmp_path, capsys):
     assert main(["corpus", "verify", str(tmp_path)]) == 1
-    assert "holds no finished corpus" in capsys.readouterr().err
+    assert "contains no finished corpus" in capsys.readouterr().err
     assert main(["corpus", "diff", str(tmp_path)]) == 1
     assert "takes RECIPE, `check FILE…`, `verify DIR`, or `diff DIR DIR`" in capsys.readouterr().err

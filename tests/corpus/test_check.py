@@ -31,7 +31,7 @@ def test_it_says_how_a_file_would_be_read_and_what_would_leave(tmp_path, capsys,
         "1 row with the content of an earlier row",
         "2 empty input or output, first in line 42",
         "1 `output` is a number, not text, first in line 43",
-        "100% would leave as no answer in corpus.languages (en)",
+        "100% would be dropped: not in corpus.languages (en)",
     ):
         assert text in out
 
@@ -42,7 +42,7 @@ def test_lengths_are_tokens_of_the_base_that_is_named(tmp_path, capsys, checkpoi
     length = len(tokenizer.encode("kucing " * 40, add_special_tokens=False))
     options = ["--base.model", checkpoint, "--corpus.languages", "[]", "--text.max_length", "16"]
     status, out = said(capsys, tmp_path / "a.csv", *options)
-    assert status == 0 and f"{length} long (median)" in out and f"tokens of {checkpoint.name}" in out
+    assert status == 0 and f"median length {length}" in out and f"tokens of {checkpoint.name}" in out
     assert "100% of the rows, which exceed text.max_length = 16" in out and "CSV separated by semicolons" in out
 
 
@@ -51,7 +51,7 @@ def test_a_file_that_cannot_be_used_fails_and_the_others_are_told_of(tmp_path, c
     (tmp_path / "b.csv").write_text("input,output\na,b\n")
     (tmp_path / "c.csv").write_text("input,output\na,\n")
     status, out = said(capsys, tmp_path / "a.csv", tmp_path / "b.csv", "--corpus.languages", "[]")
-    assert status == 1 and "the name 'input' stands 2 times in the header" in " ".join(out.split()) and "1 row" in out
+    assert status == 1 and "the name 'input' occurs 2 times in the header" in " ".join(out.split()) and "1 row" in out
     assert said(capsys, tmp_path / "b.csv", "--corpus.languages", "[]")[0] == 0
     assert said(capsys, tmp_path / "c.csv", "--corpus.languages", "[]")[0] == 1  # no row is left
     assert said(capsys, tmp_path / "nowhere.csv")[0] == 1

@@ -96,7 +96,7 @@ PROBLEMS = [
     ({"messages": [ASKED[0], {"role": "tool", "content": "3"}, ASKED[1]]}, "a message of the role 'tool'"),
     (
         {"messages": [ASKED[0], {**ASKED[1], "weight": 0}]},
-        "a message of weight 0, which would be trained on all the same",
+        "a message of weight 0, which cannot be left out of training",
     ),
     ({"messages": [ASKED[0], {**ASKED[1], "tool_calls": [{"id": 1}]}]}, "a message that calls a tool"),
     (
@@ -119,16 +119,16 @@ def test_a_conversation_that_cannot_be_used_is_dropped_with_its_reason(tmp_path,
     [
         (
             {"question": "a", "answer": "b"},
-            r"its columns are question, answer; name yours, as by --corpus.columns '\{input: ",
+            r"Its columns are question, answer. Say which columns to read, for example --corpus.columns '\{input: ",
         ),
         (
             {"instruction": "a", "prompt": "c", "completion": "b"},
-            "column 'instruction', which would be ignored beside prompt",
+            "column 'instruction', which would be ignored next to prompt",
         ),
-        ({"input": "a", "output": "b", "conversations": []}, "may be input and output or ShareGPT conversations"),
+        ({"input": "a", "output": "b", "conversations": []}, "could be input and output or ShareGPT conversations"),
         (
             {"messages": LONG, "prompt": "a"},
-            "column 'prompt', which would be ignored beside messages: say which to read",
+            "column 'prompt', which would be ignored next to messages. Say which columns to read",
         ),
     ],
 )
@@ -143,8 +143,14 @@ def test_columns_of_one_s_own(tmp_path):
     assert (read_row["input"], read_row["output"], read_row["subset_name"]) == ("Apa?", "Ini.", "3")
     assert found.unread == ["input", "catatan"]
     for columns, message in [
-        ({"input": "tanya", "output": "jawaban"}, "no column 'jawaban', which corpus.columns names: it has tanya"),
-        ({"input": "tanya", "answer": "jawab"}, "corpus.columns names 'answer', which is none of instruction, input"),
+        (
+            {"input": "tanya", "output": "jawaban"},
+            "no column 'jawaban', which corpus.columns names. Its columns are tanya",
+        ),
+        (
+            {"input": "tanya", "answer": "jawab"},
+            "corpus.columns names 'answer', which is not one of instruction, input",
+        ),
         ({"input": "tanya"}, "corpus.columns must name `messages`, or `output` with"),
     ]:
         with pytest.raises(CorpusError, match=message):

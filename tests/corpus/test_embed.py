@@ -148,7 +148,7 @@ def test_a_kill_loses_a_shard_at_most(bert, tmp_path, embed):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer of 5"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer has 5 tokens"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"half"), "cannot load corpus.embedder"),
     ],
 )

@@ -63,7 +63,7 @@ def test_a_kill_in_any_stage_changes_nothing(recipe, calm, tmp_path, stage, dela
     done = json.loads((tmp_path / "run" / "manifest.json").read_text())["stages"] if STAGES.index(stage) else {}
     assert set(STAGES[: STAGES.index(stage)]) <= set(done)
     again = start(recipe, tmp_path / "run")
-    assert again["out"].count("finished before") >= STAGES.index(stage)
+    assert again["out"].count("already done") >= STAGES.index(stage)
     assert outputs_of(again) == calm
 
 
@@ -80,6 +80,6 @@ def test_no_room_is_one_line_and_the_same_command_goes_on(recipe, calm, tmp_path
     limited = start(recipe, run, ("bash", "-c", f'ulimit -f {kilobytes}; exec "$@"', "bash"))
     assert limited["code"] == 1
     assert limited["error"].startswith(f"topeng: {stage} stopped: ")
-    assert limited["error"].strip().endswith("what was finished stays, run the same command again")
+    assert limited["error"].strip().endswith("Finished work was kept: run the same command again")
     assert limited["error"].count("\n") == 1
     assert outputs_of(start(recipe, run)) == calm

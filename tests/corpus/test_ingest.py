@@ -139,8 +139,12 @@ def test_a_lost_part_of_the_hashes_is_made_again(tmp_path):
     ("name", "content", "message"),
     [
         ("a.parquet", b"not parquet", "cannot read .*a.parquet"),
-        ("a.csv", b"input,answer\na,b\n", "has no column output, nor any other .* its columns are input, answer"),
-        ("a.xlsx", b"PK", "is none of .parquet, .* save it as CSV"),
+        (
+            "a.csv",
+            b"input,answer\na,b\n",
+            "has no column output, nor those of another .* Its columns are input, answer",
+        ),
+        ("a.xlsx", b"PK", "has an unknown format. Known: .parquet, .* Save it as CSV"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(tmp_path, name, content, message):
@@ -169,7 +173,7 @@ def test_a_broken_file_never_passes_for_an_empty_one(tmp_path):
 def test_fewer_rows_than_a_file_says_are_an_error(tmp_path, monkeypatch):
     pq.write_table(table(5), tmp_path / "a.parquet")
     monkeypatch.setattr(readers, "rows_in", lambda name: 6)
-    with pytest.raises(CorpusError, match="says that it holds 6 rows, and 5 came"):
+    with pytest.raises(CorpusError, match="should contain 6 rows, but only 5 could be read"):
         list(readers.tables(str(tmp_path / "a.parquet")))
 
 
@@ -219,7 +223,7 @@ def test_a_row_group_or_a_file_without_text_is_left_out(tmp_path):
 @pytest.mark.parametrize("column", [pa.array([["a"], ["b"]]), pa.array([b"\xff", b"a"])])
 def test_a_column_that_holds_no_text_is_named(tmp_path, column):
     pq.write_table(table(2).set_column(6, "output", column), tmp_path / "a.parquet")
-    with pytest.raises(CorpusError, match=r"a\.parquet: the column output holds .*, and must hold text"):
+    with pytest.raises(CorpusError, match=r"a\.parquet: the column output contains .*, but must contain text"):
         ingest([str(tmp_path / "a.parquet")], tmp_path / "out")
 
 
@@ -230,7 +234,7 @@ def test_a_path_that_matches_nothing_is_named(tmp_path):
 
 def test_an_empty_source_is_an_error(tmp_path):
     pq.write_table(table(0), tmp_path / "a.parquet")
-    with pytest.raises(CorpusError, match=r"no row is left .* the source is empty"):
+    with pytest.raises(CorpusError, match=r"no usable row in .* the source is empty"):
         ingest([str(tmp_path / "a.parquet")], tmp_path / "out")
 
 

@@ -109,5 +109,7 @@ def test_malay_is_told_from_indonesian_and_taken_with_it_only_where_asked():
 
 
 def test_a_language_that_the_model_lacks_is_named():
-    with pytest.raises(CorpusError, match=r"corpus\.languages names su, which cannot be identified; known are ace, af"):
+    with pytest.raises(
+        CorpusError, match=r"corpus\.languages names su, which cannot be identified. Known codes: ace, af"
+    ):
         identify([JAVANESE], ["jv", "su"])

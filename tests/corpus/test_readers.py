@@ -18,20 +18,20 @@ from topeng.corpus.ingest import ingest, take_all
 from topeng.errors import CorpusError, GenerationError
 from topeng.text.rows import read_prompts
 
-HALF = "half of a surrogate pair"
+HALF = "an unpaired surrogate"
 CASES = [
     # case, file, what a corpus comes to (rows, or an error), what prompts come to
-    ("01-csv-repeated-header", "dup_other.csv", "line 1: the name 'note' stands 2 times in the header", "line 1"),
-    ("01-csv-repeated-header", "dupcols.csv", "line 1: the name 'input' stands 2 times in the header", "line 1"),
+    ("01-csv-repeated-header", "dup_other.csv", "line 1: the name 'note' occurs 2 times in the header", "line 1"),
+    ("01-csv-repeated-header", "dupcols.csv", "line 1: the name 'input' occurs 2 times in the header", "line 1"),
     ("01-csv-repeated-header", "empty_heads.csv", "line 1: column 1 of 4 has no name", "line 1"),
     ("03-alpaca-instruction-lost", "alpaca_array.json", 12, 12),
     ("03-alpaca-instruction-lost", "alpaca_lines.jsonl", 12, 12),
-    ("09-prompts-lone-surrogate", "surr.jsonl", f"line 1: 'input' holds {HALF}", f"line 1: 'input' holds {HALF}"),
+    ("09-prompts-lone-surrogate", "surr.jsonl", f"line 1: 'input' contains {HALF}", f"line 1: 'input' contains {HALF}"),
     (
         "09-prompts-lone-surrogate",
         "surrogate.jsonl",
-        f"line 1: 'output' holds {HALF}",
-        f"line 1: 'output' holds {HALF}",
+        f"line 1: 'output' contains {HALF}",
+        f"line 1: 'output' contains {HALF}",
     ),
     ("10-prompts-other-suffix", "UP.JSONL", "has no column output", 3),
     ("10-prompts-other-suffix", "array.json", "has no column output", 3),
@@ -107,36 +107,36 @@ FAULTS = [
         "line 2: a quote that opens there is never closed",
     ),
     ("a.csv", 'input,output\nApa?,Ini\nSiapa?,"Dia\nKapan?,"Nanti"\n', "line 3: text follows a closing quote"),
-    ("a.csv", "input,output\nApa?,Ini,itu\n", "line 2 has 3 cells, and the header 2 columns, separated by commas"),
+    ("a.csv", "input,output\nApa?,Ini,itu\n", "line 2 has 3 cells, but the header has 2 columns, separated by commas"),
     ("a.csv", "input,output\n\n\nApa?\n", "line 4 has 1 cells"),
-    ("a.csv", "input|output\nApa?|Ini\n", "has no column input and no column output.* its columns are input|output"),
-    ("a.csv", "", "is empty: a table has a header"),
-    ("a.csv", "input,output\nApa\rItu?,Ini\n", "line 2 has 1 cells|line 2: a line end stands outside quotes"),
+    ("a.csv", "input|output\nApa?|Ini\n", "has no column input and no column output.* Its columns are input|output"),
+    ("a.csv", "", r"is empty\. A table needs a header"),
+    ("a.csv", "input,output\nApa\rItu?,Ini\n", "line 2 has 1 cells|line 2: a line break outside quotes"),
     (
         "a.csv",
         "input,output\nKafé?,Ya\n".encode("latin-1"),
         "line 2: the byte 0xe9 is not UTF-8.*iconv -f WINDOWS-1252",
     ),
-    ("a.csv", "input,output\nApa?,Ini\n".encode("utf-16"), "is UTF-16, and must be UTF-8.*iconv -f UTF-16"),
+    ("a.csv", "input,output\nApa?,Ini\n".encode("utf-16"), "is UTF-16 instead of UTF-8.*iconv -f UTF-16"),
     ("a.csv", "input,output\nApa?,Ini\n".encode("utf-16-le"), "is UTF-16"),
     ("a.jsonl", '{"input": "Kafé?"}'.encode("latin-1"), "line 1: the byte 0xe9 is not UTF-8"),
     ("a.jsonl", '{"input": "a", "output": "b"}\n{"input": "a"\n', "line 2 is not a JSON object"),
     ("a.jsonl", '{"input": "a", "output": "b"} x\n', "line 1 is not a JSON object .Extra data"),
-    ("a.jsonl", '{"input": "a", "output": "b", "output": "c"}\n', "line 1.* 'output' stands twice in an object"),
-    ("a.jsonl", '"a"\n', "line 1 holds text, and must hold an object"),
+    ("a.jsonl", '{"input": "a", "output": "b", "output": "c"}\n', "line 1.* 'output' occurs twice in an object"),
+    ("a.jsonl", '"a"\n', "line 1 is text, but must be an object"),
     ("a.jsonl", "[" * 100_000, "line 1 is not JSON .it is nested too deeply"),
     ("a.jsonl", '{"a":' * 100_000, "line 1 is not a JSON object .it is nested too deeply"),
     ("a.jsonl", '{"input": "\\ud83d", "output": "b"}', HALF),
     ("a.jsonl", '{"input": "a", "output": "b", "meta": [{"\\uDE00": 1}]}', HALF),
     ("a.json", '[{"input": "a", "output": "b"},\n{"input": "a"', "line 2 is not JSON"),
-    ("a.json", '[{"input": "a", "output": "b"}', "is not closed"),
-    ("a.json", '[{"input": "a", "output": "b"}]\n[]', "line 2: something follows the array"),
-    ("a.json", '[{"input": "a", "output": "b"},\n3]', "line 2 holds a number, and must hold an object"),
+    ("a.json", '[{"input": "a", "output": "b"}', "nor is closed"),
+    ("a.json", '[{"input": "a", "output": "b"}]\n[]', "line 2: there is more text after the array"),
+    ("a.json", '[{"input": "a", "output": "b"},\n3]', "line 2 is a number, but must be an object"),
     ("a.jsonl.gz", gzip.compress(b'{"input": "a", "output": "b"}\n' * 99, mtime=0)[:-9], "cannot read .*a.jsonl.gz"),
-    ("a.csv", "input,output,prompt\na,b,c\n", "has a column 'prompt', which would be ignored beside input, output"),
-    ("a.csv", "input,output,input \na,b,c\n", "line 1: the name 'input' stands 2 times in the header"),
+    ("a.csv", "input,output,prompt\na,b,c\n", "has a column 'prompt', which would be ignored next to input, output"),
+    ("a.csv", "input,output,input \na,b,c\n", "line 1: the name 'input' occurs 2 times in the header"),
     ("a.csv", "input,output, \na,b,c\n", "line 1: column 3 of 3 has no name"),
-    ("a.csv", "prompt,completion,input,output\na,b,c,d\n", "may be input and output or prompt and completion"),
+    ("a.csv", "prompt,completion,input,output\na,b,c,d\n", "could be input and output or prompt and completion"),
 ]
 
 
@@ -159,7 +159,7 @@ def test_a_column_that_later_rows_have_is_read_or_an_error(tmp_path, monkeypatch
     rows = [{"input": "a", "output": "b"}, {"input": "a", "output": "b", "instruction": "c"}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(
-        CorpusError, match="line 2 has a column 'instruction', which would be ignored beside input, output"
+        CorpusError, match="line 2 has a column 'instruction', which would be ignored next to input, output"
     ):
         pairs(tmp_path / "a.jsonl")
 
@@ -167,7 +167,7 @@ def test_a_column_that_later_rows_have_is_read_or_an_error(tmp_path, monkeypatch
 def test_a_line_end_outside_quotes_does_not_make_two_prompts_of_one(tmp_path):
     """pandas and Python's csv leave a carriage return without quotes."""
     (tmp_path / "a.csv").write_bytes(b"input\nApa\rItu?\n")
-    with pytest.raises(GenerationError, match="line 2: a line end stands outside quotes"):
+    with pytest.raises(GenerationError, match="line 2: a line break outside quotes"):
         read_prompts(tmp_path / "a.csv")
 
 
@@ -234,7 +234,8 @@ def test_compressed_and_folders_and_home(tmp_path, monkeypatch):
         assert [len(pairs(file)) for file in found] == [1, 2, 3], found
     (tmp_path / "d" / "e.csv").write_bytes(b"input,output\na,b\n")
     with pytest.raises(
-        CorpusError, match=r"is a folder with files of .csv, .jsonl: name what to read by a glob, such as .*/d/\*.csv"
+        CorpusError,
+        match=r"is a folder with files of .csv, .jsonl. Name the files to read by a glob, such as .*/d/\*.csv",
     ):
         readers.resolve(["~/d"])
 
@@ -268,7 +269,7 @@ def test_parquet_s_kinds_of_text_are_text(tmp_path, kind):
 @pytest.mark.parametrize("column", [pa.array([1, 2]), pa.array([True, False]), pa.array([0.5, 1.5])])
 def test_numbers_are_no_texts_in_parquet_either(tmp_path, column):
     pq.write_table(pa.table({"input": ["a", "b"], "output": column}), tmp_path / "a.parquet")
-    with pytest.raises(CorpusError, match=r"the column output holds .*, and must hold text"):
+    with pytest.raises(CorpusError, match=r"the column output contains .*, but must contain text"):
         pairs(tmp_path / "a.parquet")
 
 
@@ -368,5 +369,5 @@ def test_every_ending_has_a_reader_and_none_is_read_elsewhere():
 def test_rows_without_a_field_are_not_lost_in_silence(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("\n{}\n{}\n")
-    with pytest.raises(CorpusError, match="line 2 is an object without a field"):
+    with pytest.raises(CorpusError, match="line 2 is an empty object"):
         list(readers.tables(str(path)))

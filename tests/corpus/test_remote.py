@@ -89,11 +89,11 @@ def test_conversations_in_remote_parquet(tmp_path, address):
     [
         (
             "none.parquet",
-            "cannot reach ADDRESS/none.parquet .* download it, and point --corpus.files to the local copy",
+            "cannot reach ADDRESS/none.parquet .* Download it, and point --corpus.files to the local copy",
         ),
         ("text.parquet", "cannot reach ADDRESS/text.parquet .*not a valid parquet file"),
         ("other.parquet", "ADDRESS/other.parquet has no column input and no column output"),
-        ("numbers.parquet", "ADDRESS/numbers.parquet: the column output holds int64, and must hold text"),
+        ("numbers.parquet", "ADDRESS/numbers.parquet: the column output contains int64, but must contain text"),
     ],
 )
 def test_a_fault_of_remote_parquet_is_one_line_with_its_address(tmp_path, address, name, message):

@@ -65,7 +65,9 @@ def test_any_number_of_threads_makes_the_same_partition(tmp_path):
 
 
 def test_more_clusters_than_rows_that_differ_are_an_error():
-    with pytest.raises(CorpusError, match=r"corpus\.clusters = 3 needs as many rows that differ, and of 40 rows 2 do"):
+    with pytest.raises(
+        CorpusError, match=r"corpus\.clusters = 3 needs as many distinct rows, but only 2 of 40 rows are distinct"
+    ):
         cluster(np.repeat(np.eye(2, dtype=np.float32), 20, axis=0), 3, seed=0)
 
 
@@ -123,7 +125,7 @@ def test_a_leak_is_never_written(clean, tmp_path, monkeypatch):
         return {"validation": train.slice(0, 1), "test": train.slice(1, 1)}
 
     monkeypatch.setattr("topeng.corpus.select._held_out", leaking)
-    with pytest.raises(AssertionError, match="a group stands on two sides"):
+    with pytest.raises(AssertionError, match="a group is in two splits"):
         select_corpus(Seeded(OPTIONS, 42), clean, tmp_path, QUIET)
 
 
@@ -131,7 +133,7 @@ def test_top_ups_are_told_and_decided(clean, tmp_path):
     options = replace(OPTIONS, train_rows=1_200, clusters=8)
     with (tmp_path / "out").open("w") as file:
         select_corpus(Seeded(options, 42), clean, tmp_path, Console(file=file))
-    assert "rows that small clusters lack:" in (tmp_path / "out").read_text()
+    assert "rows missing from small clusters:" in (tmp_path / "out").read_text()
     described = json.loads((tmp_path / "corpus" / "clusters.json").read_text())
     short = sum(entry["short"] for entry in described)
     assert short == sum(entry["topped_up"] for entry in described) > 0

@@ -192,9 +192,9 @@ def test_rows_that_masking_makes_equal_do_not_stand_on_two_sides(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", b"\xff\xfe\xff", "a.txt is UTF-16, and must be UTF-8: convert it"),
-        ("a.TXT", b" \n\n", "a.TXT holds no text"),
-        ("a.jsonl", b'{"id": 1}\n', "a.jsonl holds no text"),
+        ("a.txt", b"\xff\xfe\xff", "a.txt is UTF-16 instead of UTF-8. Convert it"),
+        ("a.TXT", b" \n\n", "a.TXT contains no text"),
+        ("a.jsonl", b'{"id": 1}\n', "a.jsonl contains no text"),
         ("a.csv", None, "corpus.benchmarks: nothing matches .*a.csv"),
     ],
 )
@@ -228,13 +228,16 @@ def test_rows_that_hold_a_benchmark_s_text_leave_with_their_matches(clean, tmp_p
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train_rows": 5000}, "corpus.train_rows = 5,000, and .* rows were drawn and may be used"),
-        ({"sample_rows": 900_000}, "900,000 rows were asked for"),
-        ({"sample_rows": 3_900}, "corpus.sample_rows = 3,900, and .* distinct rows pass the filters"),
+        ({"train_rows": 5000}, "corpus.train_rows = 5,000, but only .* usable rows were sampled"),
+        ({"sample_rows": 900_000}, "900,000 rows were requested"),
+        ({"sample_rows": 3_900}, "corpus.sample_rows = 3,900, but only .* distinct rows pass the filters"),
         ({"test_rows": 7000}, "share no source text"),
         ({"expected_rows": {"dolly": 3}}, "corpus.expected_rows says 3 rows of dolly"),
-        ({"digest": "abc"}, "corpus.digest is abc, and the source's content has"),
-        ({"subsets": ["wikihau"]}, "corpus.subsets names wikihau, which the source does not hold; it holds dolly"),
+        ({"digest": "abc"}, "corpus.digest is abc, but the digest of the source is"),
+        (
+            {"subsets": ["wikihau"]},
+            "corpus.subsets names wikihau, which the source does not contain. Its subsets are dolly",
+        ),
         ({"languages": ["xx"]}, "corpus.languages names xx, which cannot be identified"),
         ({"benchmarks": ["nowhere.jsonl"]}, "corpus.benchmarks: nothing matches nowhere.jsonl"),
         ({"profile": "paper", "test_rows": 7000}, "share no source text"),

@@ -136,7 +136,7 @@ def test_masks_depend_on_seed_and_row_alone():
 
 @pytest.mark.parametrize(("draws", "replicates"), [(6, 4), (2, 4), (0, 2), (4, 0)])
 def test_draws_that_replicates_cannot_share_are_refused(shared_model, draws, replicates):
-    with pytest.raises(TopengError, match=f"draws = {draws} must be a multiple of replicates = {replicates}.*take "):
+    with pytest.raises(TopengError, match=f"draws = {draws} must be a multiple of replicates = {replicates}.*Use "):
         bound(shared_model, rows([5]), draws, replicates=replicates)
 
 

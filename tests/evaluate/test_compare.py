@@ -181,7 +181,7 @@ def test_a_seed_that_stands_twice_is_refused(tmp_path):
     for run in ("one", "two"):
         write(tmp_path / run, "base")
         write(tmp_path / run, "lora", -0.5, 1)
-    with pytest.raises(RunError, match="lora stands twice with a seed"):
+    with pytest.raises(RunError, match="lora was given twice with the same seed"):
         compare_models([tmp_path / "one", tmp_path / "two"])
 
 
@@ -189,9 +189,9 @@ def test_a_seed_that_stands_twice_is_refused(tmp_path):
     ("change", "message"),
     [
         ({"rows": 49}, "scored on different target rows"),
-        ({"conditions": {"draws": 8}}, "draws = 4 against 8"),
-        ({"conditions": {"masks": "ef" * 32}}, r"masks = \(not said\) against efefefefefef…"),
-        ({"conditions": {"target_rows": "cd" * 32}}, "target_rows = abababababab… against cdcdcdcdcdcd…"),
+        ({"conditions": {"draws": 8}}, "draws = 4 and 8"),
+        ({"conditions": {"masks": "ef" * 32}}, r"masks = \(not said\) and efefefefefef…"),
+        ({"conditions": {"target_rows": "cd" * 32}}, "target_rows = abababababab… and cdcdcdcdcdcd…"),
     ],
 )
 def test_other_rows_masks_and_settings_are_refused_by_name(tmp_path, change, message):
@@ -204,7 +204,7 @@ def test_other_rows_masks_and_settings_are_refused_by_name(tmp_path, change, mes
 def test_two_bases_are_refused(tmp_path):
     write(tmp_path / "one", "base")
     write(tmp_path / "two", "base", 0.5)
-    with pytest.raises(RunError, match=r"differ by 0\.500 nats a token .* not the same base"):
+    with pytest.raises(RunError, match=r"differ by 0\.500 nats per token .* different bases"):
         compare_models([tmp_path / "one", tmp_path / "two"])
 
 
@@ -215,9 +215,9 @@ def test_the_command(tmp_path, capsys):
     assert "LoRA" in capsys.readouterr().out and json.loads((tmp_path / "figures.json").read_text())["format"] == 3
     (tmp_path / "empty").mkdir()
     assert main(["compare", str(tmp_path / "empty")]) == 1
-    assert "has no scores: it must be a run folder" in capsys.readouterr().err
+    assert "has no scores. Name a run folder" in capsys.readouterr().err
     assert main(["compare", str(tmp_path / "run"), "--seed", "1"]) == 1
-    assert "takes --out and --evaluate.bertscore_model alone" in capsys.readouterr().err
+    assert "takes only --out and --evaluate.bertscore_model" in capsys.readouterr().err
 
 
 def test_two_methods_never_share_a_name(tmp_path):

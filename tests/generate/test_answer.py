@@ -53,7 +53,7 @@ def test_a_template_has_its_gaps_filled(model, tokenizer):
 
 
 def test_a_template_without_a_gap_is_refused(tokenizer):
-    with pytest.raises(GenerationError, match=r"has no gap: write \{5\}"):
+    with pytest.raises(GenerationError, match=r"has no gap. Write \{5\}"):
         encode_template(tokenizer, "Kucing itu tidur.", 2)
 
 
@@ -110,10 +110,10 @@ def test_a_conversation_is_answered_in_view_of_all_of_it(model, tokenizer):
     ("question", "message"),
     [
         ([], "has no message"),
-        ([{"role": "user"}], "must have `role` and `content`"),
-        ([{"role": "user", "content": 3}], "must have `role` and `content`"),
-        (["Apa?"], "is no message"),
-        ("setengah \ud83d", "half of a surrogate pair"),
+        ([{"role": "user"}], "has a `role` and a `content`"),
+        ([{"role": "user", "content": 3}], "has a `role` and a `content`"),
+        (["Apa?"], "is not a message"),
+        ("setengah \ud83d", "an unpaired surrogate"),
     ],
 )
 def test_what_is_no_question_is_refused(model, tokenizer, question, message):
@@ -139,7 +139,7 @@ def test_prompts_are_read_from_files(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.txt", "\n", "holds no prompt"),
+        ("a.txt", "\n", "contains no prompt"),
         ("a.jsonl", '{"q": 1}\n', "no column input"),
         ("a.jsonl", "Apa?\n", "a.jsonl: line 1 is not a JSON object"),
         ("a.jsonl", '{"input": "Apa?"}\n{"input": ["Apa?"]}\n', "a.jsonl: line 2: "),

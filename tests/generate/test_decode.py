@@ -240,9 +240,15 @@ def test_gaps_are_filled_where_that_is_asked_for(model):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: blank_canvas(torch.tensor([[0, MASK]]), torch.ones(1, 2), 8, MASK), "the prompt holds the mask token"),
-        (lambda: infilling_canvas(torch.tensor([[0, MASK]]), torch.ones(1, 2), 2, MASK), "a gap stands before"),
-        (lambda: blank_canvas(torch.tensor([[0]]), torch.ones(1, 1), 8, MASK, {7: [5, 6]}), "2 fixed tokens at 7"),
+        (
+            lambda: blank_canvas(torch.tensor([[0, MASK]]), torch.ones(1, 2), 8, MASK),
+            "the prompt contains the mask token",
+        ),
+        (lambda: infilling_canvas(torch.tensor([[0, MASK]]), torch.ones(1, 2), 2, MASK), "there is a gap before"),
+        (
+            lambda: blank_canvas(torch.tensor([[0]]), torch.ones(1, 1), 8, MASK, {7: [5, 6]}),
+            "2 fixed tokens at position 7",
+        ),
     ],
 )
 def test_wrong_canvases_are_refused(make, message):
@@ -252,7 +258,7 @@ def test_wrong_canvases_are_refused(make, message):
 
 @pytest.mark.parametrize("token", [-1, 400])
 def test_only_tokens_can_be_suppressed(model, token):
-    with pytest.raises(GenerationError, match=f"suppressed_tokens has {token}, which is no token"):
+    with pytest.raises(GenerationError, match=f"suppressed_tokens has {token}, which is not a token id"):
         generate_ids(model, torch.tensor([[0]]), None, Settings(suppressed_tokens=[token]))
 
 

@@ -1,5 +1,7 @@
 """Rows of different settings that are denoised together: each has what it has alone."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -77,6 +79,31 @@ def test_a_row_that_leaves_is_not_computed_again_and_changes_no_other(model):
     finish(decoder)
     assert widths == [2] + [1] * 15 and torch.equal(stays.tokens, expected.tokens)
     assert leaves.passes == 1 and int(leaves.masked.sum()) == 15
+
+
+@pytest.mark.parametrize("cache", ["none", "prefix"])
+def test_a_row_that_is_done_or_dropped_frees_its_memory_at_once(model, cache):
+    gc.disable()  # what is in a cycle stays
+    try:
+        decoder, settings = Decoder(), replace(SETTINGS, cache=cache, cfg_scale=1.0)
+        ends, leaves, stays = (
+            new_row(model, [0, 9], how) for how in (settings, settings, replace(SETTINGS, max_new_tokens=40))
+        )
+        for row in (ends, leaves, stays):
+            decoder.join(row)
+        for _ in range(3):
+            decoder.step()
+        kept = [weakref.ref(view.kept) for row in (ends, leaves) for view in row.views if view.kept is not None]
+        assert len(kept) == (4 if cache == "prefix" else 0)
+        decoder.leave(leaves)
+        while not ends.done:
+            decoder.step()
+        decoder.step()
+        gone = [weakref.ref(ends), weakref.ref(leaves), *kept]
+        del row, ends, leaves
+        assert not stays.done and [ref() for ref in gone] == [None] * len(gone)
+    finally:
+        gc.enable()
 
 
 def test_a_row_does_not_wait_for_the_block_of_another(model):

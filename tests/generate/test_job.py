@@ -82,9 +82,9 @@ def test_a_stopped_command_goes_on(checkpoint, tmp_path, monkeypatch):
     [
         (["kucing " * 400], "exceed the model's context of 256"),
         (["Apa?", "--template", "Itu."], "has no gap"),
-        (["setengah \ud83d"], "topeng: the text 'setengah \\ud83d' holds half of a surrogate pair, U+D83D"),
+        (["setengah \ud83d"], "topeng: the text 'setengah \\ud83d' contains an unpaired surrogate, U+D83D"),
         (["Apa?", "--adapter", "{adapters}/other"], "does not fit this base"),
-        (["Apa?", "--adapter", "{adapters}"], "holds no adapter"),
+        (["Apa?", "--adapter", "{adapters}"], "is not an adapter folder"),
     ],
 )
 def test_wrong_input_is_one_line(checkpoint, adapters, capsys, arguments, message):

@@ -4,6 +4,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from topeng.errors import ModelError
 from topeng.models import LLaDAConfig, LLaDAModelLM, find_device, fingerprint, is_base, load_model, masked_lm
@@ -97,6 +98,28 @@ def test_a_trainable_head_has_the_full_loss_s_gradient(model, monkeypatch):
     torch.testing.assert_close(torch.autograd.grad(chunked, head), torch.autograd.grad(full, head))
 
 
+class Casts(TorchDispatchMode):
+    """Counts the copies of a weight in another precision."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight, self.count = weight, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._to_copy.default and args[0].shape == self.weight.shape
+        return func(*args, **(kwargs or {}))
+
+
+def test_autocast_casts_the_head_once_for_all_chunks(model, monkeypatch):
+    head = model.lm_head.requires_grad_(False)
+    monkeypatch.setattr(masked_lm, "CHUNK_ELEMENTS", head.vocab_size)
+    hidden = torch.randn(6, head.in_features, device=head.weight.device, requires_grad=True)
+    targets, weights = torch.arange(6, device=hidden.device), torch.ones(6, device=hidden.device)
+    with torch.autocast(hidden.device.type, torch.bfloat16), Casts(head.weight) as casts:
+        head(hidden, targets, weights)[0].backward()
+    assert casts.count == 1 and hidden.grad.abs().sum() > 0
+
+
 def test_a_gradient_is_scaled_by_what_the_loss_is_scaled_by(model):
     input_ids = torch.tensor([[7, 8, 9]], device=find_device())
     where = torch.ones_like(input_ids, dtype=torch.bool)
@@ -135,14 +158,26 @@ def rewrite_weights(folder, change):
 
 def test_missing_weights_are_named(copied):
     rewrite_weights(copied, lambda weights: weights.pop("model.transformer.ln_f.weight"))
-    with pytest.raises(ModelError, match=r"1 missing, the first model\.norm\.weight"):
+    with pytest.raises(ModelError, match=r"1 missing, the first is model\.norm\.weight"):
         load_model(copied)
 
 
 def test_misshapen_weights_are_named(copied):
     rewrite_weights(copied, lambda weights: weights.update({"model.transformer.ln_f.weight": torch.ones(3)}))
-    with pytest.raises(ModelError, match=r"of another shape, the first model\.norm\.weight"):
+    with pytest.raises(ModelError, match=r"of another shape, the first is model\.norm\.weight"):
         load_model(copied)
+
+
+def test_weights_that_a_gpu_has_no_room_for_are_not_called_damaged(golden, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 96.00 MiB.\nMore of it")
+
+    monkeypatch.setattr(LLaDAModelLM, "from_pretrained", full)
+    with pytest.raises(
+        ModelError, match=r"do not fit into the free memory of .* \(CUDA out of memory.*MiB\)\. Use a lower"
+    ) as told:
+        load_model(golden)
+    assert "\n" not in str(told.value)
 
 
 def test_an_option_of_another_network_is_refused(copied):
@@ -154,7 +189,7 @@ def test_an_option_of_another_network_is_refused(copied):
 
 def test_another_family_is_refused(copied):
     (copied / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    with pytest.raises(ModelError, match="model_type = 'gpt2'; families known here: llada"):
+    with pytest.raises(ModelError, match="model_type = 'gpt2', which is not supported"):
         load_model(copied)
 
 
@@ -165,7 +200,7 @@ def test_a_folder_that_is_not_there():
 
 def test_a_model_id_is_not_found_without_the_hub(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError, match=r"cannot fetch config.json of nobody/nothing .*--base.model FOLDER"):
+    with pytest.raises(ModelError, match=r"cannot download config.json of nobody/nothing .*Copy the model to a folder"):
         load_model("nobody/nothing")
 
 

@@ -57,7 +57,7 @@ def test_a_tokenizer_with_code_is_loaded_without_it(checkpoint, tokenizer, trap)
 
 def test_a_tokenizer_of_an_unknown_kind_is_refused(checkpoint, trap):
     folder = trap(checkpoint, tokenizer_config=TOKENIZER | {"tokenizer_class": "Trap"})
-    with pytest.raises(ModelError, match="names code of its own, which is never run here: remove auto_map"):
+    with pytest.raises(ModelError, match="asks for code of its own, which Topeng never runs"):
         topeng.load(folder, device="cpu")
 
 

@@ -75,7 +75,7 @@ def test_a_missing_file_is_named():
 
 def test_every_option_has_help_and_no_name_stands_twice():
     described = recipes.describe()
-    assert all(text for _, _, text in described)
+    assert all(text[0].isupper() and text.endswith(".") and not text.startswith("Of ") for _, _, text in described)
     assert len({name for name, _, _ in described}) == len(described)
 
 
@@ -116,7 +116,7 @@ def test_values_that_make_no_sense_together_are_refused(values, message):
     ],
 )
 def test_a_recipe_holds_no_password_and_says_so_without_it(address):
-    with pytest.raises(RecipeError, match="holds a password or a token") as error:
+    with pytest.raises(RecipeError, match="contains a password or a token") as error:
         recipes.parse({"corpus": {"files": [address]}})
     assert "rahasia" not in str(error.value)
 

@@ -35,7 +35,7 @@ def test_three_lines_of_before_and_after(folder):
     assert re.match(rf"Right answers in Indonesian: {right} of {rows} before, \d+ (of \d+ )?with LoRA, ", first)
     loss = found.scores["models"]["base"]["target"]["nats_per_token"]["mean"]
     assert second.startswith(f"Held-out loss in Indonesian: {loss:.3f} nats per token before, ")
-    assert third.startswith("Forgotten in ") and third.count(" with ") == 3
+    assert third.startswith("Forgetting in ") and third.count(" with ") == 3
 
 
 def test_without_judged_rows_losses_tell(folder):
@@ -66,5 +66,5 @@ def test_lines_then_the_table_then_what_to_do(folder):
     console = Console(width=80, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
     print_ending(folder, console)
     shown = console.export_text()
-    assert shown.index("Right answers in Indonesian") < shown.index("Held-out nats per token, ±")
-    assert shown.index("Held-out nats per token, ±") < shown.index("What to do next")
+    assert shown.index("Right answers in Indonesian") < shown.index("Held-out loss in nats per token")
+    assert shown.index("Held-out loss in nats per token") < shown.index("What to do next")

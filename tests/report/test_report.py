@@ -366,7 +366,7 @@ def test_answers_are_folded_and_steps_have_names_for_people(run):
 
 def test_scores_of_another_format_say_what_to_do(run):
     write_json(run / "scores.json", fake_scores() | {"format": 2})
-    with pytest.raises(RunError, match=r"format 2, and the report reads 3.*topeng compare"):
+    with pytest.raises(RunError, match=r"format 2, but the report reads 3.*topeng compare"):
         report(run)
 
 

@@ -49,7 +49,7 @@ def test_finished_stages_are_skipped_and_a_changed_option_redoes_what_depends_on
 
 
 def test_the_outlook_is_what_a_run_then_does(tmp_path):
-    options = "to be redone, because its options or inputs changed"
+    options = "runs again, because its options or inputs changed"
 
     def outlook(**changes):
         return list(RunFolder(tmp_path).outlook(stages([], **changes)).values())
@@ -58,15 +58,15 @@ def test_the_outlook_is_what_a_run_then_does(tmp_path):
     do(tmp_path, stages([]))
     assert outlook() == ["finished"] * 3
     assert outlook(second="y") == ["finished", options, "finished"]
-    assert outlook(first="2") == [options, "finished", "to be redone, unless first comes out as before"]
+    assert outlook(first="2") == [options, "finished", "runs again, unless first gives the same result"]
     do(tmp_path, stages(calls := [], first="2"))
     assert calls == ["first", "third"]
     (tmp_path / "second").unlink()
-    assert outlook(first="2")[1] == "to be redone, because its outputs are not as it left them"
+    assert outlook(first="2")[1] == "runs again, because its outputs were changed or removed"
     assert outlook(first="2", second="y")[1] == options
     do(tmp_path, stages([], first="3")[:1])
-    assert outlook(first="3")[2] == "to be redone, because what it reads changed"
-    assert outlook(first="2")[::2] == [options, "to be redone, unless first comes out as before"]
+    assert outlook(first="3")[2] == "runs again, because the outputs it reads changed"
+    assert outlook(first="2")[::2] == [options, "runs again, unless first gives the same result"]
     do(tmp_path, stages(calls := [], first="2"))
     assert calls == ["first", "second"]  # the first came out as before
 
@@ -78,7 +78,7 @@ def test_the_outlook_tells_what_was_stopped(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         do(tmp_path, [Stage("only", ["only"], {}, stopped)])
     only = Stage("only", ["only"], {}, stopped)
-    assert RunFolder(tmp_path).outlook([only]) == {"only": "to do, from where it was stopped"}
+    assert RunFolder(tmp_path).outlook([only]) == {"only": "to do, continues from its checkpoint"}
     other = Stage("only", ["only"], {"option": 1}, stopped)
     assert RunFolder(tmp_path).outlook([other]) == {"only": "to do"}
 
@@ -244,7 +244,7 @@ def test_a_killed_stage_is_never_taken_for_finished(tmp_path):
 
 
 def test_two_processes_do_not_share_a_run_folder(tmp_path):
-    with RunFolder(tmp_path).locked(), pytest.raises(RunError, match="another process is at work"):
+    with RunFolder(tmp_path).locked(), pytest.raises(RunError, match="another process is using"):
         do(tmp_path, [])
 
 
@@ -253,10 +253,13 @@ def test_two_processes_do_not_share_a_run_folder(tmp_path):
     [
         ("{", "is not JSON"),
         ("\xff", "is not JSON"),
-        ("[]", "is not what a run leaves"),
-        ('{"stages": [], "inputs": {}}', "is not what a run leaves"),
-        ('{"stages": {"first": {"status": "done", "fingerprint": "0", "outputs": []}}, "inputs": {}}', "is not what"),
-        ('{"stages": {}, "inputs": {"a": {}}}', "is not what a run leaves"),
+        ("[]", "is not the manifest of a run"),
+        ('{"stages": [], "inputs": {}}', "is not the manifest of a run"),
+        (
+            '{"stages": {"first": {"status": "done", "fingerprint": "0", "outputs": []}}, "inputs": {}}',
+            "is not the manifest",
+        ),
+        ('{"stages": {}, "inputs": {"a": {}}}', "is not the manifest of a run"),
     ],
 )
 def test_a_broken_manifest_is_named(tmp_path, text, message):
@@ -271,7 +274,9 @@ def test_a_folder_of_another_version_is_refused_in_one_line(tmp_path):
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     del manifest["format"]  # as 0.1.0 wrote it
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(RunError, match=r"another version of Topeng, .*`topeng compare` reads its scores") as refused:
+    with pytest.raises(
+        RunError, match=r"another version of Topeng, .*`topeng compare` can still read its scores"
+    ) as refused:
         RunFolder(tmp_path)
     assert "\n" not in str(refused.value)
 
@@ -298,7 +303,7 @@ def test_a_full_disk_is_named_whoever_writes(tmp_path, save):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
     try:
-        with pytest.raises(RunError, match=r"only stopped: .*; what was finished stays"):
+        with pytest.raises(RunError, match=r"only stopped: .*Finished work was kept"):
             do(tmp_path, [Stage("only", ["out"], {}, work)])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

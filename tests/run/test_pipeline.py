@@ -164,7 +164,7 @@ def test_a_second_run_does_nothing_and_a_changed_option_what_depends_on_it(run, 
         return [name for name in after if after[name] != before.get(name)]
 
     assert redone() == []
-    assert "finished before" in capsys.readouterr().out
+    assert "already done" in capsys.readouterr().out
     assert redone("--report.answers", "2") == ["report"]
     assert redone("--report.answers", "2", "--corpus.umap_rows", "50") == ["corpus/select", "corpus/map", "report"]
     assert redone("--report.answers", "2") == ["corpus/select", "corpus/map", "report"]
@@ -217,7 +217,7 @@ def test_a_plan_with_its_base_and_rows_is_timed(run, recipe, capsys):
     before = stages_of(run)
     assert main(["train", str(recipe), "--run-dir", str(run), "--plan"]) == 0
     plan = " ".join(capsys.readouterr().out.split())
-    took = r" \d+\.\d\d s a step, \d+\.\d s an evaluation: \d+\.\d minutes for all 12 steps"
+    took = r" \d+\.\d\d s per step, \d+\.\d s per evaluation, \d+\.\d minutes for all 12 steps"
     for method in ("lora", "pissa"):
         assert re.search(method + took, plan)
     assert stages_of(run) == before and not list((run / ".work").iterdir())
@@ -270,7 +270,7 @@ def test_a_signalled_training_saves_and_goes_on_to_the_same_end(run, recipe, tmp
     process.send_signal(number)
     _, error = process.communicate()
     assert process.returncode == 128 + number
-    assert f"topeng: stopped by {number.name}; the same command goes on from here" in error.decode()
+    assert f"topeng: stopped by {number.name}. Run the same command again to continue." in error.decode()
     saved = [file.parent.name for file in checkpoints.glob("*/complete")]
     assert len(saved) == 2 and "checkpoint-50" in saved
     for name in ("stopped", "calm"):

@@ -30,15 +30,15 @@ def test_it_says_what_is_done_and_what_the_next_run_begins_with(tmp_path):
     RunFolder(tmp_path).run([first, second], "", 1, Console(quiet=True))
     lines = told(tmp_path, [first, second, third]).splitlines()
     assert "GiB" in lines[1] and "GiB" not in lines[3] and lines[3].split() == ["third", "to", "do"]
-    assert lines[-1] == "2 of 3 stages are done; the next run begins with third"
-    assert told(tmp_path, [first, second]).splitlines()[-1] == "2 of 2 stages are done: nothing is left to do"
+    assert lines[-1] == "2 of 3 stages are done. The next run starts with third."
+    assert told(tmp_path, [first, second]).splitlines()[-1] == "2 of 2 stages are done. Nothing is left to do."
     changed = told(tmp_path, [stage("first", options=1), second])
-    assert "to be redone, because its options or inputs changed" in changed
-    assert "to be redone, unless first comes out as before" in changed
+    assert "runs again, because its options or inputs changed" in changed
+    assert "runs again, unless first gives the same result" in changed
 
 
 def test_a_folder_without_a_run_is_named(tmp_path, capsys):
-    with pytest.raises(RunError, match="is no run folder"):
+    with pytest.raises(RunError, match="is not a run folder"):
         open_run(tmp_path)
     assert main(["status", str(tmp_path / "nowhere")]) == 1
-    assert "is no run folder, as it has no manifest.json" in capsys.readouterr().err
+    assert "is not a run folder: it has no manifest.json" in capsys.readouterr().err

@@ -135,13 +135,13 @@ def test_text_is_completed_and_filled(client):
         ({"frequency_penalty": 0.5}, "frequency_penalty", "repetition_penalty"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "call no tools"),
         ({"response_format": {"type": "json_object"}}, "response_format", "type: text"),
-        ({"extra_body": {"prompt_logprobs": 1}}, "prompt_logprobs", "not predicted"),
+        ({"extra_body": {"prompt_logprobs": 1}}, "prompt_logprobs", "does not predict"),
         ({"extra_body": {"topeng": {"policy": "best"}}}, "policy", "must be one of"),
         ({"extra_body": {"topeng": {"steps": 3}}}, "steps", "must be a multiple of 2"),
         ({"extra_body": {"topeng": {"fixed_words": "kucing"}}}, "topeng.fixed_words", "position:word"),
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop", "at most 4"),
         ({"messages": []}, "messages", "at least 1 item"),
-        ({"extra_body": {"topeng": {"fixed_words": "0:kucing itu, 1:tidur"}}}, "topeng.fixed_words", "on one another"),
+        ({"extra_body": {"topeng": {"fixed_words": "0:kucing itu, 1:tidur"}}}, "topeng.fixed_words", "overlap"),
         ({"top_logprobs": 2}, "top_logprobs", "needs logprobs"),
     ],
 )
@@ -174,6 +174,6 @@ def _prompt_tokens(models, words):
 
 
 def test_a_model_that_is_not_there(client):
-    with pytest.raises(openai.NotFoundError, match="there are base, one, two") as caught:
+    with pytest.raises(openai.NotFoundError, match="Models are base, one, two") as caught:
         whole(client, "three")
     assert caught.value.code == "model_not_found"

@@ -75,14 +75,16 @@ def test_the_llm_command(url, expected, tmp_path):
     assert done.stdout.strip() == expected
 
 
-def test_schemathesis(url):
-    """No 5xx, and no status that the document does not name."""
+def test_schemathesis(url, tmp_path):
+    """No 5xx, no status and no type of content that the document does not name; and not only refusals."""
     pytest.importorskip("schemathesis")
     program = "from schemathesis.cli import schemathesis; schemathesis()"
-    checks = "not_a_server_error,status_code_conformance"
+    checks = "not_a_server_error,status_code_conformance,content_type_conformance"
     command = [sys.executable, "-c", program, "run", f"{url}/openapi.json", "--checks", checks, "--max-examples", "20"]
-    done = subprocess.run([*command, "--seed", "1"], capture_output=True, text=True, timeout=550)
+    done = subprocess.run([*command, "--seed", "1"], cwd=tmp_path, capture_output=True, text=True, timeout=550)
     assert done.returncode == 0, done.stdout[-3000:]
+    answered = [line for line in httpx.get(f"{url}/metrics").text.splitlines() if 'status="200"' in line]
+    assert {"/v1/chat/completions", "/v1/completions", "/v1/denoise"} <= {line.split('"')[1] for line in answered}
 
 
 json_values = st.recursive(

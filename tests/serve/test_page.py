@@ -7,6 +7,7 @@ import pytest
 
 from serve.conftest import serving
 from topeng.generate import Settings
+from topeng.generate.decode import Decoder
 from topeng.serve.app import Limits, Server
 
 BUSY = "document.querySelector('#send').disabled"
@@ -56,9 +57,21 @@ def test_a_conversation_side_by_side(page, url, width, scheme, language):
     assert all(asked.startswith(url) for asked in page.requests())
 
 
-def test_tokens_appear_where_they_are_committed_and_the_slider_goes_back(page, url):
+@pytest.fixture
+def slow(monkeypatch):
+    """Steps that a browser can follow, whatever the machine and the model."""
+    step = Decoder.step
+
+    def slowly(decoder):
+        time.sleep(0.03)
+        return step(decoder)
+
+    monkeypatch.setattr(Decoder, "step", slowly)
+
+
+def test_tokens_appear_where_they_are_committed_and_the_slider_goes_back(page, url, slow):
     page.open(url)
-    put(page, length="24", block="24")
+    put(page, length="160", block="160")
     ask(page)
     until(page, f"{MASKED} > 0")
     page.run("document.querySelector('#pause').click()")
@@ -96,7 +109,7 @@ def test_a_place_is_chosen_by_clicking(page, url):
     assert page.run("document.activeElement.id") == "fixed"
 
 
-def test_what_goes_wrong_is_said(page, models):
+def test_what_goes_wrong_is_said(page, models, slow):
     limits = Limits(batch_tokens=1, longest_queue=0)
     endless = replace(models, settings=Settings(max_new_tokens=160, min_new_tokens=160))
     with serving(Server(endless, limits)) as url:

@@ -1,6 +1,7 @@
 """What an operator needs: keys, limits, cancellation, a stop in the midst of work."""
 
 import asyncio
+import gc
 import json
 import os
 import shutil
@@ -8,12 +9,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import httpx
 import pytest
+import torch
 
 from serve.conftest import serving
 from topeng.cli import main
@@ -21,7 +25,7 @@ from topeng.errors import GenerationError
 from topeng.serve import command
 from topeng.serve.app import Limits, Server
 from topeng.serve.asking import decoding, of_chat
-from topeng.serve.command import Address
+from topeng.serve.command import Address, is_emulated
 from topeng.serve.schema import ChatAsk
 
 WHOLE = {"min_new_tokens": 16}  # no end token cuts it short
@@ -57,7 +61,7 @@ def test_another_host_without_a_key_is_refused():
     for host in ("127.0.0.1", "::1", "localhost"):
         Address(host).check()
     for host in ("0.0.0.0", "::", "example.org"):
-        with pytest.raises(GenerationError, match="lets other machines ask"):
+        with pytest.raises(GenerationError, match="accepts requests from other machines"):
             Address(host).check()
         Address(host, keys=["k"]).check()
         Address(host, insecure=True).check()
@@ -87,6 +91,15 @@ def test_the_checkpoint_says_how_it_wants_to_be_asked(checkpoint, tmp_path, monk
     assert (how.max_new_tokens, how.block_length, how.policy) == (24, 8, "entropy_bound")
 
 
+def test_a_processor_that_is_slow_in_bfloat16_is_told(monkeypatch):
+    cpu, bf16 = torch.device("cpu"), torch.bfloat16
+    for known, expected in (({"avx2": True, "avx512_bf16": False}, True), ({"amx_bf16": True}, False), ({}, False)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda known=known: known, raising=False)
+        assert is_emulated(bf16, cpu) is expected
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
+    assert not is_emulated(torch.float32, cpu) and not is_emulated(bf16, torch.device("cuda"))
+
+
 def test_bodies_have_a_limit_announced_or_not(url):
     large = json.dumps(ASK | {"user": "x" * 30_000}).encode()
     headers = {"Content-Type": "application/json"}
@@ -103,15 +116,18 @@ def test_other_sites_may_ask_only_where_they_are_named(models, url):
         assert answer.headers["access-control-allow-origin"] == "https://example.org"
 
 
-def test_a_full_queue_says_when_to_come_again(models):
+def test_a_full_queue_says_when_to_come_again(models, monkeypatch):
     limits, body = Limits(batch_tokens=1, longest_queue=1), LONG  # one row at a time
     server = Server(models, limits)
+    may_step, step = threading.Event(), server.engine.decoder.step
+    monkeypatch.setattr(server.engine.decoder, "step", lambda: may_step.wait(60) and step())
     with serving(server) as url, ThreadPoolExecutor() as pool, httpx.Client(base_url=url, timeout=60) as client:
         asked = [pool.submit(httpx.post, url + CHAT, json=body, timeout=60) for _ in range(2)]
         until(lambda: server.engine.running and server.engine.waiting)
         full = client.post(CHAT, json=ASK)
         assert full.status_code == 429 and full.json()["error"]["code"] == "queue_full"
         assert int(full.headers["Retry-After"]) >= 1
+        may_step.set()
         assert [one.result().status_code for one in asked] == [200, 200]
         assert client.post(CHAT, json=ASK).status_code == 200  # those that left made room
 
@@ -141,6 +157,26 @@ def test_a_client_that_goes_away_stops_its_rows(models, stream):
         asyncio.run(leave())
         until(lambda: figures(url)["topeng_rows_running"] == 0)
         assert figures(url)["topeng_forward_passes_total"] < 200
+
+
+def test_an_answer_leaves_nothing_behind(models, monkeypatch):
+    """Rows hold keys and values; what is in a cycle would stay until Python looks for them."""
+    server, seen = Server(models), weakref.WeakSet()
+    submit = server.engine.submit
+    monkeypatch.setattr(server.engine, "submit", lambda job: (seen.update(job.rows), submit(job)))
+    gc.disable()
+    try:
+        with serving(server) as url:
+            asked = ASK | {"topeng": WHOLE | {"cache": "prefix"}}
+            for body in (asked, asked | {"stream": True}, asked | {"stop": ["a"]}, LONG | {"temperature": 9}):
+                httpx.post(url + CHAT, json=body, timeout=60)
+            with httpx.stream("POST", url + CHAT, json=LONG | {"stream": True}) as stream:
+                next(stream.iter_lines())
+                assert len(seen) >= 1
+            # Of a client that left, the exceptions that end its stream keep the row, but not what was computed of it.
+            until(lambda: len(seen) <= 1 and not any(row.views for row in list(seen)))
+    finally:
+        gc.enable()
 
 
 def test_figures_for_prometheus(url):
@@ -196,7 +232,7 @@ def test_what_is_no_request_is_refused_in_openais_shape(url, body):
 def test_half_of_a_surrogate_pair_is_no_text(url):
     body = json.dumps(ASK | {"messages": [{"role": "user", "content": "\ud83d"}]}).encode()
     answer = httpx.post(url + CHAT, content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 400 and "half of a surrogate pair" in answer.json()["error"]["message"]
+    assert answer.status_code == 400 and "an unpaired surrogate" in answer.json()["error"]["message"]
 
 
 @pytest.mark.slow
@@ -222,7 +258,7 @@ def test_a_stop_in_the_midst_of_work_loses_no_answer(checkpoint, adapters):
             with pytest.raises(httpx.ConnectError):
                 httpx.get(f"{url}/health")
             rest = process.stdout.read()
-            assert "what had begun was answered" in rest and "Apa?" not in rest
+            assert "Requests in progress were answered" in rest and "Apa?" not in rest
         finally:
             process.kill()
 

@@ -19,7 +19,7 @@ with ranks.rank_0_first():
 def test_another_launcher_is_refused(monkeypatch):
     monkeypatch.setattr(ranks, "RANKS", 4)
     monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE", raising=False)
-    with pytest.raises(RunError, match="WORLD_SIZE = 4, but the launcher is not known: use torchrun"):
+    with pytest.raises(RunError, match=r"WORLD_SIZE = 4, but the launcher is unknown\. Use torchrun"):
         ranks.use_own_gpu()
 
 

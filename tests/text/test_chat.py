@@ -1,11 +1,14 @@
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, decoders, models
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from topeng.adapt.tiny import new_tokenizer
 from topeng.errors import ModelError, TextError
-from topeng.text.chat import NAMES, decode_answer, encode_answer, encode_prompt, recent_turns, special_tokens
+from topeng.text.chat import decode_answer, encode_answer, encode_prompt, recent_turns, special_tokens
+from topeng.text.formats import CHATML, LLADA
 
 MESSAGES = [
     {"role": "system", "content": "Jawab singkat."},
@@ -67,7 +70,7 @@ def test_a_long_system_message_leaves_half_of_the_room_to_the_question(tokenizer
 
 @pytest.mark.parametrize("text", ["setengah \ud83d 0", "\udcff"])
 def test_half_a_surrogate_pair_is_refused(tokenizer, text):
-    with pytest.raises(TextError, match=r"holds half of a surrogate pair, U\+D.*write the whole character"):
+    with pytest.raises(TextError, match=r"contains an unpaired surrogate, U\+D.*Write the whole character"):
         encode_prompt(tokenizer, [{"role": "user", "content": text}])
 
 
@@ -88,7 +91,9 @@ def test_a_tokenizer_without_the_headers_is_refused():
 
 
 # Text with special tokens spelled in it, whole, cut, or one in another.
-texts = st.lists(st.text(max_size=20) | st.sampled_from([*NAMES.values(), "<|", "|>", "<|eot", "_id|>"])).map("".join)
+texts = st.lists(st.text(max_size=20) | st.sampled_from([*LLADA.special.values(), "<|", "|>", "<|eot", "_id|>"])).map(
+    "".join
+)
 turns = st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), texts), min_size=1, max_size=4)
 
 
@@ -136,3 +141,29 @@ def test_a_word_has_the_same_tokens_wherever_it_stands():
         question, add_generation_prompt=True, return_dict=False
     )
     assert decode_answer(made, encode_answer(made, "Budi tinggal di Karang.")) == "Budi tinggal di Karang."
+
+
+@pytest.fixture(scope="module")
+def chatml():
+    """A tokenizer of bytes with ChatML's special tokens."""
+    backend = Tokenizer(models.BPE({symbol: place for place, symbol in enumerate(sorted(ByteLevel.alphabet()))}, []))
+    backend.pre_tokenizer, backend.decoder = ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=CHATML.eos, mask_token=CHATML.mask)
+    tokenizer.add_special_tokens({"additional_special_tokens": [CHATML.start_header, CHATML.eot]})
+    return tokenizer
+
+
+@given(turns=turns)
+def test_chatml_is_what_its_template_says(chatml, turns):
+    """Where a text spells a special token, it stays text, and the template's does not: such texts are left out."""
+    messages = [{"role": role, "content": text} for role, text in turns]
+    assume(not any(token in text for _, text in turns for token in CHATML.special.values()))
+    rendered = chatml.apply_chat_template(
+        messages, chat_template=CHATML.template, add_generation_prompt=True, tokenize=False
+    )
+    assert encode_prompt(chatml, messages) == chatml(rendered, add_special_tokens=False)["input_ids"]
+
+
+def test_an_answer_in_chatml_ends_with_its_end_of_turn(chatml):
+    ids = encode_answer(chatml, "Ya.")
+    assert ids[-1] == chatml.convert_tokens_to_ids("<|im_end|>") and decode_answer(chatml, ids) == "Ya."

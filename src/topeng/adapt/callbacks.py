@@ -1,4 +1,4 @@
-"""What a training does at its steps beside training: it stops in order, keeps its log whole, and says how it goes."""
+"""Callbacks of a training: they stop it cleanly, keep its log complete, and show its progress."""
 
 import signal
 from collections.abc import Iterator, Mapping

@@ -28,7 +28,7 @@ from topeng.text.chat import check_tokens
 
 DTYPES = {"bf16": torch.bfloat16, "f32": torch.float32}
 PRECISIONS = {"merged": tuple(DTYPES), "adapter": (), "gguf": gguf_files.PRECISIONS}
-"""What each format may be written in. An adapter keeps its own."""
+"""The precisions of each format. An adapter keeps its own."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +68,16 @@ def export(
     _check("--format", form, tuple(FORMATS))
     _check("--names", names, NAMES)
     if names != "native" and form != "adapter":
-        raise ExportError(f"--names is for --format adapter, and this is --format {form}: leave it out")
+        raise ExportError(f"--names only applies to --format adapter, but this is --format {form}. Leave it out.")
     if precision and not PRECISIONS[form]:
-        raise ExportError(f"--format {form} keeps the adapter's own precision: leave --precision out")
+        raise ExportError(f"--format {form} keeps the adapter's own precision. Leave --precision out.")
     if precision:
         _check("--precision", precision, PRECISIONS[form], f" for --format {form}")
     out = Path(out)
     if out.exists():
-        raise ExportError(f"{out} exists already: name a folder that does not")
+        raise ExportError(f"{out} exists already. Name a new folder.")
     found = find_source(source, base)
-    with _whole(out) as folder:
+    with whole(out) as folder:
         facts = FORMATS[form](found, folder, How(names, precision or "bf16", shard_bytes), out.name)
         write_atomically(folder / "README.md", card(found, form, out.name, facts))
 
@@ -93,11 +93,11 @@ def find_source(source: str | Path, base: str | Path | None) -> Source:
     if not (folder / "adapter_config.json").is_file():
         if folder.is_dir() and not is_checkpoint(folder):
             raise ExportError(
-                f"{folder} holds neither config.json nor adapter_config.json: it is no checkpoint and no adapter, or "
-                "was not copied whole"
+                f"{folder} has neither config.json nor adapter_config.json. It is not a checkpoint or an adapter, or "
+                "was not copied completely."
             )
         if base:
-            raise ExportError(f"{source} is a whole model, and --base is for an adapter: leave it out")
+            raise ExportError(f"{source} is a whole model, but --base only applies to an adapter. Leave it out.")
         return Source(fetch_checkpoint(source), hub_id(source), run=_run_of(folder))
     run, named_base = _run_of(folder), _named_base(folder)
     if base:
@@ -109,7 +109,7 @@ def find_source(source: str | Path, base: str | Path | None) -> Source:
         model, revision = named_base, None
     else:
         file = folder / "adapter_config.json"
-        raise AdapterError(f"{file} does not say what base the adapter is of: name it (--base MODEL)")
+        raise AdapterError(f"{file} does not name the base of the adapter. Name it with --base MODEL.")
     return Source(fetch_checkpoint(model, revision), hub_id(model) or hub_id(named_base), folder, run)
 
 
@@ -124,7 +124,7 @@ def _named_base(adapter: Path) -> str | None:
     try:
         return json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path") or None
     except (ValueError, AttributeError) as error:
-        raise AdapterError(f"{file} is not what peft writes ({error}): copy the adapter anew") from error
+        raise AdapterError(f"{file} is not a file that peft wrote ({error}). Copy the adapter again.") from error
 
 
 def _check(name: str, value: str, known: tuple[str, ...], where: str = "") -> None:
@@ -133,7 +133,7 @@ def _check(name: str, value: str, known: tuple[str, ...], where: str = "") -> No
 
 
 @contextmanager
-def _whole(out: Path) -> Iterator[Path]:
+def whole(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its place once all of it is on the disk; else nothing of it stays."""
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -145,7 +145,7 @@ def _whole(out: Path) -> Iterator[Path]:
         text = None if isinstance(error, TopengError) else failed_write(error)
         if text is None:
             raise
-        raise ExportError(f"cannot write {out} ({text}): nothing of it was left; choose another place") from error
+        raise ExportError(f"cannot write {out} ({text}). Nothing was written. Choose another folder.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -178,7 +178,7 @@ def _write_merged(source: Source, folder: Path, how: How, name: str) -> dict[str
 def _write_adapter(source: Source, folder: Path, how: How, name: str) -> dict[str, Any]:
     if source.adapter is None:
         raise ExportError(
-            f"{source.hub or source.base} is a whole model and has no adapter: take --format merged or gguf"
+            f"{source.hub or source.base} is a whole model without an adapter. Use --format merged or gguf."
         )
     merged = MergedWeights(BaseWeights(source.base), source.adapter)
     config, weights = named(merged.adapted, merged.official, how.names)
@@ -195,7 +195,9 @@ def _write_gguf(source: Source, folder: Path, how: How, name: str) -> dict[str, 
     gguf_files.architecture(config)
     known = config.get("model_type") in FAMILIES
     if source.adapter and not known:
-        raise ModelError(f"{source.base} is of a family that takes no adapter here; families that do: {list(FAMILIES)}")
+        raise ModelError(
+            f"{source.base} belongs to a family that does not support adapters. Supported: {', '.join(FAMILIES)}."
+        )
     weights = _weights(source) if known else StoredWeights(source.base)
     if known:
         config = weights.config.to_dict()  # type: ignore[union-attr]
@@ -204,7 +206,7 @@ def _write_gguf(source: Source, folder: Path, how: How, name: str) -> dict[str, 
     try:
         gguf_files.write_gguf(weights, config, tokenizer, folder / file, how.precision, name)
     except OSError as error:  # on a full disk NumPy names two numbers and no reason
-        raise error if error.errno else OSError(f"the disk took a part of a weight: {error}") from error
+        raise error if error.errno else OSError(f"only a part of a weight was written: {error}") from error
     return {"precision": how.precision, "file": file}
 
 

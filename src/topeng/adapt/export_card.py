@@ -17,7 +17,7 @@ NOT_STATED = "not stated"
 FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 USE, LICENCES = (re.compile(rf"^## {name}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL) for name in ("Use", "Licences"))
 USES = {
-    "merged": """A checkpoint in the official layout, in {precision}: sums were made in fp32 and rounded to the nearest.
+    "merged": """A checkpoint in the official layout, in {precision}. The adapter was added in fp32, then rounded.
 
 ```python
 import topeng
@@ -25,7 +25,7 @@ import topeng
 model, tokenizer = topeng.load("PATH/TO/{name}")
 ```
 
-The model fills in masked tokens; `generate` of transformers, which writes from left to right, does not apply to it.""",
+The model fills in masked tokens, so `generate` of transformers, which writes from left to right, cannot be used.""",
     "adapter native": """```python
 import topeng
 
@@ -41,7 +41,7 @@ base = AutoModel.from_pretrained("{base}", trust_remote_code=True)
 model = PeftModel.from_pretrained(base, "PATH/TO/{name}")
 ```
 
-Topeng takes it too: `topeng.load("{base}", adapter="PATH/TO/{name}")`.""",
+Topeng loads it too: `topeng.load("{base}", adapter="PATH/TO/{name}")`.""",
     "gguf": """One file for llama.cpp, {precision}:
 
 ```sh

@@ -46,8 +46,8 @@ def to_plain(model: Any, config: Any, weights: Weights, layer: Layer | None = No
     """
     if config.is_prompt_learning:
         raise AdapterError(
-            f"the adapter is of the kind {config.peft_type.value}, which puts tokens of its own before a prompt: take "
-            "an adapter of the layers, such as LoRA"
+            f"the adapter is of the kind {config.peft_type.value}, which puts its own tokens before a prompt. Use an "
+            "adapter of the layers, such as LoRA."
         )
     if config.peft_type != peft.PeftType.LORA:
         return config, weights
@@ -65,14 +65,14 @@ def _check_start(config: Any) -> None:
     start = str(config.init_lora_weights).lower()
     if start.startswith(CHANGES_BASE) and start not in REBUILT:
         raise AdapterError(
-            f"the adapter has init_lora_weights = {config.init_lora_weights!r}: it belongs to a base that this start "
-            "had changed, which cannot be rebuilt. Where it was trained, save it as a plain LoRA: "
-            "save_pretrained(…, path_initial_model_for_weight_conversion=FOLDER), FOLDER the adapter before its first "
-            "step"
+            f"the adapter has init_lora_weights = {config.init_lora_weights!r}, which changed its base when it was "
+            "initialised, and that base cannot be rebuilt. Where it was trained, save it as a plain LoRA: "
+            "save_pretrained(…, path_initial_model_for_weight_conversion=FOLDER), where FOLDER holds the adapter "
+            "before its first step."
         )
     for name in ("kasa_config", "layer_replication"):
         if getattr(config, name, None):
-            raise AdapterError(f"the adapter has {name}, which changes the base itself: merge it where it was trained")
+            raise AdapterError(f"the adapter has {name}, which changes the base itself. Merge it where it was trained.")
 
 
 def _layers(weights: Weights) -> dict[str, int]:
@@ -108,9 +108,9 @@ def _without_base(layer: Layer, config: Any, weights: Weights) -> Weights:
         module = name.removeprefix(PREFIX).removesuffix(".weight").removesuffix(".base_layer")
         if ".lora_" in name or not name.endswith(".weight") or module.endswith(saved):
             kept[name] = weight
-        elif not torch.equal(layer(module).weight.bfloat16(), weight.bfloat16()):
+        elif not torch.equal(layer(module).weight.bfloat16().cpu(), weight.bfloat16()):  # what was read is on the CPU
             raise AdapterError(
-                f"the adapter holds a {module} that is not the base's: take the base that it was trained on"
+                f"the adapter contains a {module} that differs from the base's. Use the base that it was trained on."
             )
     return kept
 
@@ -149,17 +149,17 @@ def check_base(model: Any, path: Path) -> None:
         known = json.loads(file.read_text(encoding="utf-8"))["fingerprint"] if file.exists() else None
         same = known is None or is_base(model, known)
     except (ValueError, KeyError, TypeError) as error:
-        raise AdapterError(f"{file} is not what a training leaves: copy the adapter anew") from error
+        raise AdapterError(f"{file} is not a file that Topeng wrote. Copy the adapter again.") from error
     if not same:
         base = json.loads((path / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
         raise AdapterError(
-            f"the adapter in {path} was trained on another base{f', {base}' if base else ''}: its weights are not this "
-            "one's; take the base that it was trained on"
+            f"the adapter in {path} was trained on another base{f', {base}' if base else ''}, whose weights differ "
+            "from this one's. Use the base that it was trained on."
         )
 
 
 def remove_adapter(model: Any) -> Any:
-    """The base under an adapter, as it was before: peft's `unload` leaves what `modules_to_save` has trained in it."""
+    """The base under an adapter, as it was before: peft's `unload` keeps what `modules_to_save` trained."""
     base = model.get_base_model() if isinstance(model, peft.PeftModel) else model
     for module in list(base.modules()):
         for name, child in list(module.named_children()):

@@ -1,4 +1,4 @@
-"""Saved adapters on their base, for inference: one, or several beside each other."""
+"""Loads saved adapters onto their base for inference: one, or several together."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,7 +37,7 @@ def load_adapters(model: Any, folders: Mapping[str, Path], layer: Layer | None =
     for name, path in folders.items():  # of the plain base, before any is put on it
         for file in ("adapter_config.json", WEIGHTS):
             if not (path / file).is_file():
-                raise AdapterError(f"{path} holds no adapter: it has no {file}")
+                raise AdapterError(f"{path} is not an adapter folder: it has no {file}")
         check_base(model, path)
         with _explained(model, path):
             config = peft.PeftConfig.from_pretrained(str(path))
@@ -51,7 +51,7 @@ def load_adapters(model: Any, folders: Mapping[str, Path], layer: Layer | None =
 
 @contextmanager
 def _explained(model: Any, path: Path) -> Iterator[None]:
-    """What goes wrong with an adapter is told with its folder, and the base is as it was."""
+    """Errors of loading name the adapter's folder, and the base is restored."""
     try:
         yield
     except AdapterError as error:
@@ -59,8 +59,8 @@ def _explained(model: Any, path: Path) -> Iterator[None]:
     except Exception as error:  # what a folder holds may fail anywhere in peft
         remove_adapter(model)
         raise AdapterError(
-            f"the adapter in {path} does not fit this base ({in_one_line(error)}): take the base that it was trained "
-            "on, or copy the adapter anew"
+            f"the adapter in {path} does not fit this base ({in_one_line(error)}). Use the base that it was trained "
+            "on, or copy the adapter again."
         ) from error
 
 
@@ -68,11 +68,11 @@ def _weights(file: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(file)
     except (SafetensorError, OSError) as error:
-        raise AdapterError(f"its weights cannot be read ({in_one_line(error)}): copy the adapter anew") from error
+        raise AdapterError(f"its weights cannot be read ({in_one_line(error)}). Copy the adapter again.") from error
 
 
 def _put(model: Any, name: str, config: Any, weights: Mapping[str, torch.Tensor]) -> Any:
-    """An adapter on a base, or beside others.
+    """Loads an adapter onto a base, alone or with others.
 
     Raises:
         ValueError: its weights are not those that it needs.
@@ -84,8 +84,8 @@ def _put(model: Any, name: str, config: Any, weights: Mapping[str, torch.Tensor]
         model = peft.PeftModel(model, config, adapter_name=name)
     found = peft.set_peft_model_state_dict(model, weights, adapter_name=name)
     if left := found.unexpected_keys:
-        raise ValueError(f"the base has no place for {len(left)} of its weights, the first {left[0]}")
+        raise ValueError(f"the base has no place for {len(left)} of its weights, the first is {left[0]}")
     prefix = PEFT_TYPE_TO_PREFIX_MAPPING[config.peft_type]
     if missing := [key for key in found.missing_keys if prefix in key and f".{name}." in f"{key}."]:
-        raise ValueError(f"{len(missing)} of its weights are missing, the first {missing[0]}")
+        raise ValueError(f"{len(missing)} of its weights are missing, the first is {missing[0]}")
     return model

@@ -1,4 +1,4 @@
-"""Loggers of a training: transformers' own, told where to write.
+"""Loggers of a training: those of transformers, with a place to write to.
 
 What they write lies in the run's `logs/METHOD`, which is no stage's output: it holds times, and survives a resume.
 """
@@ -27,8 +27,8 @@ def check_loggers(names: Sequence[str]) -> None:
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise RunError(
-                f"train.report_to has {name}, which is not installed: pip install {INSTALL[name]}, "
-                "or leave it out (--train.report_to '[]' for none)"
+                f"train.report_to names {name}, which is not installed. Install it with pip install {INSTALL[name]}, "
+                "or leave it out (--train.report_to '[]' uses no logger)."
             )
 
 
@@ -41,7 +41,7 @@ def logging_to(
     Args:
         folder: `logs/METHOD` of a run: the run's name is the project's, the method's the training's.
         args: of the training, whose names they become.
-        step: that the training goes on from; at 0 an earlier training's logs are removed.
+        step: the step to continue from; 0 removes the logs of an earlier training.
     """
     if args.process_index or not names:  # a trial has no logs of its own: those that are there stay
         yield []

@@ -41,8 +41,8 @@ class BaseWeights:
         }.items():
             if names:
                 raise ModelError(
-                    f"the weights of {folder} do not fit its config.json: {len(names)} {kind}, the first {min(names)}; "
-                    "both must be of one checkpoint"
+                    f"the weights of {folder} do not match its config.json: {len(names)} {kind}, the first is "
+                    f"{min(names)}. Both must come from the same checkpoint."
                 )
         self.shapes = {self.official[name]: self._shape(name) for name in self._stored_as if name in wanted}
         if self.config.tie_word_embeddings:
@@ -95,7 +95,9 @@ class MergedWeights:
         native = native_name(self._base.model, name)
         weight = self._base.native(native)
         module = self._changed.get(native.rpartition(".")[0])
-        return weight if module is None else _merged(native, module, weight.float())
+        if module is None or (native.endswith(".bias") and isinstance(module, BaseTunerLayer)):
+            return weight  # an adapter changes matrices
+        return _merged(native, module, weight.float())
 
     def _adapted(self, adapter: Path) -> Any:
         model, embedding = self._base.model, self._base.model.get_input_embeddings()

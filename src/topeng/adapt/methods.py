@@ -47,11 +47,11 @@ def check_method(method: str, device: str) -> None:
         return
     if device != "cuda":
         raise AdapterError(
-            f"{method} holds the base in 4 bits, which needs a CUDA device, and this is {device}: "
-            "leave it out of adapter.methods"
+            f"{method} keeps the base in 4 bits, which needs a CUDA device, but the device is {device}. "
+            "Remove it from adapter.methods."
         )
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise AdapterError(f"{method} needs bitsandbytes: pip install 'topeng[gpu]'")
+        raise AdapterError(f"{method} needs bitsandbytes. Install it with pip install 'topeng[gpu]'.")
 
 
 def load_base(path: str, method: str, dtype: str = "float32", device: Any = None, revision: str | None = None) -> Any:
@@ -91,8 +91,8 @@ def add_adapter(model: Any, method: str, options: LoraOptions | None, seed: int)
         highest = min(min(model.get_submodule(name).weight.shape) for name in names)
         if options.rank > highest:
             raise AdapterError(
-                f"adapter.rank = {options.rank} must be at most {highest} for {method}, the lesser side of the "
-                "smallest layer that is adapted"
+                f"adapter.rank = {options.rank} must be at most {highest} for {method}, the shorter side of the "
+                "smallest adapted layer"
             )
     return _add(model, METHODS[method].lora, options, seed)
 
@@ -218,13 +218,13 @@ def target_names(model: Any, target_modules: str | list[str]) -> list[str]:
     if not chosen:
         endings = sorted({name.rpartition(".")[2] for name, module in linear.items() if module is not head})
         raise AdapterError(
-            f"adapter.target_modules = {target_modules!r} matches no linear layer; their names end in "
-            f"{', '.join(endings)}; `all-linear` takes them all"
+            f"adapter.target_modules = {target_modules!r} matches no linear layer. Their names end in "
+            f"{', '.join(endings)}; `all-linear` adapts them all."
         )
     if any(linear[name] is head for name in chosen):
         raise AdapterError(
-            f"adapter.target_modules = {target_modules!r} catches the vocabulary head, whose update would be as large "
-            "as the vocabulary: leave it out, or say `all-linear`"
+            f"adapter.target_modules = {target_modules!r} matches the vocabulary head, whose update would be as large "
+            "as the vocabulary. Leave it out, or use `all-linear`."
         )
     return chosen
 

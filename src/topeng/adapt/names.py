@@ -32,7 +32,7 @@ def named(adapted: Any, official: Mapping[str, str], names: str) -> tuple[Any, d
     lora = config.peft_type == peft.PeftType.LORA
     if names == "official" and (not lora or config.trainable_token_indices):
         what = "trainable_token_indices" if lora else f"the kind {config.peft_type.value}"
-        raise ExportError(f"the adapter has {what}, which is written under native names alone: leave --names out")
+        raise ExportError(f"the adapter has {what}, which can only be written under native names. Leave --names out.")
     if not lora:
         return config, weights
     modules = {name.removesuffix(".weight"): theirs.removesuffix(".weight") for name, theirs in official.items()}

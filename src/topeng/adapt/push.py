@@ -19,11 +19,11 @@ def list_files(folder: Path, name: str) -> list[tuple[str, int]]:
         ExportError: the folder is no export, its card lacks a licence, or the name is none of a repository.
     """
     if not NAME.fullmatch(name):
-        raise ExportError(f"{name!r} is no name of a repository: write USER/MODEL")
+        raise ExportError(f"{name!r} is not the name of a repository. Write USER/MODEL.")
     if not folder.is_dir():
-        raise ExportError(f"there is no folder {folder}: `topeng export` writes one")
+        raise ExportError(f"there is no folder {folder}. `topeng export` writes one.")
     if folder.suffix == ".partial" or not any(all(any(folder.glob(p)) for p in patterns) for patterns in WHOLE):
-        raise ExportError(f"{folder} holds no whole model or adapter: `topeng export` writes such a folder")
+        raise ExportError(f"{folder} contains no complete model or adapter. `topeng export` writes such a folder.")
     _check_card(folder)
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not _hidden(file.relative_to(folder))]
     return [(str(file.relative_to(folder)), file.stat().st_size) for file in files]
@@ -45,7 +45,7 @@ def push_folder(folder: Path, name: str, private: bool) -> str:
     try:
         address = api.create_repo(name, private=private, exist_ok=True)
         if private and not api.repo_info(name).private:
-            raise ExportError(f"{name} is there already, and public: make it private first, or take another name")
+            raise ExportError(f"{name} already exists and is public. Make it private first, or choose another name.")
         api.upload_folder(
             repo_id=name, folder_path=folder, allow_patterns=files, commit_message="Upload by topeng push"
         )
@@ -54,7 +54,7 @@ def push_folder(folder: Path, name: str, private: bool) -> str:
     except Exception as error:  # of the Hub, of the connection, of the login
         reason = " ".join(str(error).split())[:200]
         raise ExportError(
-            f"the Hub did not take {folder} as {name} ({type(error).__name__} {reason}): `hf auth login` logs in"
+            f"cannot upload {folder} to {name} ({type(error).__name__} {reason}). `hf auth login` logs in to the Hub."
         ) from error
     return str(address)
 
@@ -66,14 +66,14 @@ def _check_card(folder: Path) -> None:
     """
     file = folder / "README.md"
     if not file.is_file():
-        raise ExportError(f"{folder} has no README.md, the card: `topeng export` writes one")
+        raise ExportError(f"{folder} has no README.md, the model card. `topeng export` writes one.")
     front, _ = read_card(file)
     stated: dict[str, Any] = {"license": licence_of(front)}
     stated |= {name: front.get(name) or NOT_STATED for name in ("base_license", "data_license")}
     for name, value in stated.items():
         if value == NOT_STATED or (isinstance(value, dict) and NOT_STATED in value.values()):
             of = {"license": "these weights", "base_license": "the base", "data_license": "the training texts"}[name]
-            raise ExportError(f"{file} does not state the licence of {of}: write it to `{name}` in its front matter")
+            raise ExportError(f"{file} does not state the licence of {of}. Add it as `{name}` to the front matter.")
 
 
 def _hidden(file: Path) -> bool:

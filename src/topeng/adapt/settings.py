@@ -78,11 +78,16 @@ else:
 class LoraOptions(Options):
     """The update that an adapter is."""
 
-    rank: int = option(16, "of the update", source=LORA, ge=1)
-    alpha: int = option(32, "the update is scaled by alpha / rank", source=LORA, ge=1)
-    dropout: float = option(0.0, "on the adapter's input", ge=0, lt=1)
-    target_modules: str | list[str] = option("all-linear", "names, a regular expression, or `all-linear`: the blocks'")
-    loraplus_lr_ratio: float = option(16.0, "learning rate of B over that of A, for lora+", source=LORA_PLUS, ge=1)
+    rank: int = option(16, "Rank of the update.", source=LORA, ge=1)
+    alpha: int = option(32, "Scale of the update, which is multiplied by alpha / rank.", source=LORA, ge=1)
+    dropout: float = option(0.0, "Dropout on the adapter's input.", ge=0, lt=1)
+    target_modules: str | list[str] = option(
+        "all-linear",
+        "Modules to adapt: a list of names, a regular expression, or `all-linear` for all linear layers of the blocks.",
+    )
+    loraplus_lr_ratio: float = option(
+        16.0, "Learning rate of B divided by that of A, for lora+.", source=LORA_PLUS, ge=1
+    )
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,8 @@ class AdapterOptions(LoraOptions):
     """Parameter-efficient methods, side by side."""
 
     methods: list[MethodName] = option(
-        lambda: ["lora", "lora+", "pissa"], f"one adapter each, of {', '.join(METHODS)}; `full` trains all weights"
+        lambda: ["lora", "lora+", "pissa"],
+        f"Methods to train, one adapter each: {', '.join(METHODS)}. `full` trains all weights.",
     )
 
     def __post_init__(self) -> None:
@@ -106,12 +112,13 @@ class SweepOptions(Options):
     """Learning rates to try by short trainings, judged on the validation rows (`topeng train RECIPE --sweep`)."""
 
     learning_rates: list[float] = option(
-        lambda: [1e-5, 3e-5, 1e-4, 3e-4, 1e-3], "peaks to try by each method; of A for lora+"
+        lambda: [1e-5, 3e-5, 1e-4, 3e-4, 1e-3], "Peak learning rates to try for each method; for lora+, those of A."
     )
     learning_rates_b: list[float] = option(
-        lambda: [1e-4, 1e-3, 1e-2], "of B, for lora+: each is tried with each rate of A that is not above it"
+        lambda: [1e-4, 1e-3, 1e-2],
+        "Learning rates of B to try for lora+, each with every rate of A that is not larger.",
     )
-    steps: int = option(50, "optimiser steps of a trial, with a schedule of its own", ge=1)
+    steps: int = option(50, "Optimiser steps of each trial, with a learning-rate schedule of its own.", ge=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -127,14 +134,17 @@ class TinyOptions(Options):
     """
 
     start: str | None = option(
-        None, "checkpoint to go on from, whose shape and tokenizer stay; null: new ones, by the options that follow"
+        None,
+        "Checkpoint to continue from; its shape and tokenizer are kept. Null makes new ones from the options below.",
     )
-    vocab_size: int = option(2048, "byte-level BPE with LLaDA's special tokens", ge=300)
-    hidden_size: int = option(128, "width, with an attention head for each 32 of it", ge=32)
-    layers: int = option(4, "depth", ge=1)
-    steps: int = option(600, "optimiser steps", ge=1)
-    batch_rows: int = option(32, "rows in a step", unit="rows", ge=1)
-    learning_rate: float = option(4e-3, "peak, cosine after a warm-up; of Muon and AdamW", gt=0)
+    vocab_size: int = option(
+        2048, "Vocabulary size of the byte-level BPE tokenizer, which has LLaDA's special tokens.", ge=300
+    )
+    hidden_size: int = option(128, "Width of the model. Each attention head has 32 dimensions.", ge=32)
+    layers: int = option(4, "Number of layers.", ge=1)
+    steps: int = option(600, "Number of optimiser steps.", ge=1)
+    batch_rows: int = option(32, "Rows per optimiser step.", unit="rows", ge=1)
+    learning_rate: float = option(4e-3, "Peak learning rate of Muon and AdamW, with a warm-up and cosine decay.", gt=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -156,11 +166,15 @@ class ModelOptions(Options):
     """A checkpoint that is loaded."""
 
     model: str | None = option(
-        None, "checkpoint folder, model id, or `kecil`, the one that comes with Topeng; null: a tiny one (base.tiny)"
+        None,
+        "Model to adapt: a checkpoint folder, a model id, or `kecil`, the model that comes with Topeng. Null pretrains "
+        "a tiny one (base.tiny).",
     )
-    revision: str | None = option(None, "commit of a model id, to pin it")
-    dtype: Literal["float32", "bfloat16"] = option("float32", "of the frozen weights")
-    device: str | None = option(None, "such as cuda:0; null: a GPU where there is one", cost=True)
+    revision: str | None = option(None, "Commit of the model on the Hub, to pin its version.")
+    dtype: Literal["float32", "bfloat16"] = option("float32", "Precision of the frozen weights.")
+    device: str | None = option(
+        None, "Device to run on, such as cpu or cuda:0. Null uses a GPU if there is one.", cost=True
+    )
 
 
 @dataclass(frozen=True)
@@ -176,33 +190,43 @@ class StepOptions(Options):
 
     batch_tokens: int = option(
         8192,
-        "a step is cut into forward passes of so many tokens, with padding; bounds memory",
+        "Largest forward pass, with padding. Larger steps are split into several passes, which limits memory.",
         unit="tokens",
         cost=True,
         ge=1,
     )
-    noise: Noise = option("stratified", "which tokens of a step are masked (docs/training.md)")
-    precision: Literal["float32", "bfloat16"] = option("float32", "of the computation (autocast); weights keep theirs")
-    compile: bool = option(False, "compile the decoder's layers (torch.compile)")
-    gradient_checkpointing: bool = option(False, "recompute activations in the backward pass", cost=True)
-    save_steps: int = option(100, "a checkpoint every so many steps", cost=True, ge=1)
-    report_to: list[Logger] = option(lambda: ["tensorboard"], "loggers: tensorboard, wandb, trackio", cost=True)
+    noise: Noise = option(
+        "stratified",
+        "How the masked tokens of a step are drawn: for each row independently, spread evenly over the step's rows, or "
+        "each row twice with complementary masks (docs/training.md).",
+    )
+    precision: Literal["float32", "bfloat16"] = option(
+        "float32", "Precision of the computation (autocast). The weights keep their own."
+    )
+    compile: bool = option(False, "Compile the decoder layers with torch.compile.")
+    gradient_checkpointing: bool = option(
+        False, "Recompute activations in the backward pass, which saves memory and costs time.", cost=True
+    )
+    save_steps: int = option(100, "Steps between checkpoints.", cost=True, ge=1)
+    report_to: list[Logger] = option(
+        lambda: ["tensorboard"], "Experiment loggers: tensorboard, wandb, trackio.", cost=True
+    )
 
 
 @dataclass(frozen=True)
 class ScheduleOptions(StepOptions):
     """An adaptation, whatever its method."""
 
-    epochs: float = option(1.0, "passes over the selected rows", gt=0)
-    steps: int | None = option(None, "optimiser steps, in place of epochs", ge=1)
+    epochs: float = option(1.0, "Number of passes over the training rows.", gt=0)
+    steps: int | None = option(None, "Number of optimiser steps, instead of epochs.", ge=1)
     batch_rows: int = option(
         16,
-        "rows in an optimiser step, over all ranks; complementary noise has half as many, twice each",
+        "Rows per optimiser step, over all processes. Complementary noise takes half as many, each twice.",
         unit="rows",
         ge=1,
     )
-    weight_decay: float = option(0.0, "of AdamW", ge=0)
-    eval_steps: int = option(50, "held-out loss is taken every so many steps", ge=1)
+    weight_decay: float = option(0.0, "Weight decay of AdamW.", ge=0)
+    eval_steps: int = option(50, "Steps between measurements of the validation loss.", ge=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -214,11 +238,13 @@ class ScheduleOptions(StepOptions):
 class TrainOptions(ScheduleOptions):
     """Adaptation by the diffusion loss."""
 
-    seeds: list[int] = option(list, "each method is trained once with each; none: once, with the recipe's seed")
+    seeds: list[int] = option(
+        list, "Seeds to train each method with, once each. An empty list trains once, with the recipe's seed."
+    )
     learning_rate: float | dict[str, float] | None = option(
         None,
-        "peak, cosine after a warm-up, of A for lora+; or peaks by method, such as {lora: 2e-4}; null, and of a method "
-        "that is not named: its own (adapt/settings.py)",
+        "Peak learning rate, with a warm-up and cosine decay; for lora+, that of A. One rate for all methods, or one "
+        "for each, such as {lora: 2e-4}. Null, or a method that is not named, uses the method's own (docs/methods.md).",
     )
 
     def __post_init__(self) -> None:

@@ -51,7 +51,7 @@ def run_trial(asked: Adapting, run: Path, work: Path, out: Path, console: Consol
     """Trains as asked and writes what came of it; a trial that diverges is a result too.
 
     Args:
-        work: a folder of the trial's own, in which it goes on after a kill.
+        work: a folder for this trial, from which it continues after a kill.
     """
     method, rate, loss = asked.method, asked.learning_rate, math.nan
     ratio = asked.adapter.loraplus_lr_ratio if asked.adapter and METHODS[method].rate_of_b else None
@@ -109,7 +109,7 @@ def print_sweep(path: Path, console: Console) -> None:
     """Prints the trials of a finished search, and the best as recipe lines."""
     results = json.loads(path.read_text(encoding="utf-8"))
     best = best_trials(results)
-    table = Table(box=None, padding=(0, 2), title="Held-out loss, nats a token", title_justify="left")
+    table = Table(box=None, padding=(0, 2), title="Held-out loss in nats per token", title_justify="left")
     for name, justify in (("method", "left"), ("learning rate", "left"), ("held-out", "right"), ("", "left")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for result in results:
@@ -119,7 +119,7 @@ def print_sweep(path: Path, console: Console) -> None:
         table.add_row(method, rates, "diverged" if loss is None else f"{loss:.4f}", mark)
     console.print(table)
     for method in {result["method"] for result in results} - set(best):
-        console.print(f"every trial of {method} diverged: lower sweep.learning_rates", style="yellow", highlight=False)
+        console.print(f"Every trial of {method} diverged. Lower sweep.learning_rates.", style="yellow", highlight=False)
     console.print(recipe_lines(results), highlight=False)
 
 
@@ -129,7 +129,7 @@ def _mark(best: dict[str, Any], results: list[dict[str, Any]]) -> str:
     for name, rate in (("learning_rates", _rate_of_a), ("learning_rates_b", _rate_of_b)):
         rates = {rate(result) for result in tried}
         if len(rates) > 1 and rate(best) in (min(rates), max(rates)):
-            return f"best; at the edge of what was tried: widen sweep.{name}"
+            return f"best, but at the edge of the rates tried: widen sweep.{name}"
     return "best"
 
 

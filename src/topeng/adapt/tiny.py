@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from topeng.adapt.settings import TinyOptions
 from topeng.models import LLaDAConfig, LLaDAModelLM
-from topeng.text.chat import CHAT_TEMPLATE, NAMES
+from topeng.text.formats import LLADA
 
 ROLES = ["system", "user", "assistant"]
 EMBEDDING_STD = 0.5
@@ -28,19 +28,19 @@ def new_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerF
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=list(NAMES.values()),
+        special_tokens=list(LLADA.special.values()),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        bos_token=NAMES["bos"],
-        eos_token=NAMES["eos"],
-        pad_token=NAMES["eos"],
-        mask_token=NAMES["mask"],
-        additional_special_tokens=[NAMES["start_header"], NAMES["end_header"], NAMES["eot"]],
-        chat_template=CHAT_TEMPLATE,
+        bos_token=LLADA.bos,
+        eos_token=LLADA.eos,
+        pad_token=LLADA.eos,
+        mask_token=LLADA.mask,
+        additional_special_tokens=[LLADA.start_header, LLADA.end_header, LLADA.eot],
+        chat_template=LLADA.template,
         clean_up_tokenization_spaces=False,
     )
 
@@ -51,7 +51,7 @@ def tiny_config(tiny: TinyOptions, context: int) -> LLaDAConfig:
     Args:
         context: the longest sequence, in tokens.
     """
-    ids = {name: index for index, name in enumerate(NAMES)}  # a trained BPE numbers its special tokens first
+    ids = {name: index for index, name in enumerate(LLADA.special)}  # a trained BPE numbers its special tokens first
     return LLaDAConfig(
         vocab_size=tiny.vocab_size,
         embedding_size=tiny.vocab_size,

@@ -39,9 +39,9 @@ WARMUP, MAX_GRAD_NORM = 0.05, 1.0
 MOST_HELD_OUT = 200
 """Rows that the held-out loss of a base's pretraining is taken on, at most."""
 LESS_MEMORY = {
-    False: "lower train.batch_tokens or set train.gradient_checkpointing, and it goes on from its checkpoint",
-    True: "set train.gradient_checkpointing, and it goes on from its checkpoint; a lower train.batch_tokens begins "
-    "anew where text.eos = fill",
+    False: "Lower train.batch_tokens or set train.gradient_checkpointing; the training continues from its checkpoint.",
+    True: "Set train.gradient_checkpointing; the training continues from its checkpoint. A lower train.batch_tokens "
+    "starts it again, as text.eos = fill.",
 }
 """What to do, and what becomes of the checkpoints, by whether end tokens fill a forward pass."""
 LOG_KEYS = ("step", "loss", "eval_loss", *RATES, "grad_norm", *SHARES)
@@ -74,11 +74,11 @@ def check_training(methods_asked: Sequence[str], asked_device: str | None, logge
         methods.check_method(method, find_device(asked_device).type)
     index = torch.device(asked_device or "cpu").index
     if ranks.RANKS > 1 and index is not None:
-        raise RunError(f"base.device = {asked_device} would put all ranks on one GPU: leave it null")
+        raise RunError(f"base.device = {asked_device} would put all ranks on one GPU. Leave it null.")
     if index:
         raise RunError(
-            f"base.device = {asked_device}, but a training takes the first GPU that it sees: set "
-            f"CUDA_VISIBLE_DEVICES={index} and leave it null"
+            f"base.device = {asked_device}, but training uses the first visible GPU. Set "
+            f"CUDA_VISIBLE_DEVICES={index} and leave base.device null."
         )
     check_loggers(loggers)
 
@@ -143,10 +143,10 @@ def train_adapter(
 ) -> None:
     """Writes `adapters/NAME/` in `work`: the adapter for the plain base, its log and its summary.
 
-    A kill loses what came after the last whole checkpoint; called again, it goes on from there.
+    A kill loses the steps after the last complete checkpoint; called again, the training continues from it.
 
     Args:
-        callbacks: called at the steps, beside the run's own.
+        callbacks: called at the steps, in addition to the run's own.
 
     Raises:
         AdapterError: the targets do not fit the model.
@@ -250,7 +250,7 @@ def _trainable(
         tokenizer, rows, text.max_length, text.eos, block_length or 1, text.min_share, text.turns
     )
     if not examples:
-        raise CorpusError(f"none of {len(rows)} rows can be trained on: {dict(dropped)}")
+        raise CorpusError(f"none of the {len(rows)} rows can be trained on: {dict(dropped)}")
     return examples, dropped
 
 
@@ -327,11 +327,11 @@ def _train(trainer: DiffusionTrainer, shown: Shown, callbacks: Sequence[TrainerC
             trainer.fit(checkpoint)
         except torch.OutOfMemoryError as error:
             raise RunError(
-                f"the GPU's memory is full ({str(error).splitlines()[0]}): {LESS_MEMORY[trainer.fills]}; "
-                "`topeng train RECIPE --plan` tells what a recipe needs"
+                f"out of GPU memory ({str(error).splitlines()[0]}). {LESS_MEMORY[trainer.fills]} "
+                "`topeng train RECIPE --plan` shows how much a recipe needs."
             ) from error
     last = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
-    shown.console.print(f"  {name}: held-out loss {last[0]:.3f} -> {last[-1]:.3f} nats a token", highlight=False)
+    shown.console.print(f"  {name}: held-out loss {last[0]:.3f} -> {last[-1]:.3f} nats per token", highlight=False)
     return trainer
 
 
@@ -374,8 +374,8 @@ def _tell_rows(console: Console, examples: Examples) -> None:
         console.print(f"  {count:,} answers dropped: {reason}", highlight=False)
     if any(examples.cut.values()):
         console.print(
-            f"  {examples.cut['prompts']:,} prompts and {examples.cut['answers']:,} answers are longer than "
-            "text.max_length allows, and were cut",
+            f"  {examples.cut['prompts']:,} prompts and {examples.cut['answers']:,} answers were cut, because they are "
+            "longer than text.max_length allows",
             highlight=False,
         )
 
@@ -384,9 +384,11 @@ def _tell(console: Console, name: str, trainable: int, total: int, moved: float)
     console.print(f"  {name}: {trainable:,} trainable parameters, {trainable / total:.2%} of the base", highlight=False)
     if methods.is_large(trainable, total):
         console.print(
-            f"  warning: that is over {methods.LARGE_SHARE:.0%}; a lower adapter.rank trains fewer",
+            f"  warning: that is more than {methods.LARGE_SHARE:.0%}. A lower adapter.rank trains fewer.",
             style="yellow",
             highlight=False,
         )
     if moved:
-        console.print(f"  {name}: at step 0 logits are off the base's by {moved:.1e} at most", highlight=False)
+        console.print(
+            f"  {name}: before training, its logits differ from the base's by at most {moved:.1e}", highlight=False
+        )

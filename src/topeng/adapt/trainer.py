@@ -155,8 +155,8 @@ class DiffusionTrainer(Trainer):
         found = [(loss, ids) for loss, ids in zip(losses.tolist(), row_ids, strict=True) if not np.isfinite(loss)]
         which = f"{found[0][0]}, rows {list(found[0][1])}" if found else "not finite on another rank"
         raise DivergenceError(
-            f"at step {self.state.global_step + 1} the loss is {which}: lower train.learning_rate, or look at "
-            "these rows"
+            f"at step {self.state.global_step + 1} the loss is {which}. Lower train.learning_rate, or inspect "
+            "these rows."
         )
 
     def _pass_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
@@ -179,7 +179,7 @@ class DiffusionTrainer(Trainer):
         super().log(logs, *args, **kwargs)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """The held-out loss: the likelihood bound in nats a token, on noise that depends on the row alone.
+        """The held-out loss: the likelihood bound in nats per token, with noise that depends only on the row.
 
         Every rank scores all rows: a sharded model's ranks must take the same forward passes.
 
@@ -192,7 +192,7 @@ class DiffusionTrainer(Trainer):
         metrics = {"eval_loss": float(loss.mean())}
         step = self.state.global_step  # at 0 the first step will name its rows
         if step and not np.isfinite(metrics["eval_loss"]):
-            raise DivergenceError(f"at step {step} the held-out loss is not finite: lower train.learning_rate")
+            raise DivergenceError(f"at step {step} the held-out loss is not finite. Lower train.learning_rate.")
         self.log(metrics)
         self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -232,7 +232,7 @@ class DiffusionTrainer(Trainer):
 
 
 def held_out_loss(model: Any, examples: Sequence[Example]) -> np.ndarray:
-    """Of each row, the likelihood bound over its response length, [R] nats a token: comparable between runs."""
+    """The likelihood bound of each row divided by its response length, [R] nats per token: comparable between runs."""
     nll = response_nll(model, examples, HELD_OUT_DRAWS, HELD_OUT_SEED)[:, 0]
     return nll / np.array([example.response_length for example in examples])
 
@@ -253,8 +253,8 @@ def compile_layers(model: Any, folder: Path) -> None:
         torch.compile(torch.neg)(torch.ones(8, device=next(model.parameters()).device))
     except RuntimeError as error:
         raise TopengError(
-            f"train.compile = true, but torch cannot compile here ({str(error).strip().splitlines()[0]}): install a "
-            "C++ compiler (g++), on a GPU Triton too, or leave the option out"
+            f"train.compile = true, but torch cannot compile here ({str(error).strip().splitlines()[0]}). Install a "
+            "C++ compiler (g++), and Triton on a GPU, or leave the option out."
         ) from error
     for layer in model.modules():
         if isinstance(layer, GradientCheckpointingLayer):  # transformers' mark of a decoder layer

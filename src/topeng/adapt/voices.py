@@ -32,7 +32,7 @@ def named_folders(values: Sequence[str]) -> dict[str, Path]:
     for value in values:
         for name, folder in _folders(value).items():
             if name in found or name == BASE_NAME:
-                raise AdapterError(f"two models would be named {name!r}: name one of them otherwise, NAME={folder}")
+                raise AdapterError(f"two models would be named {name!r}. Give one of them another name, NAME={folder}.")
             found[name] = folder
     return found
 
@@ -41,7 +41,7 @@ def _folders(value: str) -> dict[str, Path]:
     name, equals, path = value.partition("=")
     folder = Path(path if equals else value)
     if not folder.is_dir():
-        raise AdapterError(f"there is no adapter folder {folder}: write NAME=FOLDER, or a run folder")
+        raise AdapterError(f"there is no adapter folder {folder}. Write NAME=FOLDER, or name a run folder.")
     if equals:
         return {name: folder}
     if not (folder / "adapters").is_dir():
@@ -49,12 +49,12 @@ def _folders(value: str) -> dict[str, Path]:
     kinds = sorted(one for one in (folder / "adapters").iterdir() if (one / "adapter_config.json").is_file())
     whole = sorted(one for one in (folder / "adapters").iterdir() if is_checkpoint(one))
     if not kinds + whole:
-        raise AdapterError(f"{folder}/adapters holds no adapter: train one first, `topeng train`")
+        raise AdapterError(f"{folder}/adapters contains no adapter. Train one first with `topeng train`.")
     return {one.name: one for one in kinds + whole}
 
 
 def load_voices(base: Any, folders: Mapping[str, Path]) -> dict[str, Voice]:
-    """The base and its adapters by name. A whole model (of method `full`) stands beside the base, in its precision.
+    """The base and its adapters by name. A whole model (of method `full`) is loaded besides the base, in its precision.
 
     Raises:
         ModelError, AdapterError: one cannot be loaded, or does not fit the base.
@@ -77,7 +77,7 @@ def load_voices(base: Any, folders: Mapping[str, Path]) -> dict[str, Voice]:
 
 
 def _mixes(adapted: Any, name: str) -> bool:
-    """Whether peft runs an adapter beside others in one batch: LoRA without variants such as DoRA, and no head of its
+    """Whether peft can run an adapter with others in one batch: LoRA without variants such as DoRA, and no head of its
     own, which sees masked positions instead of rows."""
     if isinstance(adapted.get_output_embeddings(), BaseTunerLayer | AuxiliaryTrainingWrapper):
         return False

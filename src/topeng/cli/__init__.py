@@ -1,4 +1,4 @@
-"""The command `topeng`: what it takes, and how it ends. What it does stands in `commands`."""
+"""The command `topeng`: it parses arguments and turns errors and signals into an exit status."""
 
 import io
 import os
@@ -14,10 +14,10 @@ NO_MEMORY = ("can't allocate memory", "out of memory")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0, 1 with the error in one line, or 128 and the signal's number."""
+    """Runs one command and returns its exit status: 0, 1 after a one-line error, or 128 plus a signal's number."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # where the locale has no such character
+            stream.reconfigure(errors="replace")  # characters that the locale cannot encode
     arguments_of = parser()
     if not (sys.argv[1:] if arguments is None else arguments):
         arguments_of.print_help()
@@ -32,11 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:  # of what is written outside a run folder
-        return _failed(f"{error}: choose another place, or mend this one")
-    except (MemoryError, RuntimeError) as error:  # torch says so by the second
+        return _failed(f"{error}. Check this path, or choose another.")
+    except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError
         if isinstance(error, RuntimeError) and not any(words in str(error) for words in NO_MEMORY):
             raise
-        return _failed(f"the memory is full ({error}): smaller models, ranks, batches or canvases need less")
+        return _failed(f"out of memory ({error}). Try a smaller model, rank, batch or canvas.")
     except KeyboardInterrupt:
         return _stopped(signal.SIGINT)
     except Stopped as stopped:
@@ -44,12 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _failed(message: str) -> int:
-    """Says so in one line, whatever a name in it holds."""
+    """Prints an error as one line, even if a name in it contains line breaks."""
     print(f"topeng: {' '.join(message.splitlines())}", file=sys.stderr)
     return 1
 
 
 def _stopped(number: int) -> int:
-    """Says so, and returns the status that shells give a process that a signal has ended."""
-    print(f"topeng: stopped by {signal.Signals(number).name}; the same command goes on from here", file=sys.stderr)
+    """Prints that a signal stopped the command, and returns the exit status that shells use for it."""
+    print(f"topeng: stopped by {signal.Signals(number).name}. Run the same command again to continue.", file=sys.stderr)
     return 128 + number

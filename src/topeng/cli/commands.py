@@ -1,5 +1,5 @@
-"""What each command of `topeng` does, given its own arguments and the options left over. What is heavy is imported here
-when it is called.
+"""What each command of `topeng` does, given its own arguments and the remaining options. Heavy modules are imported
+only by the commands that need them.
 """
 
 import argparse
@@ -165,7 +165,7 @@ def compare(known: argparse.Namespace, rest: list[str]) -> int:
     overrides = parse_overrides(rest)
     encoder = overrides.pop("evaluate.bertscore_model", None)
     if overrides or known.run_dir or known.dry_run:
-        raise RecipeError("of runs and adapters, `topeng compare` takes --out and --evaluate.bertscore_model alone")
+        raise RecipeError("`topeng compare` of runs and adapters takes only --out and --evaluate.bertscore_model")
     prepare_libraries()
     import json
 
@@ -188,7 +188,7 @@ def generate(known: argparse.Namespace, rest: list[str]) -> int:
 
     prompts = [*known.prompt, *(read_prompts(known.file) if known.file else [])]
     if not prompts:
-        raise GenerationError("there is no prompt: give one, or a file of them (--file F)")
+        raise GenerationError("no prompt was given. Write one after the model, or name a file of prompts (--file F).")
     prepare_libraries()
     from rich.console import Console
 
@@ -287,6 +287,16 @@ def export(known: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
+def convert(known: argparse.Namespace, rest: list[str]) -> int:
+    _refuse(rest)
+    prepare_libraries()
+    from topeng.adapt.convert import convert as write
+
+    write(known.source, known.out, known.shift)
+    print(f"written: {known.out}")
+    return 0
+
+
 def push(known: argparse.Namespace, rest: list[str]) -> int:
     _refuse(rest)
     from topeng.adapt.push import list_files, push_folder
@@ -294,7 +304,7 @@ def push(known: argparse.Namespace, rest: list[str]) -> int:
     for name, size in list_files(Path(known.folder), known.name):
         print(f"{size / 1e6:10,.1f} MB  {name}")
     if known.dry_run:
-        print(f"nothing was uploaded: this is what {known.name} would hold")
+        print(f"Nothing was uploaded. These are the files that {known.name} would contain.")
         return 0
     prepare_libraries()
     print(f"uploaded: {push_folder(Path(known.folder), known.name, known.private)}")
@@ -309,7 +319,7 @@ def options(known: argparse.Namespace, rest: list[str]) -> int:
     listed = describe()
     sections = list(dict.fromkeys(name.rpartition(".")[0] or name for name, _, _ in listed))
     if known.section and known.section not in sections:
-        raise RecipeError(f"{known.section!r} is no section of a recipe: {meant(known.section, sections)}")
+        raise RecipeError(f"{known.section!r} is not a section of a recipe: {meant(known.section, sections)}")
     for name, default, text in listed:
         if known.section and not f"{name}.".startswith(f"{known.section}."):
             continue
@@ -336,10 +346,10 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, str]:
     while rest:
         name, equals, value = rest.pop(0).partition("=")
         if not name.startswith("--"):
-            raise RecipeError(f"unexpected argument {name!r}: options are written --name VALUE")
+            raise RecipeError(f"unexpected argument {name!r}. Options are written --name VALUE.")
         if not equals:
             if not rest or rest[0].startswith("--"):
-                raise RecipeError(f"{name} needs a value: {name} VALUE")
+                raise RecipeError(f"{name} needs a value. Write {name} VALUE.")
             value = rest.pop(0)
         overrides[name[2:]] = value
     return overrides
@@ -353,7 +363,7 @@ def _refuse(rest: Sequence[str]) -> None:
 def prepare_libraries() -> None:
     """Called before they are imported: what they say of themselves is not what a user asked for.
 
-    Nor do torch's threads spin while they wait for one another, some of them without a core: beside one busy process a
+    Nor do torch's threads spin while they wait for one another, some of them without a core: next to one busy process a
     tiny model trains 2 to 24 times as fast without (alone on two cores a tenth slower).
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

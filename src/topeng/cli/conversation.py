@@ -1,4 +1,4 @@
-"""`topeng chat`: several turns in a terminal, the answer seen while it is being denoised."""
+"""`topeng chat`: a conversation in the terminal that shows each answer while it is denoised."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from topeng.generate.settings import Settings
 from topeng.models import is_checkpoint
 from topeng.text.chat import Message, decode_answer, encode_prompt, recent_messages, recent_turns
 
-HELP = "/adapter NAME takes another one (`base`: none), /reset starts anew, /exit ends"
+HELP = "/adapter NAME switches to another adapter (`base`: none), /reset starts a new conversation, /exit quits"
 MASK = "░"
 
 
@@ -72,10 +72,10 @@ class Chat:
         command, _, name = line.partition(" ")
         if command == "/adapter":
             self.take_adapter(name.strip())
-            self.console.print(f"the adapter is {name.strip()}", style="dim", markup=False)
+            self.console.print(f"The adapter is now {name.strip()}.", style="dim", markup=False)
         elif command == "/reset":
             self.messages = list(self.opening)
-            self.console.print("the conversation starts anew", style="dim")
+            self.console.print("The conversation starts again.", style="dim")
         elif command.startswith("/"):
             self._say(HELP, "dim")
         elif line:
@@ -104,7 +104,7 @@ class Chat:
         """Puts an adapter on the base, in place of the one that is there.
 
         Args:
-            name: a folder, or the name of one beside the last; `base` for none.
+            name: a folder, or the name of one next to the last; `base` for none.
 
         Raises:
             ModelError, AdapterError: there is no such adapter, or it does not fit; the model is then the plain base.
@@ -116,17 +116,19 @@ class Chat:
             return
         folder = Path(name) if Path(name).is_dir() else self.adapters / name
         if not name or not folder.is_dir():
-            raise AdapterError(f"there is no adapter folder {name!r}: give a path, or a name beside the last adapter's")
+            raise AdapterError(
+                f"there is no adapter folder {name!r}. Give a path, or the name of a folder next to the last adapter."
+            )
         self.model = load(folder)[0] if is_checkpoint(folder) else load_adapter(self.base, folder)
         self.adapters, self.adapter = folder.parent, name
 
     def _opening(self) -> str:
         """Who speaks, and how."""
         settings, adapter = self.settings, self.adapter or "none"
-        steps = f"{settings.steps} steps" if settings.steps else "a token a step"
+        steps = f"{settings.steps} steps" if settings.steps else "one token per step"
         how = f"up to {settings.max_new_tokens} tokens in blocks of {settings.block_length}, {steps}"
         noise = f"temperature {settings.temperature:g}" if settings.temperature else "greedy"
-        seen = "" if self.turns is None else f", {self.turns or 'no'} earlier turns seen"
+        seen = "" if self.turns is None else f", {self.turns or 'no'} earlier turns visible"
         return f"model {self.name}, adapter {adapter}; {how}, policy {settings.policy}, {noise}{seen}"
 
     def _say(self, text: str, style: str = "") -> None:

@@ -33,7 +33,7 @@ class Difference:
 
     Attributes:
         options: name to its two values, where they differ.
-        rows: of each side, how many stand in both, in the first alone and in the second alone.
+        rows: of each side, how many are in both, only in the first and only in the second.
         why: of the rows of the first one's train that the second lacks, what happened there, and the other way round.
     """
 
@@ -49,13 +49,13 @@ def verify(folder: Path) -> list[Check]:
         CorpusError: there is no finished corpus.
     """
     folder, manifest = _open(folder)
-    checks = [Check("files have their digests and rows", _changed(folder, manifest))]
+    checks = [Check("files match their digests and row counts", _changed(folder, manifest))]
     if checks[0].problems:
         return checks
     tables = {side: pq.read_table(folder / f"{side}.parquet") for side in SIDES}
     options = manifest["options"]
     counts = [
-        f"{side} has {table.num_rows:,} rows, and corpus.{side}_rows is {options[f'{side}_rows']:,}"
+        f"{side} has {table.num_rows:,} rows, but corpus.{side}_rows is {options[f'{side}_rows']:,}"
         for side, table in tables.items()
         if table.num_rows != options[f"{side}_rows"]
     ]
@@ -69,11 +69,11 @@ def verify(folder: Path) -> list[Check]:
     }
     return [
         *checks,
-        Check("train, validation and test have the rows that were asked for", counts),
-        Check("no row stands on two sides", shared[ROW_ID]),
-        Check("no content stands on two sides", shared["content_hash"]),
-        Check("no group of source text stands on two sides", shared["group"]),
-        Check("every row that was kept has its decision", _undecided(folder, tables)),
+        Check("train, validation and test have the requested number of rows", counts),
+        Check("no row is in two splits", shared[ROW_ID]),
+        Check("no content is in two splits", shared["content_hash"]),
+        Check("no source text is in two splits", shared["group"]),
+        Check("every kept row has its decision", _undecided(folder, tables)),
     ]
 
 
@@ -86,12 +86,12 @@ def diff(one: Path, other: Path) -> Difference:
     (first, a), (second, b) = _open(one), _open(other)
     if a["source"]["digest"] != b["source"]["digest"]:
         raise CorpusError(
-            f"{one} was drawn from a source of digest {a['source']['digest']}, {other} from {b['source']['digest']}: "
-            "their row ids name different rows"
+            f"{one} was drawn from a source with digest {a['source']['digest']}, {other} from {b['source']['digest']}. "
+            "Their row ids belong to different rows."
         )
     for folder, manifest in ((first, a), (second, b)):
         if problems := _changed(folder, manifest):
-            raise CorpusError(f"{folder} is not as a run left it: {'; '.join(problems)}")
+            raise CorpusError(f"{folder} was changed since a run wrote it: {'; '.join(problems)}")
     settings = [{"seed": manifest["seed"]} | manifest["options"] for manifest in (a, b)]
     changed = {name: tuple(side.get(name) for side in settings) for name in settings[0] | settings[1]}
     ids = [{side: _row_ids(folder / f"{side}.parquet") for side in SIDES} for folder in (first, second)]
@@ -108,7 +108,7 @@ def diff(one: Path, other: Path) -> Difference:
 
 
 def print_checks(folder: Path) -> int:
-    """Prints what was checked; returns 1 where something is wrong."""
+    """Prints what was checked, and returns 1 if something is wrong."""
     checks = verify(folder)
     for check in checks:
         print(f"{'ok  ' if not check.problems else 'FAIL'}  {check.what}")
@@ -124,11 +124,11 @@ def print_difference(one: Path, other: Path) -> int:
     for name, (value, changed) in found.options.items():
         print(f"  {name}: {value!r} in A, {changed!r} in B")
     for side, (both, first, second) in found.rows.items():
-        print(f"{side}: {both:,} rows in both, {first:,} in A alone, {second:,} in B alone")
+        print(f"{side}: {both:,} rows in both, {first:,} only in A, {second:,} only in B")
     for name, reasons in zip(("A", "B"), found.why, strict=True):
         there = "B" if name == "A" else "A"
         for reason, count in reasons.items():
-            print(f"  train of {name} alone: {count:,} {reason} in {there}")
+            print(f"  only in train of {name}: {count:,} {reason} in {there}")
     return 0
 
 
@@ -136,17 +136,19 @@ def _open(folder: Path) -> tuple[Path, dict[str, Any]]:
     for place in (folder, folder / "corpus"):
         if (place / MANIFEST).is_file():
             return place, _manifest(place / MANIFEST)
-    raise CorpusError(f"{folder} holds no finished corpus ({MANIFEST} is missing): run `topeng corpus RECIPE` first")
+    raise CorpusError(
+        f"{folder} contains no finished corpus ({MANIFEST} is missing). Run `topeng corpus RECIPE` first."
+    )
 
 
 def _manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CorpusError(f"{path} cannot be read ({error}): it is not as a run left it") from error
+        raise CorpusError(f"{path} cannot be read ({error}). It was changed since a run wrote it.") from error
     missing = {"seed", "options", "source", "files"} - set(manifest if isinstance(manifest, dict) else [])
     if missing:
-        raise CorpusError(f"{path} lacks {', '.join(sorted(missing))}: it is not as a run left it")
+        raise CorpusError(f"{path} lacks {', '.join(sorted(missing))}. It was changed since a run wrote it.")
     return manifest
 
 
@@ -156,7 +158,7 @@ def _changed(folder: Path, manifest: dict[str, Any]) -> list[str]:
         if not (folder / name).exists():
             problems.append(f"{name} is missing")
         elif (found := digest(folder / name)) != known["sha256"]:
-            problems.append(f"{name} has the digest {found[:12]}…, and had {known['sha256'][:12]}…")
+            problems.append(f"{name} has the digest {found[:12]}…, but should have {known['sha256'][:12]}…")
     return problems
 
 
@@ -165,7 +167,10 @@ def _undecided(folder: Path, tables: dict[str, Any]) -> list[str]:
     columns = (decisions[name].to_pylist() for name in (ROW_ID, "kept", "reason"))
     kept = {(row, "train" if role == TOP_UP else role) for row, stayed, role in zip(*columns, strict=True) if stayed}
     found = {(row, side) for side, table in tables.items() for row in table[ROW_ID].to_pylist()}
-    return [f"row {row} is in {role} on one side alone" for row, role in sorted(kept ^ found)[:5]]
+    return [
+        f"row {row} is in {role} only in its table or only in decisions.parquet"
+        for row, role in sorted(kept ^ found)[:5]
+    ]
 
 
 def _row_ids(path: Path) -> set[int]:

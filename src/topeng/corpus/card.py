@@ -58,11 +58,11 @@ def _card(manifest: Mapping[str, Any], overlap: Mapping[str, Any], funnel: Mappi
 
 # A corpus drawn by Topeng
 
-{files["train.parquet"]["rows"]:,} rows to train on, {files["validation.parquet"]["rows"]:,} to validate and
-{files["test.parquet"]["rows"]:,} to test on, of {manifest["source"]["rows"]:,} in the source. Profile
-`{options["profile"]}`, seed {manifest["seed"]}. No group of rows that share source text and no content stands on two
-sides. `corpus.json` holds every option and digest; `decisions.parquet` says of each row that was looked at why it
-stayed or left; `topeng corpus verify` checks the folder.
+{files["train.parquet"]["rows"]:,} training rows, {files["validation.parquet"]["rows"]:,} validation rows and
+{files["test.parquet"]["rows"]:,} test rows, from {manifest["source"]["rows"]:,} rows of the source. Profile
+`{options["profile"]}`, seed {manifest["seed"]}. No source text and no content is in two splits. `corpus.json` has every
+option and digest. `decisions.parquet` says why each examined row was kept or dropped. `topeng corpus verify` checks the
+folder.
 
 ## Sources
 
@@ -75,10 +75,11 @@ Content digest of the source: `{manifest["source"]["digest"]}`. Files:
 
 {_table(["step", "rows left", "dropped"], _funnel_rows(funnel))}
 
-## Overlap of test and train that is left
+## Remaining overlap of test and train
 
-Of {overlap["test_rows"]:,} test rows, by the share of their {overlap["ngram"]}-grams (template text removed) that stand
-anywhere in train; on average {overlap["mean_share"]:.2%}, {overlap["too_short"]:,} rows being too short to have any.
+The table counts the {overlap["test_rows"]:,} test rows by the share of their {overlap["ngram"]}-grams that occur
+anywhere in train, without template text. The mean is {overlap["mean_share"]:.2%}. {overlap["too_short"]:,} rows are too
+short to have any.
 
 {_table(["share above", "rows"], _overlap_rows(overlap))}
 
@@ -114,11 +115,11 @@ def _overlap_rows(overlap: Mapping[str, Any]) -> list[list[str]]:
 def _contaminated(manifest: Mapping[str, Any]) -> str:
     files, matches = manifest["options"]["benchmarks"], manifest["contaminated"]
     if not files:
-        return "None was looked for."
+        return "No benchmark was checked."
     rows = [[match["row"], match["file"], match["item"], f"{match['share']:.0%}", match["text"]] for match in matches]
-    table = _table(["row", "benchmark", "item", "8-grams held", "text"], rows[:MATCHES_SHOWN])
+    table = _table(["row", "benchmark", "item", "share of 8-grams", "text"], rows[:MATCHES_SHOWN])
     return (
-        f"{len({match['row'] for match in matches}):,} rows that hold text of {', '.join(files)} were dropped; all "
+        f"{len({match['row'] for match in matches}):,} rows that contain text of {', '.join(files)} were dropped. All "
         f"matches are in `corpus.json`.\n\n{table if rows else ''}"
     )
 
@@ -127,7 +128,7 @@ def _masked(manifest: Mapping[str, Any]) -> str:
     if manifest["options"]["profile"] != "clean" or not manifest["options"]["mask_pii"]:
         return "Nothing was masked."
     found = ", ".join(f"{count:,} `[{kind}]`" for kind, count in sorted(manifest["masked"].items()))
-    return f"Masked among the rows drawn and held out: {found or 'nothing was found'}."
+    return f"Masked in the sampled and held-out rows: {found or 'nothing was found'}."
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -131,7 +131,7 @@ def _lengths(seen: Seen, count: Count, unit: str, longest: int | None) -> Iterab
 def _spread(values: Sequence[float]) -> str:
     ordered = sorted(values)
     middle, high = statistics.median(ordered), ordered[int(0.95 * (len(ordered) - 1))]
-    return f"{middle:,.0f} long (median), 5 % over {high:,.0f}, the longest {ordered[-1]:,.0f}"
+    return f"median length {middle:,.0f}, 5 % over {high:,.0f}, longest {ordered[-1]:,.0f}"
 
 
 def _spoken(seen: Seen, languages: Sequence[str]) -> Iterable[tuple[str, str]]:
@@ -144,7 +144,10 @@ def _spoken(seen: Seen, languages: Sequence[str]) -> Iterable[tuple[str, str]]:
     shares = ", ".join(f"{code} {rows / len(seen.sample):.0%}" for code, rows in most)
     others = 1 - statistics.fmean((likely >= 0.5).tolist())
     wanted = ", ".join(languages)
-    yield "languages", f"{shares}; {others:.0%} would leave as no answer in corpus.languages ({wanted})"
+    yield (
+        "languages",
+        f"{shares}; {others:.0%} would be dropped: not in corpus.languages ({wanted})",
+    )
 
 
 def _show(console: Console, name: str, seen: Seen, more: Iterable[tuple[str, str]]) -> None:
@@ -163,7 +166,7 @@ def _show(console: Console, name: str, seen: Seen, more: Iterable[tuple[str, str
     leave = [f"{count:,} {reason}, first in {seen.unit} {seen.first[reason]}" for reason, count in seen.dropped.items()]
     lines.append(("dropped", "\n".join(leave) or "none"))
     if seen.rows > SAMPLE:
-        lines.append(("looked at", f"{SAMPLE:,} rows drawn at random for lengths and languages, all for the rest"))
+        lines.append(("based on", f"{SAMPLE:,} random rows for lengths and languages, all rows for the rest"))
     table = Table.grid(padding=(0, 2, 0, 0))
     for label, text in lines:
         if text:

@@ -11,7 +11,7 @@ from topeng.corpus.sample import fill
 from topeng.errors import CorpusError
 
 STARTS = 4
-"""K-Means runs from so many seedings (k-means++) on `STARTING_ROWS`; the tightest goes on with all rows."""
+"""Number of seedings (k-means++) that K-Means tries on `STARTING_ROWS`; the tightest continues with all rows."""
 STARTING_ROWS = 20_000
 
 
@@ -32,8 +32,8 @@ def cluster(vectors: np.ndarray, clusters: int, seed: int) -> tuple[np.ndarray, 
     distinct = len(np.unique(hashes))
     if distinct < clusters:
         raise CorpusError(
-            f"corpus.clusters = {clusters} needs as many rows that differ, and of {len(vectors):,} rows {distinct:,} "
-            "do: ask for fewer clusters, or draw more rows"
+            f"corpus.clusters = {clusters} needs as many distinct rows, but only {distinct:,} of {len(vectors):,} rows "
+            "are distinct. Use fewer clusters, or sample more rows."
         )
     order = np.argsort(hashes, kind="stable")
     rows = vectors[order]
@@ -56,8 +56,8 @@ def quotas(labels: np.ndarray, clusters: int, total: int) -> tuple[dict[str, int
     sizes = {str(number): int((labels == number).sum()) for number in range(clusters)}
     if sum(sizes.values()) < total:
         raise CorpusError(
-            f"corpus.train_rows = {total:,}, and {sum(sizes.values()):,} rows were drawn and may be used: "
-            "draw more (corpus.sample_fraction, corpus.sample_rows) or ask for fewer"
+            f"corpus.train_rows = {total:,}, but only {sum(sizes.values()):,} usable rows were sampled. "
+            "Sample more (corpus.sample_fraction, corpus.sample_rows), or ask for fewer."
         )
     equal = {name: total // clusters + (int(name) < total % clusters) for name in sizes}
     return equal, fill(equal, sizes)

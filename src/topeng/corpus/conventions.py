@@ -26,7 +26,7 @@ BESIDE = {"Alpaca": ("input", "history", "system")}
 PLAIN = "text"
 """The column of plain text, which may be a prompt where nothing else is."""
 OURS = {"input": "input", "output": "output", "messages": MESSAGES}
-"""Of the tables that Topeng itself leaves: messages stand beside the texts that they are."""
+"""Columns of the tables that Topeng itself writes: messages, and the same as text."""
 SPOKEN = {*ROLES, "prompt", "completion", "conversations"}
 """Columns that somebody says something in: one that is not read is an error unless `columns` says which are."""
 
@@ -92,8 +92,8 @@ def find(name: str, columns: Sequence[str], reading: Reading, answers: bool = Tr
         if label == CONVENTIONS[0][0] and answers and about and len(about) < len(ABOUT):
             lacking = [column for column in ABOUT if column not in about]
             raise CorpusError(
-                f"{name} has no column {' and no column '.join(lacking)}: beside {' and '.join(TEXT_COLUMNS)} stand "
-                f"all five of {', '.join(ABOUT)}, or none, unless {reading.section}.columns names those to be read"
+                f"{name} has no column {' and no column '.join(lacking)}. Besides {' and '.join(TEXT_COLUMNS)} it "
+                f"needs all of {', '.join(ABOUT)}, or none, unless {reading.section}.columns names the columns to read."
             )
         label = "Cendol's seven columns" if about and label == CONVENTIONS[0][0] else label
     right = _right_column(name, columns, reading)
@@ -125,17 +125,17 @@ def _check_ignored(name: str, unread: Sequence[str], found: Convention, reading:
     for column in unread if not reading.columns else ():
         if column in SPOKEN and (answers or column not in ("output", "completion")):
             raise CorpusError(
-                f"{name} has a column {column!r}, which would be ignored beside {', '.join(found.roles.values())}: "
-                f"{_remedy(reading, found.roles, 'say which to read')}, or remove it"
+                f"{name} has a column {column!r}, which would be ignored next to {', '.join(found.roles.values())}. "
+                f"{_remedy(reading, found.roles)} Or remove the column."
             )
 
 
-def _remedy(reading: Reading, roles: Mapping[str, str], what: str) -> str:
+def _remedy(reading: Reading, roles: Mapping[str, str]) -> str:
     """How to name columns; prompts have no option for it."""
     if not reading.section:
-        return "keep the columns of one convention (input, or instruction and input, or messages)"
+        return "Keep the columns of one layout (input, or instruction and input, or messages)."
     example = ", ".join(f"{role}: {column}" for role, column in roles.items())
-    return f"{what}, as by --{reading.section}.columns '{{{example}}}'"
+    return f"Say which columns to read, for example --{reading.section}.columns '{{{example}}}'."
 
 
 def _own(
@@ -144,9 +144,11 @@ def _own(
     option = f"{reading.section}.columns"
     for role, column in reading.columns.items():
         if role not in (*ROLES, *ABOUT):
-            raise CorpusError(f"{option} names {role!r}, which is none of {', '.join((*ROLES, *ABOUT))}")
+            raise CorpusError(f"{option} names {role!r}, which is not one of {', '.join((*ROLES, *ABOUT))}")
         if column not in columns:
-            raise CorpusError(f"{name} has no column {column!r}, which {option} names: it has {', '.join(columns)}")
+            raise CorpusError(
+                f"{name} has no column {column!r}, which {option} names. Its columns are {', '.join(columns)}."
+            )
     roles = {role: column for role, column in reading.columns.items() if role in ROLES}
     if "messages" not in roles and not ({"input", "instruction"} & set(roles) and ("output" in roles or not answers)):
         raise CorpusError(f"{option} must name `messages`, or `output` with `input` or `instruction`")
@@ -174,13 +176,13 @@ def _known(name: str, columns: Sequence[str], reading: Reading, answers: bool) -
     listed = ", ".join(columns) or "none"
     if wide:
         raise CorpusError(
-            f"{name} may be {' or '.join(label for label, _ in wide)} by its columns ({listed}): "
-            f"{_remedy(reading, wide[0][1], 'say which to read')}"
+            f"{name} could be {' or '.join(label for label, _ in wide)} by its columns ({listed}). "
+            f"{_remedy(reading, wide[0][1])}"
         )
     lacking = [column for column in TEXT_COLUMNS if column not in there and (answers or column == "input")]
     raise CorpusError(
-        f"{name} has no column {' and no column '.join(lacking or TEXT_COLUMNS)}, nor any other convention's: its "
-        f"columns are {listed}; {_remedy(reading, {'input': 'question', 'output': 'answer'}, 'name yours')}"
+        f"{name} has no column {' and no column '.join(lacking or TEXT_COLUMNS)}, nor those of another known layout. "
+        f"Its columns are {listed}. {_remedy(reading, {'input': 'question', 'output': 'answer'})}"
     )
 
 
@@ -189,7 +191,7 @@ def _right_column(name: str, columns: Sequence[str], reading: Reading) -> str | 
         return RIGHT if RIGHT in columns else None
     if reading.right_answers not in columns:
         raise CorpusError(
-            f"{name} has no column {reading.right_answers!r}, which {reading.section}.right_answers names: it has "
-            f"{', '.join(columns)}"
+            f"{name} has no column {reading.right_answers!r}, which {reading.section}.right_answers names. Its "
+            f"columns are {', '.join(columns)}."
         )
     return reading.right_answers

@@ -35,7 +35,7 @@ def read(
         header, more = _head(name, text)
         lines += more
     if not header:
-        raise CorpusError(f"{name} is empty: a table has a header, such as `input,output`")
+        raise CorpusError(f"{name} is empty. A table needs a header, such as `input,output`.")
     order = sorted(SEPARATORS, key=lambda sign: sign != preferred)
     used = separator or max(order, key=lambda sign: len(_cells(header, sign)))
     columns = [column.strip() for column in _cells(header, used)]
@@ -64,16 +64,16 @@ def _cells(header: str, separator: str) -> list[str]:
 
 def _check_header(name: str, columns: list[str], line: int) -> None:
     if not columns:
-        raise CorpusError(f"{name}, line {line}: the header is no row of cells: {_QUOTES}")
+        raise CorpusError(f"{name}, line {line}: the header is not a row of cells. {_QUOTES}")
     if not all(columns):
         place = [bool(column) for column in columns].index(False) + 1
         raise CorpusError(
-            f"{name}, line {line}: column {place} of {len(columns)} has no name: name it or remove it (an index that "
-            "pandas wrote is left out by index=False)"
+            f"{name}, line {line}: column {place} of {len(columns)} has no name. Name it or remove it (pandas omits "
+            "its index with index=False)."
         )
     (column, count), *_ = Counter(columns).most_common(1)
     if count > 1:
-        raise CorpusError(f"{name}, line {line}: the name {column!r} stands {count} times in the header: rename one")
+        raise CorpusError(f"{name}, line {line}: the name {column!r} occurs {count} times in the header. Rename one.")
 
 
 def _rows(
@@ -84,7 +84,7 @@ def _rows(
     Args:
         before: lines that were read.
         carriage: whether a line ends with a carriage return alone; elsewhere one outside quotes is an error, as the
-            writers that let it stand there meant one cell.
+            writers that allow it there meant one cell.
     """
     last, size = "", 0
 
@@ -100,8 +100,8 @@ def _rows(
         for cells in reader:
             if last.endswith("\r") != carriage and last.endswith(("\r", "\n")):
                 raise CorpusError(
-                    f"{name}, line {line}: a line end stands outside quotes that is not the file's: put the cell in "
-                    "quotes, or write all line ends alike"
+                    f"{name}, line {line}: a line break outside quotes differs from the file's other ones. Put the "
+                    "cell in quotes, or use the same line breaks everywhere."
                 )
             if cells:
                 if len(cells) != len(columns):
@@ -115,20 +115,22 @@ def _rows(
 
 def _other_count(name: str, line: int, cells: int, columns: list[str], separator: str) -> str:
     return (
-        f"{name}, line {line} has {cells} cells, and the header {len(columns)} columns, separated by "
-        f"{NAMES.get(separator, separator)}: put a cell that holds separators in quotes, or name another separator "
-        "(corpus.separator)"
+        f"{name}, line {line} has {cells} cells, but the header has {len(columns)} columns, separated by "
+        f"{NAMES.get(separator, separator)}. Put cells that contain the separator in quotes, or name another separator "
+        "(corpus.separator)."
     )
 
 
-_QUOTES = 'a quote within a quoted cell is written twice, ""'
+_QUOTES = 'Write a quote within a quoted cell twice, "".'
 
 
 def _broken(name: str, line: int, error: csv.Error) -> str:
     if "end of data" in str(error):
-        return f"{name}, line {line}: a quote that opens there is never closed: close it, or double it where it is text"
+        return (
+            f"{name}, line {line}: a quote that opens there is never closed. Close it, or write it twice if it is text."
+        )
     if "limit" in str(error):
         return (
-            f"{name}, line {line}: a cell that begins there exceeds {LARGEST:,} characters: is its quote never closed?"
+            f"{name}, line {line}: a cell that begins there exceeds {LARGEST:,} characters. Is its quote never closed?"
         )
-    return f"{name}, line {line}: text follows a closing quote, or a quote before it was never closed: {_QUOTES}"
+    return f"{name}, line {line}: text follows a closing quote, or a quote before it was never closed. {_QUOTES}"

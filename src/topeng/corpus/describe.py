@@ -19,7 +19,7 @@ from topeng.corpus.telling import telling_words
 NEIGHBOURS = 15
 """Of a row on the plane: umap's default."""
 FEWEST = 5
-"""Rows that umap can place; fewer stand in a line."""
+"""Least number of rows that umap can place; fewer are put on a line."""
 CENTRAL_ROWS = 3
 TEMPLATES_SHOWN = 5
 TEXT_SHOWN = 240

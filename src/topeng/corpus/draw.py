@@ -74,7 +74,7 @@ class Corpus:
         )
 
     def places(self, row_ids: np.ndarray) -> np.ndarray:
-        """Where rows stand in the arrays."""
+        """Positions of rows in the arrays."""
         return np.searchsorted(self.row_ids, row_ids)
 
     def texts(self, row_ids: np.ndarray) -> pa.Table:
@@ -99,7 +99,7 @@ class Corpus:
         return kept
 
     def upsampling(self) -> dict[str, dict[str, Any]]:
-        """Of each subset, its rows, its distinct contents, and how often one stands there on average."""
+        """Of each subset, its rows, its distinct contents, and how often each occurs on average."""
         found = {}
         for code, name in enumerate(self.subsets.names):
             content = self.content[self.subsets.codes == code, 0]

@@ -50,7 +50,7 @@ def embed(
         texts: in shards.
         folder: where a model's shards are kept until all are there.
         engine: on which the shards are embedded.
-        progress: told how many shards are done.
+        progress: called with the number of finished shards.
 
     Raises:
         ModelError: the model cannot be loaded, or its vectors are not finite.
@@ -65,7 +65,7 @@ def embed(
     if not np.isfinite(vectors).all():
         raise ModelError(
             f"corpus.embedder = {options.embedder} gives vectors that are not finite (corpus.embedding_dtype = "
-            f"{options.embedding_dtype}): choose float32, or another embedder"
+            f"{options.embedding_dtype}). Use float32, or another embedder."
         )
     return vectors
 
@@ -104,7 +104,7 @@ def load_encoder(embedder: str, revision: str | None, max_tokens: int, dtype: st
     except Exception as error:  # what a folder holds may fail anywhere in three libraries
         reason = (str(error).strip() or type(error).__name__).split("\n")[0]
         raise ModelError(
-            f"cannot load corpus.embedder = {embedder} ({reason}): name a local copy, or `tfidf`, which needs none"
+            f"cannot load corpus.embedder = {embedder} ({reason}). Name a local copy, or use `tfidf`, which needs none."
         ) from error
     _check_tokenizer(model, embedder)
     model.max_seq_length = min(max_tokens, model.max_seq_length or max_tokens)
@@ -118,8 +118,8 @@ def _check_tokenizer(model: Any, embedder: str) -> None:
     rows = model.transformers_model.get_input_embeddings().num_embeddings
     if 10 * len(model.tokenizer) < rows:  # IndoBERT's has three fifths as many
         raise ModelError(
-            f"corpus.embedder = {embedder} has embeddings of {rows:,} tokens, and a tokenizer of "
-            f"{len(model.tokenizer):,}: its tokenizer's files are missing, put them beside the weights"
+            f"corpus.embedder = {embedder} has {rows:,} embeddings, but its tokenizer has "
+            f"{len(model.tokenizer):,} tokens. Put the missing files of the tokenizer next to the weights."
         )
 
 

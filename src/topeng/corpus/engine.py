@@ -2,7 +2,7 @@
 
 A stage hands `map` a function and items; either engine calls the same function on them. What is big a function writes
 to files in the run folder, whole or not at all (`whole_file`); what it returns is small. So a task that dies is done
-again, and one engine goes on from the folder that the other left.
+again, and one engine can continue from the folder of the other.
 """
 
 import uuid

@@ -23,9 +23,9 @@ ENDINGS = (*TABLES, *TEXTS)
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 UTF16 = re.compile(rb"\xff\xfe|\xfe\xff|[^\0]\0[^\0]\0|\0[^\0]\0[^\0]")
 ASIDE = (".md", ".yaml", ".yml", ".lock", "")
-"""Endings of what lies beside data in a folder and holds no rows."""
+"""Endings of files that accompany data in a folder and have no rows."""
 SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"
-"""What `datasets.save_to_disk` leaves beside its `.arrow` files, and above several of its folders."""
+"""Files that `datasets.save_to_disk` writes next to its `.arrow` files, and above the folders of several splits."""
 
 
 def resolve(files: Sequence[str], option: str = "corpus.files") -> list[str]:
@@ -41,13 +41,13 @@ def resolve(files: Sequence[str], option: str = "corpus.files") -> list[str]:
     for name in files:
         matches = _remote(name) if is_address(name) else local_files(name)
         if not matches:
-            raise CorpusError(f"{option}: nothing matches {name}; give a path, a glob, a folder or an hf:// address")
+            raise CorpusError(f"{option}: nothing matches {name}. Give a path, a glob, a folder or an hf:// address.")
         found += matches
     return found
 
 
 def local_files(name: str) -> list[str]:
-    """The local files that a path, a glob or a folder stands for, sorted; none where nothing matches."""
+    """The local files that a path, a glob or a folder names, sorted; an empty list if nothing matches."""
     path = os.path.expanduser(name)
     if os.path.isdir(path):
         return _in_folder(path)
@@ -87,7 +87,7 @@ def opened(name: str) -> Iterator[IO[bytes]]:
             with pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd") as stream:
                 yield io.BufferedReader(stream, 2**20)
         elif ending(name) not in TABLES and UTF16.match(magic):
-            raise CorpusError(f"{name} is UTF-16, and must be UTF-8: {_conversion(name, 'UTF-16')}")
+            raise CorpusError(f"{name} is UTF-16 instead of UTF-8. {_conversion(name, 'UTF-16')}")
         else:
             yield file
 
@@ -123,23 +123,23 @@ def not_utf8(name: str) -> CorpusError:
             except UnicodeDecodeError as error:
                 odd = line[error.start : error.start + 1]
                 return CorpusError(
-                    f"{name}, line {number}: the byte 0x{odd.hex()} is not UTF-8, and perhaps Windows-1252: "
+                    f"{name}, line {number}: the byte 0x{odd.hex()} is not UTF-8, but perhaps Windows-1252. "
                     f"{_conversion(name, 'WINDOWS-1252')}"
                 )
-    return CorpusError(f"{name} is not UTF-8: {_conversion(name, 'WINDOWS-1252')}")
+    return CorpusError(f"{name} is not UTF-8. {_conversion(name, 'WINDOWS-1252')}")
 
 
 def unreadable(name: str, error: Exception) -> str:
     """What a library says of a file that it cannot read, in one line with the name."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     if is_address(name):
-        return f"cannot reach {name} ({lines[-1][:120]}): download it, and point --corpus.files to the local copy"
+        return f"cannot reach {name} ({lines[-1][:120]}). Download it, and point --corpus.files to the local copy."
     reason = error.strerror if isinstance(error, OSError) and error.strerror else lines[0]
     return f"cannot read {name}: {reason[:200]}"
 
 
 def _conversion(name: str, encoding: str) -> str:
-    return f"convert it, as by `iconv -f {encoding} -t UTF-8 {Path(name).name} > utf8-{Path(name).name}`"
+    return f"Convert it, for example with `iconv -f {encoding} -t UTF-8 {Path(name).name} > utf8-{Path(name).name}`."
 
 
 def _in_folder(folder: str) -> list[str]:
@@ -151,7 +151,7 @@ def _in_folder(folder: str) -> list[str]:
     if os.path.exists(os.path.join(folder, SAVED_SPLITS)):
         splits = sorted(path.parent.name for path in Path(folder).glob(f"*/{SAVED}"))
         named = ", ".join(os.path.join(folder, split) for split in splits)
-        raise CorpusError(f"{folder} holds several splits, saved by `datasets`: name those to be read: {named}")
+        raise CorpusError(f"{folder} contains several splits, saved by `datasets`. Name those to read: {named}")
     if os.path.exists(os.path.join(folder, SAVED)):
         state: dict[str, Any] = json.loads(Path(folder, SAVED).read_text(encoding="utf-8"))
         return [os.path.join(folder, entry["filename"]) for entry in state["_data_files"]]
@@ -160,8 +160,8 @@ def _in_folder(folder: str) -> list[str]:
     if len(kinds) == 1 and kinds[0] in ENDINGS:
         return [str(path) for path in there if ending(path.name) == kinds[0]]
     globs = ", ".join(f"{folder}/*{kind}" for kind in kinds if kind in ENDINGS) or f"{folder}/**/*.parquet"
-    held = f"files of {', '.join(kinds)}" if kinds else "no file of rows of its own"
-    raise CorpusError(f"{folder} is a folder with {held}: name what to read by a glob, such as {globs}")
+    held = f"files of {', '.join(kinds)}" if kinds else "no data files of its own"
+    raise CorpusError(f"{folder} is a folder with {held}. Name the files to read by a glob, such as {globs}")
 
 
 def _remote(name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What leaves a draw: rows that nearly repeat one another, are in another language, or hold a benchmark's text."""
+"""Filters of sampled rows: near duplicates, other languages, and rows that contain a benchmark's text."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from topeng.corpus.source_text import FIELDS, TemplateText
 from topeng.errors import CorpusError
 
 NGRAM = 8
-"""Words in a row by which overlap is told (PaLM, arXiv 2204.02311, appendix C: 8-grams)."""
+"""Length in words of the n-grams that measure overlap (PaLM, arXiv 2204.02311, appendix C: 8-grams)."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def benchmark_items(name: str) -> list[str]:
         for batch in open_rows(file).batches:
             items += ["\n".join(_texts(row)) for row in batch.records()]
     if not any(item.strip() for item in items):
-        raise CorpusError(f"corpus.benchmarks: {name} holds no text")
+        raise CorpusError(f"corpus.benchmarks: {name} contains no text")
     return items
 
 

@@ -1,4 +1,4 @@
-"""What a file holds, whatever its format: batches of rows, each with the line or the row that it stands at.
+"""What a file holds, whatever its format: batches of rows, with the line or row of each.
 
 Nothing past this file and `files` knows formats. A row of text is read by itself, so that no type depends on those
 before it; Parquet and Arrow files give their columns as they are.
@@ -66,8 +66,10 @@ def open_rows(name: str, separator: str | None = None) -> Rows:
     if files.is_address(name) and kind in ("", ".parquet") and not (kind and "?" in name):  # a glob's sign to Daft
         return _remote_parquet(name)
     if kind not in READERS:
-        hint = "; save it as CSV (UTF-8)" if kind in (".xlsx", ".xls", ".ods") else ""
-        raise CorpusError(f"{name} is none of {', '.join(files.ENDINGS)}, or .txt for prompts{hint}")
+        hint = " Save it as CSV (UTF-8)." if kind in (".xlsx", ".xls", ".ods") else ""
+        raise CorpusError(
+            f"{name} has an unknown format. Known: {', '.join(files.ENDINGS)}, and .txt for prompts.{hint}"
+        )
     stack = ExitStack()
     with stack:
         local = stack.enter_context(files.at_hand(name))
@@ -135,7 +137,7 @@ def _json(name: str, stack: ExitStack, _: str | None) -> Rows:
     rows = [first.rows] if isinstance(first.rows, dict) else first.rows
     columns = list(dict.fromkeys(column for record in rows for column in record))
     if first.places and not columns:
-        raise CorpusError(f"{name}, line {first.places[0]} is an object without a field: a row has fields by name")
+        raise CorpusError(f"{name}, line {first.places[0]} is an empty object. A row needs named fields.")
     return Rows("JSON array" if array else "JSON Lines", "line", columns, itertools.chain([first], batches))
 
 
@@ -223,7 +225,7 @@ def _arrow(name: str, stack: ExitStack, _: str | None) -> Rows:
 
 def _tables(format: str, name: str, columns: list[str], batches: Iterable[Any]) -> Rows:
     if twice := [column for column, count in Counter(columns).items() if count > 1]:
-        raise CorpusError(f"{name} has the column {twice[0]!r} twice: rename one of them")
+        raise CorpusError(f"{name} has the column {twice[0]!r} twice. Rename one of them.")
     return Rows(format, "row", columns, _slices(batches))
 
 

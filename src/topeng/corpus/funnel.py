@@ -30,9 +30,9 @@ SCHEMA = pa.schema(
 
 
 class Funnel:
-    """Counts rows from the source to the selection, each that leaves with its reason.
+    """Counts rows from the source to the selection, and the reason of each dropped row.
 
-    A row that leaves after it was looked at leaves a decision: stage, reason, and the row that it was matched with.
+    A row that is dropped after it was examined has a decision: stage, reason, and the row that it matched.
     """
 
     def __init__(self, console: Console) -> None:
@@ -70,7 +70,7 @@ class Funnel:
         self._steps.append({"stage": stage, "rows": rows, "dropped": dropped})
         self._dropped = {}
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in dropped.items())
-        line = Table.grid(padding=(0, 3, 0, 0))  # long reasons go on below their beginning
+        line = Table.grid(padding=(0, 3, 0, 0))  # long reasons are indented
         line.add_column(no_wrap=True)
         line.add_row(
             f"  {stage:<9}{rows:>12,} rows", Text(f"dropped: {reasons}" if reasons else "")

@@ -1,4 +1,4 @@
-"""Groups of rows that share source text: what must not stand on both sides of a split.
+"""Groups of rows that share source text: they must not be in two splits.
 
 Exact groups are made over the whole corpus, from hashes; near groups, by containment, among the rows that are at hand.
 A group has the number of its first row.

@@ -5,7 +5,7 @@
     templates.parquet            the templates' n-grams
     source.json                  files and how they were read, counts of rows, digest
 
-A part is there whole or not at all; after a kill, ingest goes on with the first that is missing.
+A part is written completely or not at all. After a kill, ingest continues with the first missing part.
 """
 
 import json
@@ -43,7 +43,7 @@ TEMPLATE_SEED = 0
 HASHING = "hashing source text"
 
 Progress = Callable[[str, int, int | None], None]
-"""Told what is done, how many rows of it, and how many there are where that is known."""
+"""Called with what is being done, the number of rows so far, and the total if it is known."""
 
 
 def _silent(label: str, done: int, total: int | None) -> None:
@@ -80,7 +80,7 @@ def ingest(
     rows = subsets.total()
     if rows == dropped.total():
         why = "; ".join(f"{count:,} {reason}, first in {first[reason]}" for reason, count in dropped.items())
-        raise CorpusError(f"no row is left of {', '.join(files)}: {why or 'the source is empty'}")
+        raise CorpusError(f"no usable row in {', '.join(files)}: {why or 'the source is empty'}")
     digest = _hash_parts(folder, rows - dropped.total(), progress, engine)
     source = {
         "files": [{"name": part["file"], "rows": sum(part["subsets"].values())} | part["read_as"] for part in parts],
@@ -126,7 +126,7 @@ def _read_parts(
     rows = 0
     for part in engine.map(read, _numbered(names, folder, reading.separator)):
         if part["first_row_id"] != rows:
-            raise CorpusError(f"a file before {part['file']} changed while it was read: run the same command again")
+            raise CorpusError(f"a file before {part['file']} changed while it was read. Run the same command again.")
         rows += sum(part["subsets"].values())
         if not engine.local:
             progress("reading the source", rows, None)
@@ -147,7 +147,7 @@ def _numbered(names: Sequence[str], folder: Path, separator: str | None) -> Iter
 def _read_part(
     item: tuple[int, str, int], folder: Path, files: int, reading: Reading, progress: Progress
 ) -> dict[str, Any]:
-    """Writes the rows of one source file, unless that was done before; what is known of them is kept beside them."""
+    """Writes the rows of one source file, unless that was done before, with a file of facts about them."""
     number, name, first = item
     path = _part(folder, number)
     known = path.with_suffix(".json")

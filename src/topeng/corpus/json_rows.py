@@ -34,7 +34,9 @@ def lines(name: str, stream: IO[bytes], head: bytes, skipped: int) -> Iterator[R
     for number, line in enumerate(iter(partial(stream.readline, LARGEST), b""), skipped + 1):
         whole, head = (head + line).strip(), b""
         if len(line) == LARGEST:
-            raise CorpusError(f"{name}, line {number} is longer than {LARGEST:,} bytes: a file has one object per line")
+            raise CorpusError(
+                f"{name}, line {number} is longer than {LARGEST:,} bytes. A file must have one object per line."
+            )
         if whole:
             text = whole.decode()
             try:
@@ -43,8 +45,8 @@ def lines(name: str, stream: IO[bytes], head: bytes, skipped: int) -> Iterator[R
                     raise json.JSONDecodeError("Extra data", text, end)
             except (ValueError, RecursionError) as error:
                 raise CorpusError(
-                    f"{name}, line {number} is not a JSON object ({_reason(error)}): a file has one object per line, "
-                    "or is one array of them"
+                    f"{name}, line {number} is not a JSON object ({_reason(error)}). A file must have one object per "
+                    "line, or be one array of objects."
                 ) from error
             yield number, _record(name, number, record, text), len(text)
     if head:
@@ -66,10 +68,10 @@ def array(name: str, stream: IO[bytes], skipped: int) -> Iterator[Row]:
             text.at += 1
             text.next_sign()
         elif after != "]":
-            raise CorpusError(f"{name}, line {text.line}: the array does not go on with a comma, and is not closed")
+            raise CorpusError(f"{name}, line {text.line}: the array neither continues with a comma nor is closed")
     text.at += 1
     if text.next_sign():
-        raise CorpusError(f"{name}, line {text.line}: something follows the array")
+        raise CorpusError(f"{name}, line {text.line}: there is more text after the array")
 
 
 class _Text:
@@ -112,11 +114,11 @@ class _Text:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> Record:
-    """An object, in which a name that stands twice would lose a value in silence."""
+    """An object; a repeated name is an error, as one of its values would be lost silently."""
     record = dict(pairs)
     if len(record) < len(pairs):
         (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"the name {twice!r} stands twice in an object")
+        raise ValueError(f"the name {twice!r} occurs twice in an object")
     return record
 
 
@@ -131,7 +133,7 @@ def _reason(error: Exception) -> str:
 
 def _record(name: str, line: int, record: Any, source: str) -> Record:
     if not isinstance(record, dict):
-        raise CorpusError(f"{name}, line {line} holds {kind_of(record)}, and must hold an object with named columns")
+        raise CorpusError(f"{name}, line {line} is {kind_of(record)}, but must be an object with named columns")
     if "\\u" in source and SURROGATE.search(source):
         for column, value in record.items():
             try:
@@ -139,8 +141,8 @@ def _record(name: str, line: int, record: Any, source: str) -> Record:
             except UnicodeEncodeError as error:
                 half = error.object[error.start]
                 raise CorpusError(
-                    f"{name}, line {line}: {column!r} holds half of a surrogate pair, \\u{ord(half):04x}, which is no "
-                    "character: write the whole pair, or remove it"
+                    f"{name}, line {line}: {column!r} contains an unpaired surrogate, \\u{ord(half):04x}, which is not "
+                    "a character. Write the whole pair, or remove it."
                 ) from error
     return record
 

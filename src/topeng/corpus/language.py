@@ -51,7 +51,7 @@ def identify(texts: Sequence[str], accepted: Sequence[str]) -> tuple[np.ndarray,
     model = _model()
     if unknown := sorted(set(accepted) - set(model.labels)):
         raise CorpusError(
-            f"corpus.languages names {', '.join(unknown)}, which cannot be identified; known are "
+            f"corpus.languages names {', '.join(unknown)}, which cannot be identified. Known codes: "
             + ", ".join(sorted(model.labels))
         )
     languages = np.full(len(texts), UNDETERMINED, dtype=model.labels.dtype)

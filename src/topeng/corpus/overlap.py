@@ -1,4 +1,4 @@
-"""What is left of overlap between test and train: the share of a test row's 8-grams that stand in train."""
+"""Remaining overlap between test and train: the share of a test row's 8-grams that occur in train."""
 
 from itertools import pairwise
 from typing import Any
@@ -18,7 +18,7 @@ BINS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0)
 def overlap(test: pa.Table, train: pa.Table, template_text: TemplateText, pairs: int = 10) -> dict[str, Any]:
     """The distribution over test rows, and the test and train rows that are most alike.
 
-    Template text is removed first. A row's share counts its 8-grams that stand anywhere in train; a pair's, those that
+    Template text is removed first. A row's share counts its 8-grams that occur anywhere in train; a pair's, those that
     one train row holds.
     """
     rows, others = source_ngrams(test, template_text), source_ngrams(train, template_text)

@@ -16,7 +16,7 @@ PERSONAL = re.compile(
     | (?P<ISBN> \bISBN (?:-1[03])? [: ]{0,2} [\dXx -]{10,17})  # not personal: it stays
     | (?P<word> \b(?i:npwp)\D{0,20}) (?P<NPWP_BARE> \d{15,16}) (?!\d)
     |
-    # A number that stands alone: in no word or longer number, and in no web address but WhatsApp's.
+    # A separate number: in no word or longer number, and in no web address but WhatsApp's.
     (?: (?<=wa\.me/) | (?<![\w=])(?<![A-Za-z]/)(?<!\d[.,-]) )
     (?:
         (?P<NPWP> \d{2}\.\d{3}\.\d{3}\.\d[-.]\d{3}\.\d{3})
@@ -61,5 +61,5 @@ def mask(texts: Iterable[str]) -> tuple[list[str], Counter[str]]:
 
 
 def count(texts: Iterable[str]) -> Counter[str]:
-    """How often each placeholder stands in texts."""
+    """How often each placeholder occurs in texts."""
     return Counter(kind for text in texts for kind in PLACEHOLDER.findall(text))

@@ -25,9 +25,9 @@ OVERSAMPLE = 1.25
 
 LANGUAGE_ROWS = 20_000
 SPOKEN = 0.5
-"""A row stays where `corpus.languages` together have this probability."""
+"""Probability that `corpus.languages` must have together for a row to be kept."""
 BENCHMARK_OVERLAP = 0.5
-"""A row leaves that holds this share of a benchmark item's 8-grams."""
+"""Share of a benchmark item's 8-grams from which a row that contains them is dropped."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def draw_clean(corpus: Corpus, options: DrawOptions, funnel: Funnel, progress: P
 def hold_out_of_the_rest(corpus: Corpus, options: DrawOptions, train: pa.Table, funnel: Funnel) -> dict[str, pa.Table]:
     """Test and validation rows of groups that train has none of, near ones included.
 
-    A subset all of whose groups stand in train gives none; the others give its share.
+    A subset whose groups are all in train gives none; the others fill its share.
 
     Raises:
         CorpusError: there are too few such groups.
@@ -135,7 +135,7 @@ def _look_at(
     table = corpus.texts(np.union1d(drawn, candidates))
     if options.mask_pii:  # first: two rows may differ in what is masked alone
         table = _masked(table)
-    progress("joining texts that hold one another", 0, None)
+    progress("joining texts that contain one another", 0, None)
     groups = _near_groups(corpus, options, table)
     rows = _Rows(_with(table, "group", pa.array(groups)))
     if options.languages:
@@ -143,7 +143,7 @@ def _look_at(
     if options.benchmarks:
         matches = contaminated(table, corpus.template_text, options.benchmarks, BENCHMARK_OVERLAP)
         rows.matches = [vars(match) | {"row": int(rows.row_ids[match.row])} for match in matches]
-        rows.drop("holds a benchmark's text", np.isin(np.arange(table.num_rows), [match.row for match in matches]))
+        rows.drop("contains a benchmark's text", np.isin(np.arange(table.num_rows), [match.row for match in matches]))
     _hold_out(corpus, options, rows, groups, candidates)
     rows.drop("not drawn", ~np.isin(rows.row_ids, drawn))  # candidates that are not held out
     progress("finding near duplicates", 0, None)
@@ -184,8 +184,9 @@ def _quotas(options: DrawOptions, wanted: dict[str, int], passed: dict[str, int]
         return sample.fill(wanted, passed)
     if options.sample_rows:
         raise CorpusError(
-            f"corpus.sample_rows = {total:,}, and {there:,} distinct rows pass the filters and share no group with "
-            "held-out rows: ask for fewer, or filter less (corpus.languages, corpus.near_duplicate, corpus.profile)"
+            f"corpus.sample_rows = {total:,}, but only {there:,} distinct rows pass the filters and share no source "
+            "text with held-out rows. Ask for fewer, or filter less (corpus.languages, corpus.near_duplicate, "
+            "corpus.profile)."
         )
     return passed
 

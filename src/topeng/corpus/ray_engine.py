@@ -71,7 +71,9 @@ def open_ray(address: str | None, folder: Path) -> Iterator[Ray]:
         CorpusError: Ray is not installed, the cluster cannot be reached, or a node does not see the folder.
     """
     if importlib.util.find_spec("ray") is None:
-        raise CorpusError("corpus.engine = ray needs Ray: pip install 'topeng[ray]', or choose --corpus.engine native")
+        raise CorpusError(
+            "corpus.engine = ray needs Ray. Run pip install 'topeng[ray]', or choose --corpus.engine native."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     pipe, end = multiprocessing.Pipe()
     driver = multiprocessing.get_context("spawn").Process(target=_drive, args=(end, address, folder.resolve()))
@@ -98,8 +100,8 @@ def _receive(pipe: Connection) -> Any:
 
 def _gone(why: str = "its head node is gone") -> CorpusError:
     return CorpusError(
-        f"the Ray cluster is lost: {why}; what was finished stays, and the same command goes on, with "
-        "--corpus.engine native without Ray"
+        f"the Ray cluster was lost: {why}. Finished work was kept: run the same command again, or add "
+        "--corpus.engine native to continue without Ray."
     )
 
 
@@ -142,14 +144,14 @@ def _connect(address: str | None, folder: Path) -> int:
     except Exception as error:  # Ray raises what it likes: ConnectionError, RuntimeError, ValueError, RayError
         line = (str(error).strip() or type(error).__name__).splitlines()[-1]
         where = f"cannot use the Ray cluster at {address}" if address else "cannot start Ray on this machine"
-        raise CorpusError(f"{where}: {line}; mend it, or choose --corpus.engine native") from error
+        raise CorpusError(f"{where}: {line}. Fix it, or choose --corpus.engine native.") from error
     if blind:
         raise CorpusError(
-            f"the Ray node {', '.join(blind)} does not see {folder}: put the run folder on a file system that all "
-            "nodes share, under the same path"
+            f"the Ray node {', '.join(blind)} does not see {folder}. Put the run folder on a file system that all "
+            "nodes share, under the same path."
         )
     if not cpus:
-        raise CorpusError(f"the Ray cluster at {address} has no CPU: add a node, or choose --corpus.engine native")
+        raise CorpusError(f"the Ray cluster at {address} has no CPU. Add a node, or choose --corpus.engine native.")
     return cpus
 
 

@@ -86,7 +86,7 @@ def read_texts(name: str) -> list[str]:
     with rows.stack:
         if rows.columns and conventions.PLAIN not in rows.columns:
             raise CorpusError(
-                f"{name} has no column {conventions.PLAIN}, and must have one; it has {', '.join(rows.columns)}"
+                f"{name} needs a column {conventions.PLAIN}, but its columns are {', '.join(rows.columns)}"
             )
         records = [pair for batch in rows.batches for pair in zip(batch.places, batch.records(), strict=True)]
     for place, record in records:
@@ -107,7 +107,7 @@ def read_ordinals(path: str) -> list[int]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorpusError(f"source.held_out = {path} must be a JSON file with a list `rows`: {error!r}") from error
     if not isinstance(rows, list) or not all(type(row) is int for row in rows):
-        raise CorpusError(f"source.held_out = {path} must list places of rows under `rows`, whole numbers from 0")
+        raise CorpusError(f"source.held_out = {path} must list row numbers under `rows`, counted from 0")
     return rows
 
 
@@ -141,7 +141,7 @@ def _tables(name: str, rows: formats.Rows, found: Convention, reading: Reading) 
         done += len(batch.places)
     told = rows_in(name)
     if told is not None and told != done:
-        raise CorpusError(f"cannot read {name}: it says that it holds {told:,} rows, and {done:,} came")
+        raise CorpusError(f"cannot read {name}: it should contain {told:,} rows, but only {done:,} could be read")
 
 
 def _plain_table(name: str, batch: Batch, found: Convention) -> pa.Table | None:
@@ -177,7 +177,7 @@ def _is_plain(name: str, table: pa.Table, found: Convention) -> bool:
         kind = table.schema.field(column).type
         fits = _is_text(kind) or (role in ABOUT and (pa.types.is_primitive(kind) and not pa.types.is_temporal(kind)))
         if not fits and (found.plain or role in ("instruction", "system")):
-            raise CorpusError(f"{name}: the column {column} holds {kind}, and must hold text")
+            raise CorpusError(f"{name}: the column {column} contains {kind}, but must contain text")
     right = found.right is None or pa.types.is_boolean(table.schema.field(found.right).type)
     return found.plain and right
 

@@ -29,7 +29,7 @@ def allocate(sizes: Mapping[str, int], total: int) -> dict[str, int]:
         CorpusError: the sizes together are under `total`.
     """
     if total > sum(sizes.values()):
-        raise CorpusError(f"{total:,} rows were asked for and {sum(sizes.values()):,} are there: ask for fewer")
+        raise CorpusError(f"{total:,} rows were requested, but there are only {sum(sizes.values()):,}. Ask for fewer.")
     whole = sum(sizes.values())
     exact = {name: total * size / whole if whole else 0.0 for name, size in sizes.items()}
     shares = {name: int(share) for name, share in exact.items()}

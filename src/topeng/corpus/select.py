@@ -66,7 +66,7 @@ def _tell_top_ups(asked: Mapping[str, int], shares: Mapping[str, int], console: 
     given = {name: share - asked[name] for name, share in shares.items() if share > asked[name]}
     if short:
         console.print(
-            f"  rows that small clusters lack: {_counted(short)}; given by larger ones: {_counted(given)}",
+            f"  rows missing from small clusters: {_counted(short)}; taken from larger ones: {_counted(given)}",
             highlight=False,
             soft_wrap=True,
         )
@@ -100,8 +100,8 @@ def _held_out(
 
 
 def _check_leaks(train: pa.Table, held_out: Mapping[str, pa.Table]) -> None:
-    """No group and no content stands on two sides; that it does is our bug, not the user's."""
+    """Asserts that no group and no content is in two splits, which would be a bug of ours."""
     sides = {"train": train, **held_out}
     for column in ("group", "content_hash"):
         seen = [set(table[column].to_pylist()) for table in sides.values()]
-        assert sum(len(values) for values in seen) == len(set().union(*seen)), f"a {column} stands on two sides"
+        assert sum(len(values) for values in seen) == len(set().union(*seen)), f"a {column} is in two splits"

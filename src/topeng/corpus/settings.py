@@ -8,17 +8,18 @@ from topeng.options import OptionError, Options, narrow, option
 Group = TypeVar("Group", bound=Options)
 
 CENDOL_INDONESIAN = ["indo_puisi", "wikihow", "wikipedia_id", "safety_prompt", "identity_prompt", "dolly"]
-PAPER = "the experiment in DESIGN, profile `paper`"
+PAPER = "the LLaDA-8B-Indonesia experiment"
 
 COLUMNS_HELP = (
-    "columns by what they hold, such as {input: question, output: answer}: instruction, input, output, system, "
-    "history, messages, or Cendol's other names; empty: the file's own columns tell"
+    "Which column holds what, such as {input: question, output: answer}. Roles are instruction, input, output, "
+    "system, history, messages and Cendol's other column names. Empty recognises common layouts by their column names."
 )
 SEPARATOR_HELP = (
-    "one character, or tab: the separator of CSV files; null: the header tells commas, semicolons and tabs apart"
+    "Separator of CSV files: one character, or `tab`. Null detects commas, semicolons and tabs from the header."
 )
 RIGHT_ANSWERS_HELP = (
-    "rows with one right answer: `column`: those that the column one_right_answer says, `all`, or a column of your own"
+    "Which rows have exactly one right answer: `column` reads the column one_right_answer, `all` means every row, and "
+    "any other value names a column to read."
 )
 
 
@@ -28,28 +29,32 @@ class EngineOptions(Options):
 
     engine: Literal["native", "ray"] = option(
         "native",
-        "where the corpus is worked on: in this process, or on Ray (pip install 'topeng[ray]')",
+        "Where the corpus is processed: in this process, or on Ray (pip install 'topeng[ray]').",
         cost=True,
     )
     ray_address: str | None = option(
-        None, "of a Ray cluster, such as `auto` or HOST:6379; null: one is started here", cost=True
+        None, "Address of a Ray cluster, such as `auto` or HOST:6379. Null starts one on this machine.", cost=True
     )
 
 
 @dataclass(frozen=True)
 class IngestOptions(EngineOptions):
-    """What is read."""
+    """Which files are read, and how."""
 
     files: list[str] = option(
         list,
-        "Parquet, Arrow, JSON, JSON Lines, CSV or TSV, plain or .gz or .zst: paths, globs, folders, "
-        "hf://datasets/USER/NAME@COMMIT/**; none: synthetic rows",
+        "Files to read: paths, globs, folders or hf://datasets/USER/NAME@COMMIT/**. Formats are Parquet, Arrow, JSON, "
+        "JSON Lines, CSV and TSV, also compressed (.gz, .zst). An empty list makes synthetic rows.",
     )
     columns: dict[str, str] = option(dict, COLUMNS_HELP)
     separator: str | None = option(None, SEPARATOR_HELP)
     right_answers: str = option("column", RIGHT_ANSWERS_HELP)
-    digest: str | None = option(None, "of the source's content, as ingested/source.json has it; another is an error")
-    expected_rows: dict[str, int] = option(dict, "rows of each subset in the pinned source; others are an error")
+    digest: str | None = option(
+        None, "Expected digest of the source, as written in ingested/source.json. The run fails if it differs."
+    )
+    expected_rows: dict[str, int] = option(
+        dict, "Expected number of rows in each subset of the source. The run fails if they differ."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,28 +63,54 @@ class IngestOptions(EngineOptions):
 
 @dataclass(frozen=True)
 class DrawOptions(EngineOptions):
-    """What is drawn of it, what leaves, and what is held out."""
+    """Which rows are sampled, filtered and held out."""
 
-    memory_gb: float = option(2.0, "bound of what is held at once; more rows are compared by sketches", unit="GB", ge=1)
-    profile: Literal["clean", "paper"] = option(
-        "clean", "`clean`: hold out first, then draw and filter; `paper`: draw as the corpus is, hold out of the rest"
+    memory_gb: float = option(
+        2.0, "Memory limit for comparing texts. Beyond it, rows are compared by sketches.", unit="GB", ge=1
     )
-    subsets: list[str] = option(lambda: list(CENDOL_INDONESIAN), "subset_name to keep; an empty list keeps all")
-    sample_fraction: float = option(0.03, "share drawn, stratified on template_name", source=PAPER, gt=0, le=1)
-    sample_rows: int | None = option(None, "rows drawn, in place of sample_fraction", unit="rows", ge=1)
-    test_rows: int = option(394, "rows to test on; they share no group with train", unit="rows", source=PAPER, ge=1)
-    validation_rows: int = option(128, "rows for the curves of training; likewise", unit="rows", ge=1)
+    profile: Literal["clean", "paper"] = option(
+        "clean",
+        "Order of work: `clean` holds out test rows first, then samples and filters; `paper` samples the corpus as it "
+        "is and takes the test rows from the rest.",
+    )
+    subsets: list[str] = option(
+        lambda: list(CENDOL_INDONESIAN), "Subsets to keep, by their subset_name. An empty list keeps all."
+    )
+    sample_fraction: float = option(
+        0.03, "Fraction of the rows to sample, stratified by template_name.", source=PAPER, gt=0, le=1
+    )
+    sample_rows: int | None = option(None, "Number of rows to sample, instead of sample_fraction.", unit="rows", ge=1)
+    test_rows: int = option(
+        394, "Number of test rows. They share no source text with the training rows.", unit="rows", source=PAPER, ge=1
+    )
+    validation_rows: int = option(
+        128,
+        "Number of validation rows, for the loss curves. They too share no source text with the training rows.",
+        unit="rows",
+        ge=1,
+    )
     containment: float = option(
-        0.5, "two texts are of one group where the longer holds this share of the shorter's 5-word shingles", gt=0, le=1
+        0.5,
+        "Two texts count as one source text if the longer contains this share of the shorter one's 5-word shingles.",
+        gt=0,
+        le=1,
     )
     near_duplicate: float = option(
-        0.8, "clean: Jaccard similarity of inputs and of outputs at which the later row goes", gt=0, le=1
+        0.8,
+        "Jaccard similarity of both inputs and outputs from which the later row is dropped (profile `clean`).",
+        gt=0,
+        le=1,
     )
     languages: list[str] = option(
-        lambda: ["id", "ms"], "clean: ISO 639-1 codes of the answers that stay; empty: no check"
+        lambda: ["id", "ms"],
+        "Languages that answers may be in, as ISO 639-1 codes; other rows are dropped (profile `clean`). An empty list "
+        "disables the check.",
     )
-    mask_pii: bool = option(True, "clean: mask NIK, NPWP, phone numbers and e-mail addresses")
-    benchmarks: list[str] = option(list, "clean: files whose items must not be trained on; rows that hold one go")
+    mask_pii: bool = option(True, "Mask NIK, NPWP, phone numbers and e-mail addresses (profile `clean`).")
+    benchmarks: list[str] = option(
+        list,
+        "Benchmark files to decontaminate against; rows that contain any of their items are dropped (profile `clean`).",
+    )
 
     @property
     def most_shingles(self) -> int:
@@ -95,27 +126,42 @@ class DrawOptions(EngineOptions):
 class EmbedOptions(EngineOptions):
     """How rows become vectors."""
 
-    embedder: str = option("tfidf", "`tfidf` (offline), or a BERT or sentence-transformers model by name or path")
-    embedder_revision: str | None = option(None, "commit of a model id, to pin it")
-    embedding_tokens: int = option(
-        512, "a row is cut here before it is embedded (words for tfidf)", unit="tokens", source=PAPER, ge=8
+    embedder: str = option(
+        "tfidf",
+        "Model that embeds rows: `tfidf` (offline), or the name or path of a BERT or sentence-transformers model.",
     )
-    embedding_dtype: Literal["float32", "bfloat16"] = option("float32", "of a model's weights while it embeds")
-    lower_case: bool | None = option(None, "lower-case before embedding; null: as the tokenizer says; tfidf does")
+    embedder_revision: str | None = option(None, "Commit of the embedder on the Hub, to pin its version.")
+    embedding_tokens: int = option(
+        512,
+        "Length to which a row is cut before it is embedded. For `tfidf` it counts words.",
+        unit="tokens",
+        source=PAPER,
+        ge=8,
+    )
+    embedding_dtype: Literal["float32", "bfloat16"] = option("float32", "Precision of the embedding model's weights.")
+    lower_case: bool | None = option(
+        None, "Lower-case texts before embedding. Null follows the tokenizer; `tfidf` lower-cases."
+    )
 
 
 @dataclass(frozen=True)
 class CorpusOptions(EmbedOptions, DrawOptions, IngestOptions):
     """The rows of the language to adapt to."""
 
-    synthetic_rows: int = option(40_000, "size of the synthetic corpus", unit="rows", ge=1_000)
-    clusters: int = option(10, "K of K-Means", source=PAPER, ge=1)
-    train_rows: int = option(10_000, "rows selected, an equal quota from each cluster", unit="rows", source=PAPER, ge=1)
-    selection: Literal["random", "k-center"] = option(
-        "random", "of a cluster's rows: by rank, or each the farthest from those before", source="Gonzalez 1985"
+    synthetic_rows: int = option(
+        40_000, "Size of the synthetic corpus, used where `files` is empty.", unit="rows", ge=1_000
     )
-    licences: dict[str, str] = option(dict, "of each subset, for the data card")
-    umap_rows: int = option(20_000, "rows on the UMAP plot, at most", unit="rows", ge=50)
+    clusters: int = option(10, "Number of K-Means clusters.", source=PAPER, ge=1)
+    train_rows: int = option(
+        10_000, "Number of training rows to select, an equal share from each cluster.", unit="rows", source=PAPER, ge=1
+    )
+    selection: Literal["random", "k-center"] = option(
+        "random",
+        "How rows are picked within a cluster: at random, or each as far as possible from those already picked.",
+        source="Gonzalez 1985",
+    )
+    licences: dict[str, str] = option(dict, "Licence of each subset, for the data card.")
+    umap_rows: int = option(20_000, "Maximum number of rows on the UMAP plot.", unit="rows", ge=50)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -129,17 +175,25 @@ class CorpusOptions(EmbedOptions, DrawOptions, IngestOptions):
 class SourceOptions(Options):
     """Rows of the language that the base already speaks: what a model may forget."""
 
-    files: list[str] = option(list, "as corpus.files; none: synthetic rows")
-    columns: dict[str, str] = option(dict, "as corpus.columns")
-    separator: str | None = option(None, "as corpus.separator")
-    right_answers: str = option("column", "as corpus.right_answers")
-    synthetic_rows: int = option(12_000, "size of the synthetic source-language corpus", unit="rows", ge=500)
-    held_out: str | None = option(None, "JSON whose `rows` are the ordinals that the base was not trained on")
-    test_rows: int = option(200, "rows on which forgetting is measured", unit="rows", ge=1)
-    plain_files: list[str] = option(
-        list, "files of plain text in the target language (column `text`) to pretrain a tiny base on; none: made up"
+    files: list[str] = option(
+        list, "Files in the source language, written like corpus.files. An empty list makes synthetic rows."
     )
-    plain_rows: int = option(0, "plain texts that a tiny base is pretrained on beside the source rows", ge=0)
+    columns: dict[str, str] = option(dict, "Which column holds what, written like corpus.columns.")
+    separator: str | None = option(None, "Separator of CSV files, written like corpus.separator.")
+    right_answers: str = option(
+        "column", "Which rows have exactly one right answer, written like corpus.right_answers."
+    )
+    synthetic_rows: int = option(12_000, "Size of the synthetic source-language corpus.", unit="rows", ge=500)
+    held_out: str | None = option(None, "JSON file whose `rows` list the row numbers that the base was not trained on.")
+    test_rows: int = option(200, "Number of rows on which forgetting is measured.", unit="rows", ge=1)
+    plain_files: list[str] = option(
+        list,
+        "Files of plain text in the target language (column `text`) for pretraining a tiny base. An empty list makes "
+        "synthetic texts.",
+    )
+    plain_rows: int = option(
+        0, "Number of plain texts on which a tiny base is pretrained, besides the source rows.", unit="rows", ge=0
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

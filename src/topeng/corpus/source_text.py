@@ -1,7 +1,7 @@
 """Source text: what is left of a row once template text is removed, as hashes of its pieces.
 
 A corpus such as Cendol puts one text under many templates, as the input of one and the output of another. A template's
-text is found in the data: three words or marks in a row that stand in over half of its rows. What stands between is
+text is found in the data: three words or marks in a row that occur in over half of its rows. What is between them is
 source text, in pieces; a piece of 40 characters or more tells where a row comes from, and a shorter one (a label, a
 name) does not.
 """
@@ -20,7 +20,7 @@ from topeng.corpus import words
 from topeng.corpus.schema import ROW_ID
 
 TEMPLATE_SHARE = 0.5
-"""An n-gram that stands in over this share of a template's rows is template text."""
+"""An n-gram that occurs in more than this share of a template's rows is template text."""
 TEMPLATE_ROWS = 300
 """Rows of a template that are looked at, drawn at random."""
 FEWEST_ROWS = 5

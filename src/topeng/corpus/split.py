@@ -33,9 +33,9 @@ def reserve(
         spare = {name: len(rows) for name, rows in free.items()}
         if count > sum(spare.values()):
             raise CorpusError(
-                f"{sum(counts)} rows were asked for to test and validate on, and {len(order)} rows that share no "
-                "source text are there: ask for fewer (corpus.test_rows, corpus.validation_rows), or let more rows "
-                "stay (corpus.languages, corpus.subsets)"
+                f"{sum(counts)} test and validation rows are needed, but only {len(order)} rows share no source text. "
+                "Ask for fewer (corpus.test_rows, corpus.validation_rows), or keep more rows (corpus.languages, "
+                "corpus.subsets)."
             )
         shares = fill(allocate(sizes, count), spare)
         sets.append(np.sort(np.concatenate([free[name][: shares[name]] for name in free])))

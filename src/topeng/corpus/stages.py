@@ -4,7 +4,7 @@
     clean:  hold out test and validation, draw, filter, refill  ──> embed  ──> cluster, take quotas
     paper:  draw ──> embed ──> cluster, take quotas, then hold out of the rest
 
-Each row that leaves is counted with its reason, in `funnel.json`; each that was looked at has a line in
+Every dropped row is counted with its reason in `funnel.json`; every row that was examined has a line in
 `decisions.parquet`.
 """
 
@@ -52,7 +52,9 @@ def ingest_corpus(asked: Ingesting, work: Path, console: Console) -> None:
     for name in options.files:
         if "://" in name and "@" not in name and not options.digest:
             console.print(
-                f"  {name} is not pinned: name a commit (…@COMMIT/**), or corpus.digest", style="yellow", soft_wrap=True
+                f"  {name} is not pinned. Name a commit (…@COMMIT/**), or set corpus.digest.",
+                style="yellow",
+                soft_wrap=True,
             )
     with open_engine(options, work) as engine, _progress(console) as progress:
         source = ingest(files, work / INGESTED, progress, engine, reading(options, "corpus"))
@@ -163,7 +165,7 @@ def _plain_texts(options: SourceOptions, seed: int, work: Path) -> pa.Table:
     texts = pa.table([found], schema=synthetic.PLAIN_SCHEMA)
     if texts.num_rows < options.plain_rows:
         raise CorpusError(
-            f"source.plain_rows = {options.plain_rows:,}, but source.plain_files hold {texts.num_rows:,}: lower it"
+            f"source.plain_rows = {options.plain_rows:,}, but source.plain_files have {texts.num_rows:,}. Lower it."
         )
     order = np.argsort(sample.rank_keys(np.arange(texts.num_rows), seed), kind="stable")
     return texts.take(np.sort(order[: options.plain_rows]))
@@ -195,13 +197,13 @@ def _check_source(options: IngestOptions, source: Mapping[str, Any]) -> None:
         found = source["subsets"].get(subset, 0)
         if found != rows:
             raise CorpusError(
-                f"corpus.expected_rows says {rows:,} rows of {subset}, and the source holds {found:,}: "
-                "it is another revision; pin the right one, or change the expectation"
+                f"corpus.expected_rows says {rows:,} rows of {subset}, but the source contains {found:,}. "
+                "This is another revision: pin the right one, or change corpus.expected_rows."
             )
     if options.digest and options.digest != source["digest"]:
         raise CorpusError(
-            f"corpus.digest is {options.digest}, and the source's content has {source['digest']}: it is another "
-            "revision; pin the right one, or change the expectation"
+            f"corpus.digest is {options.digest}, but the digest of the source is {source['digest']}. This is another "
+            "revision: pin the right one, or change corpus.digest."
         )
 
 
@@ -209,8 +211,8 @@ def _check_subsets(options: DrawOptions, source: Mapping[str, Any]) -> None:
     missing = sorted(set(options.subsets) - set(source["subsets"]))
     if missing:
         raise CorpusError(
-            f"corpus.subsets names {', '.join(missing)}, which the source does not hold; it holds "
-            f"{', '.join(sorted(source['subsets']))}"
+            f"corpus.subsets names {', '.join(missing)}, which the source does not contain. Its subsets are "
+            f"{', '.join(sorted(source['subsets']))}."
         )
 
 

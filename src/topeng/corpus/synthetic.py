@@ -96,7 +96,7 @@ def _plain(grammar: Grammar, slots: Lexicon, draw: Draw) -> Iterator[str]:
 
 def _check(rows: int) -> None:
     if rows < 1:
-        raise CorpusError(f"cannot make a synthetic corpus of {rows} rows: ask for 1 or more")
+        raise CorpusError(f"cannot make a synthetic corpus of {rows} rows. Ask for 1 or more.")
 
 
 def _write(path: Path, subsets: list[Subset], rows: int, seed: int) -> None:

@@ -21,7 +21,7 @@ def telling_words(
 ) -> list[list[str]]:
     """Of each cluster, the words that set it apart, the most telling first.
 
-    The score is a class-based TF-IDF (after Grootendorst, arXiv 2203.05794, eq. 2): a word that stands n times in a
+    The score is a class-based TF-IDF (after Grootendorst, arXiv 2203.05794, eq. 2): a word that occurs n times in a
     text counts 1 + ln n, since one long text is no theme, and each cluster weighs the same. Stop words do not count.
     Words in over half of a template's texts do not count in these texts: they say how a row asks, not what it is about.
     Of words that begin alike (`makan`, `makanan`) only the first is kept.
@@ -55,7 +55,7 @@ def stop_words() -> frozenset[str]:
 
 
 def _without_template_words(found: sparse.csr_array, templates: Sequence[str]) -> sparse.csr_array:
-    """The words of each text, [R, W], but for those that stand in most texts of its template."""
+    """The words of each text, [R, W], except those that occur in most texts of its template."""
     _, codes = np.unique(np.asarray(templates), return_inverse=True)
     sizes = np.bincount(codes)
     shares = _sums((found > 0).astype(int), codes, len(sizes)) / sizes[:, None]  # [M, W]

@@ -24,7 +24,7 @@ class Turn(NamedTuple):
 
 
 def turn(record: Record, roles: Mapping[str, str], answers: bool = True) -> Turn:
-    """What a record says, under a convention's roles; without `answers`, what stands before the last one."""
+    """What a record says, under a convention's roles; without `answers`, everything before the last one."""
     values = {role: record.get(column) for role, column in roles.items()}
     for role in ("instruction", "input", "output", "system"):
         value = values.get(role)
@@ -61,7 +61,7 @@ def _turn(values: Mapping[str, Any], answers: bool) -> Turn:
     messages = _messages(said, "user")
     if system:
         if messages and messages[0]["role"] == "system":
-            raise ValueError("a system message in the conversation and one beside it")
+            raise ValueError("a system message both in the conversation and in its own column")
         messages = [{"role": "system", "content": system}, *messages]
     return _conversation(messages, answers)
 
@@ -90,7 +90,7 @@ def _conversation(messages: list[dict[str, str]], answers: bool) -> Turn:
 
 
 def _parsed(value: Any) -> Any:
-    """A conversation that stands in a cell of text, as JSON."""
+    """A conversation from a cell of text that contains JSON."""
     if not isinstance(value, str):
         return value
     if not value.strip():
@@ -99,7 +99,7 @@ def _parsed(value: Any) -> Any:
         found = json.loads(value)
         json.dumps(found, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise ValueError("a message holds half of a surrogate pair") from None
+        raise ValueError("a message contains an unpaired surrogate") from None
     except ValueError:
         raise ValueError("`messages` is text, not a list of messages in JSON") from None
     return found
@@ -134,7 +134,7 @@ def _message(message: Mapping[str, Any]) -> dict[str, str]:
     if any(message.get(name) for name in ("tool_calls", "function_call")):
         raise ValueError("a message that calls a tool")
     if message.get("weight") == 0:
-        raise ValueError("a message of weight 0, which would be trained on all the same")
+        raise ValueError("a message of weight 0, which cannot be left out of training")
     if not isinstance(content, str):
         raise ValueError(
             "a message without text" if content is None else f"a message of {kind_of(content)}, not of text"
@@ -147,6 +147,6 @@ def _history(value: Any) -> list[dict[str, str]]:
         return []
     pairs = value if isinstance(value, list) else [value]
     if not all(isinstance(pair, list) and [type(text) for text in pair] == [str, str] for pair in pairs):
-        raise ValueError("`history` is no list of pairs of texts")
+        raise ValueError("`history` is not a list of pairs of texts")
     roles: Iterable[str] = ("user", "assistant")
     return [{"role": role, "content": text} for pair in pairs for role, text in zip(roles, pair, strict=True)]

@@ -1,6 +1,6 @@
 """Texts as hashes of their words: compiled loops over Arrow's buffers, tens of thousands of rows at a time.
 
-Everything that compares texts (template text, groups, duplicates, overlap) stands on what is here. Shapes: R rows,
+Everything that compares texts (template text, groups, duplicates, overlap) uses this module. Shapes: R rows,
 K tokens, W words, P pieces. Hashes are 64 bits: among ten million texts, two would be taken for one with probability
 3e-6.
 """

@@ -5,7 +5,7 @@ Training's noise is one of three, which estimate the same loss with more or less
 independent    a level for each row, and each token by itself: `forward_process`, the reference
 stratified     a level in each of as many strata as the step has rows, drawn by one number (Kingma et al., Variational
                Diffusion Models, arXiv 2107.00630), and exactly as many tokens masked as the level says
-complementary  the same, and each row stands a second time, with what was left unmasked (LaViDa, arXiv 2505.16839)
+complementary  the same, and each row occurs a second time, with the other tokens masked (LaViDa, arXiv 2505.16839)
 
 A row with exactly l of its L response tokens masked, l uniform on 1..L, counts the mean cross-entropy over these l
 tokens: p = l / L (eq. 6). That is the independent noise's expectation for eps -> 0: there the count is Binomial(L, p),
@@ -41,7 +41,7 @@ def forward_process(
 
 
 def copies(noise: str) -> int:
-    """How often a row stands in a step, one time after the other."""
+    """How often a row occurs in a step; its copies are adjacent."""
     return 2 if noise == "complementary" else 1
 
 
@@ -58,7 +58,7 @@ def training_noise(
     Args:
         response_mask: bool [B, T].
         row_ids: [B].
-        places: [B], of the rows in the step, which has them in random order; copies stand beside each other.
+        places: [B], of the rows in the step, which has them in random order; copies are adjacent.
         step_rows: all rows of the step, copies included.
 
     Returns:

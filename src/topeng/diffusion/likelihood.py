@@ -38,8 +38,8 @@ def draw_masks(
     """
     if draws < 1 or replicates < 1 or draws % replicates:
         raise TopengError(
-            f"draws = {draws} must be a multiple of replicates = {replicates}, both at least 1: take "
-            f"{max(replicates, 1) * -(-max(draws, 1) // max(replicates, 1))} draws"
+            f"draws = {draws} must be a multiple of replicates = {replicates}, both at least 1. Use "
+            f"{max(replicates, 1) * -(-max(draws, 1) // max(replicates, 1))} draws."
         )
     if _are_few(response_length, draws):
         masks = np.array(list(product((False, True), repeat=response_length))[1:])
@@ -83,7 +83,7 @@ def response_nll(
         model: whose `config` has `mask_token_id` and `eos_token_id`.
         draws: Monte Carlo draws a row, over all replicates.
         batch_tokens: of one forward pass; rows of like length share it, so that little is padding.
-        progress: told how many masks are scored, and of how many.
+        progress: called with the number of scored masks and their total.
 
     Raises:
         TopengError: `draws` is no multiple of `replicates`.
@@ -134,7 +134,7 @@ def monte_carlo_error(estimates: np.ndarray) -> dict[str, float]:
     differ in variance.
 
     Args:
-        estimates: [R, M], such as nats a token; replicates are independent, M at least 2.
+        estimates: [R, M], such as nats per token; replicates are independent, M at least 2.
 
     Returns:
         `mean`, `standard_error`, `low` and `high` (95 %), `degrees_of_freedom` (infinite where all rows are exact).

@@ -71,12 +71,12 @@ def _load(encoder: str) -> tuple[Any, Any]:
     except Exception as error:  # what a folder holds may fail anywhere in two libraries
         reason = (str(error).strip() or type(error).__name__).split("\n")[0]
         raise ModelError(
-            f"cannot load evaluate.bertscore_model = {encoder} ({reason}): name a local copy with safetensors, or null"
+            f"cannot load evaluate.bertscore_model = {encoder} ({reason}). Name a local copy with safetensors, or null."
         ) from error
     if 10 * len(tokenizer) < model.config.vocab_size:  # transformers makes an empty tokenizer where there is none
         raise ModelError(
-            f"evaluate.bertscore_model = {encoder} has embeddings of {model.config.vocab_size:,} tokens, and a "
-            f"tokenizer of {len(tokenizer):,}: its tokenizer's files are missing, put them beside the weights"
+            f"evaluate.bertscore_model = {encoder} has {model.config.vocab_size:,} embeddings, but its "
+            f"tokenizer has {len(tokenizer):,} tokens. Put the missing files of the tokenizer next to the weights."
         )
     tokenizer.model_max_length = min(tokenizer.model_max_length, model.config.max_position_embeddings)
     device = "cuda" if torch.cuda.is_available() else "cpu"

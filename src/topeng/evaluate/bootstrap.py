@@ -1,10 +1,10 @@
 """Differences between methods, with intervals that allow for seeds, for rows, and for how many are asked for.
 
 A method is a set of trainings, one a seed, all scored on the same rows under the same masks. Another experiment would
-have other seeds and other rows, so both are drawn anew (the pigeonhole bootstrap: Owen, Annals of Applied Statistics 1,
+have other seeds and other rows, so both are resampled (the pigeonhole bootstrap: Owen, Annals of Applied Statistics 1,
 2007): rows once for all methods, which keeps them paired; seeds for each method by itself. Few seeds ask for two
 corrections. One fewer is drawn than there are, or the spread would be too narrow by (S - 1) / S (Rao and Wu, JASA 83,
-1988). And means of five values drawn anew have light tails, so that of the bootstrap the standard error alone is taken,
+1988). And means of five resampled values have light tails, so that of the bootstrap the standard error alone is taken,
 for Student's t with Welch's and Satterthwaite's degrees of freedom. Intervals and p are Bonferroni's: the bootstrap's
 correlations would narrow them (max-T), but are estimated from as few seeds.
 

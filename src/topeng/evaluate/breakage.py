@@ -52,7 +52,7 @@ def distinct(tokens: Sequence[int], n: int) -> float:
 
 
 def longest_repeat(tokens: Sequence[int]) -> int:
-    """Length of the longest stretch that stands at two places, which may overlap: 0 if none does.
+    """Length of the longest sequence that occurs twice, where the two may overlap: 0 if none does.
 
     n log² n: stretches of 1, 2, 4, … tokens get numbers, equal ones the same; the answer is put together from those
     powers, greedily, since part of a repeat is a repeat.

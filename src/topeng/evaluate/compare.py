@@ -28,12 +28,12 @@ LANGUAGES = ("target", "source")
 BASE = "base"
 MEASURES = ("nats_per_token", "bits_per_byte")
 SAME_BASE = 0.01
-"""Nats a token that two scores of one base may differ by: rounding differs between devices."""
+"""Difference in nats per token up to which two bases count as the same: rounding differs between devices."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What `evaluate` left of one model, in `folder`; `training` is all that its training depends on but the seed."""
+    """The scores of one model in `folder`; `training` is everything that its training depends on except the seed."""
 
     folder: Path
     name: str
@@ -133,8 +133,8 @@ def find_scored(folder: Path) -> list[Scored]:
         found = sorted((folder / "evaluate").glob("*/"))
     if not found or not all((one / "scored.json").exists() for one in found):
         raise RunError(
-            f"{folder} has no scores: it must be a run folder, or an adapter in one (RUN/adapters/NAME), that "
-            "`topeng evaluate` has scored"
+            f"{folder} has no scores. Name a run folder, or an adapter in one (RUN/adapters/NAME), that `topeng "
+            "evaluate` has scored."
         )
     return [_read_scored(one) for one in found]
 
@@ -143,13 +143,11 @@ def _read_scored(folder: Path) -> Scored:
     try:
         return Scored(folder, **json.loads((folder / "scored.json").read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise RunError(
-            f"{folder / 'scored.json'} cannot be read ({error}): `topeng evaluate` scores it anew"
-        ) from error
+        raise RunError(f"{folder / 'scored.json'} cannot be read ({error}). Run `topeng evaluate` again.") from error
 
 
 def _unique(scored: Sequence[Scored]) -> list[Scored]:
-    """Each folder once, the bases first; a run's base may be named by several of its adapters."""
+    """Each folder once, bases first, as several adapters of a run name the same base."""
     unique = list({one.folder.resolve(): one for one in scored}.values())
     return sorted(unique, key=lambda one: one.method != BASE)
 
@@ -162,15 +160,15 @@ def check_conditions(scored: Sequence[Scored]) -> None:
     """
     first = scored[0]
     if first.method != BASE:
-        raise RunError(f"the base of {first.folder} was not scored: gain and forgetting are measured against it")
+        raise RunError(f"the base of {first.folder} was not scored, but gain and forgetting are measured against it")
     for other in scored[1:]:
         names = sorted({**first.conditions, **other.conditions})
         differ = [name for name in names if first.conditions.get(name) != other.conditions.get(name)]
         if differ:
-            told = "; ".join(f"{name} = {_short(first, name)} against {_short(other, name)}" for name in differ)
+            told = "; ".join(f"{name} = {_short(first, name)} and {_short(other, name)}" for name in differ)
             raise RunError(
-                f"{first.folder} and {other.folder} were scored under other conditions, and do not compare: {told}. "
-                "Evaluate both with the same recipe"
+                f"{first.folder} and {other.folder} were scored under different conditions and cannot be compared: "
+                f"{told}. Evaluate both with the same recipe."
             )
         for language in LANGUAGES:
             _check_rows(first, other, language)
@@ -185,16 +183,16 @@ def _check_rows(first: Scored, other: Scored, language: str) -> None:
     known, found = ([(line["row_id"], line["tokens"]) for line in one.likelihood[language]] for one in (first, other))
     if known != found:
         raise RunError(
-            f"{first.folder} and {other.folder} were scored on different {language} rows: evaluate both with the same "
-            "recipe"
+            f"{first.folder} and {other.folder} were scored on different {language} rows. Evaluate both with the same "
+            "recipe."
         )
     if other.method != BASE:
         return
     apart = float(np.abs(_per_token(first, language) - _per_token(other, language)).mean())
     if apart > SAME_BASE:
         raise RunError(
-            f"{first.folder} and {other.folder} differ by {apart:.3f} nats a token on the {language} rows: they are "
-            "not the same base, and gains over two bases do not compare"
+            f"{first.folder} and {other.folder} differ by {apart:.3f} nats per token on the {language} rows, so they "
+            "are different bases. Gains over different bases cannot be compared."
         )
 
 
@@ -203,7 +201,7 @@ def by_method(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
     several ways, also by the options that tell them apart: `lora adapter.rank=8`.
 
     Raises:
-        RunError: a seed stands twice.
+        RunError: a seed occurs twice.
     """
     groups: dict[str, list[Scored]] = {}
     for one in [scored[0], *(one for one in scored if one.method != BASE)]:
@@ -219,7 +217,8 @@ def by_method(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
         seeds = [one.seed for one in trainings]
         if len(set(seeds)) < len(seeds):
             raise RunError(
-                f"{method} stands twice with a seed of {seeds}: name one of {[str(o.folder) for o in trainings]}"
+                f"{method} was given twice with the same seed of {seeds}. Name only one of "
+                f"{[str(o.folder) for o in trainings]}."
             )
         told = [f"{key}={_told([way.get(key) for way in ways], mine.get(key))}" for key in apart]
         named[" ".join([method, *told])] = trainings
@@ -236,7 +235,7 @@ def _told(values: Sequence[Any], mine: Any) -> str:
 
 
 def _per_token(scored: Scored, language: str) -> np.ndarray:
-    """Nats a token of each row: [R]."""
+    """Nats per token of each row: [R]."""
     tokens = np.array([line["tokens"] for line in scored.likelihood[language]])
     return scored.nats(language).mean(axis=1) / tokens
 
@@ -307,7 +306,7 @@ def _changes(
 
 
 def pairs_of(values: Mapping[Key, np.ndarray], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Every two methods in both languages: whether one of them is better."""
+    """For every pair of methods and both languages, whether one is better."""
     asked = [(a, b, language) for language in LANGUAGES for a, b in combinations(names, 2)]
     figures = simultaneous(values, [((a, language), (b, language)) for a, b, language in asked]) if asked else []
     pairs = []

@@ -39,7 +39,7 @@ def run_harness(arguments: Sequence[str], preset: str | None = None) -> None:
     """
     arguments = complete(arguments, preset)
     if importlib.util.find_spec("lm_eval") is None:
-        raise HarnessError("lm-evaluation-harness is not installed: pip install 'topeng[eval]'")
+        raise HarnessError("lm-evaluation-harness is not installed. Install it with pip install 'topeng[eval]'.")
     from lm_eval.__main__ import cli_evaluate
 
     import topeng.evaluate.harness_model  # noqa: F401  (registers the model)
@@ -58,7 +58,7 @@ def complete(arguments: Sequence[str], preset: str | None = None) -> list[str]:
     """The arguments with what may be left out.
 
     Raises:
-        RecipeError: the preset is unknown, or tasks are named beside it.
+        RecipeError: the preset is unknown, or tasks are named as well.
     """
     arguments = list(arguments)
     if arguments[:1] in (["ls"], ["validate"]):
@@ -72,7 +72,7 @@ def complete(arguments: Sequence[str], preset: str | None = None) -> list[str]:
         if preset not in PRESETS:
             raise RecipeError(f"--preset = {preset!r} must be one of {', '.join(PRESETS)}")
         if names & {"--tasks", "-t"}:
-            raise RecipeError(f"--preset {preset} and --tasks both name tasks: leave one of them out")
+            raise RecipeError(f"--preset {preset} and --tasks both name tasks. Leave one of them out.")
         added += ["--tasks", ",".join(PRESETS[preset])]
     return ["run", *added, *rest]
 

@@ -1,6 +1,6 @@
 """Topeng's models as lm-evaluation-harness knows models: importing this registers `topeng`.
 
-A masked diffusion model has no next-token probabilities. What stands for log p(continuation | context) is the bound of
+A masked diffusion model has no next-token probabilities. In place of log p(continuation | context) it uses the bound of
 `diffusion.likelihood`; of a continuation of one token it is exact, and all such continuations of a context are read off
 one forward pass.
 
@@ -30,7 +30,8 @@ from topeng.generate.decode import generate_ids
 from topeng.generate.row import end_tokens
 from topeng.generate.settings import PRESETS, Settings
 from topeng.text.batches import collate
-from topeng.text.chat import CHAT_TEMPLATE, encode_text, special_tokens
+from topeng.text.chat import encode_text, special_tokens
+from topeng.text.formats import format_of
 from topeng.text.tokens import Example
 
 SLICE = 128
@@ -68,9 +69,9 @@ class TopengLM(LM):
         flags = {name: value for name, value in (additional_config or {}).items() if value is not None}
         options, settings = parse_model_args(arg_dict)
         if options.pretrained is None:
-            raise RecipeError("--model_args names no model: pretrained=FOLDER, or pretrained=MODEL_ID")
+            raise RecipeError("--model_args names no model. Write pretrained=FOLDER or pretrained=MODEL_ID.")
         if flags.get("batch_size", 1) != 1 or "max_batch_size" in flags:
-            logger.warning("batch sizes are not used: batch_tokens = %d cuts forward passes", options.batch_tokens)
+            logger.warning("the batch size is ignored: batch_tokens = %d limits forward passes", options.batch_tokens)
         device = check_device(options.device or flags.get("device"), by_default=options.device is None)
         model, tokenizer = topeng.load(options.pretrained, options.adapter, options.dtype, device, options.revision)
         return cls(model, tokenizer, options, settings)
@@ -90,8 +91,10 @@ class TopengLM(LM):
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         if isinstance(chat_template, str):
-            raise RecipeError(f"--apply_chat_template {chat_template}: there is one chat format: leave its name out")
-        return CHAT_TEMPLATE if chat_template else None
+            raise RecipeError(
+                f"--apply_chat_template {chat_template}: there is only one chat format. Leave its name out."
+            )
+        return format_of(self.tokenizer).template if chat_template else None
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         return render_chat(chat_history, add_generation_prompt)
@@ -193,7 +196,7 @@ class TopengLM(LM):
         if room < 1:
             raise HarnessError(
                 f"an answer of {settings.max_new_tokens} tokens leaves no room for its prompt in the model's context "
-                f"of {self.max_length}: --gen_kwargs max_gen_toks=N sets a lower limit"
+                f"of {self.max_length}. Set a lower limit with --gen_kwargs max_gen_toks=N."
             )
         return self._cut(context, encode_context(self.tokenizer, context), room)
 
@@ -201,15 +204,15 @@ class TopengLM(LM):
         ids, continuation = encode_pair(self.tokenizer, context, answer)
         if len(continuation) > self.max_length:
             raise HarnessError(
-                f"a continuation of {len(continuation)} tokens does not fit the model's context of {self.max_length}: "
-                "its task needs another model"
+                f"a continuation of {len(continuation)} tokens does not fit the model's context of {self.max_length}. "
+                "This task needs another model."
             )
         return tuple(self._cut(context, ids, self.max_length - len(continuation))), tuple(continuation)
 
     def _cut(self, context: str, ids: Sequence[int], room: int) -> list[int]:
         kept = cut_context(self.tokenizer, context, ids, room)
         if len(kept) < len(ids):
-            logger.warning("a context of %d tokens is cut to %d", len(ids), len(kept))
+            logger.warning("a context of %d tokens was cut to %d", len(ids), len(kept))
         return kept
 
     def _log_likelihoods(self, pairs: Sequence[Pair]) -> list[float]:

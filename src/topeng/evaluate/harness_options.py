@@ -1,4 +1,4 @@
-"""What `topeng lm-eval` is told of a model: `--model_args`, and what a task says of decoding."""
+"""Options of a model for `topeng lm-eval`: `--model_args`, and the decoding settings of a task."""
 
 import difflib
 import logging
@@ -19,18 +19,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ModelOptions(Options):
-    """`--model_args`, beside the decoding settings."""
+    """`--model_args`, without the decoding settings."""
 
-    pretrained: str | None = option(None, "a checkpoint folder or a model id")
-    adapter: str | None = option(None, "an adapter folder")
-    revision: str | None = option(None, "commit of a model id")
-    dtype: str | None = option(None, "of the weights, such as bfloat16; null: the checkpoint's")
-    device: str | None = option(None, "null: a GPU where there is one")
-    draws: int = option(128, "Monte Carlo draws of the likelihood bound, a continuation", source=LLADA, ge=1)
-    replicates: int = option(1, "independent parts of the draws", ge=1)
-    seed: int = option(0, "of the bound's masks and of decoding's noise", ge=0, lt=2**32)
-    batch_tokens: int = option(8192, "tokens in a forward pass", unit="tokens", ge=1)
-    preset: str = option("reference", f"of decoding settings: {', '.join(PRESETS)}")
+    pretrained: str | None = option(None, "A checkpoint folder or a model id.")
+    adapter: str | None = option(None, "An adapter folder.")
+    revision: str | None = option(None, "Commit of the model on the Hub, to pin its version.")
+    dtype: str | None = option(None, "Precision of the weights, such as bfloat16. Null uses the checkpoint's.")
+    device: str | None = option(None, "Device to run on. Null uses a GPU if there is one.")
+    draws: int = option(128, "Monte Carlo draws per continuation for the likelihood bound.", source=LLADA, ge=1)
+    replicates: int = option(1, "Number of independent estimates that the draws are divided into.", ge=1)
+    seed: int = option(0, "Seed of the masks of the bound and of the sampling noise.", ge=0, lt=2**32)
+    batch_tokens: int = option(8192, "Largest forward pass, with padding.", unit="tokens", ge=1)
+    preset: str = option("reference", f"Decoding preset: {', '.join(PRESETS)}.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,7 +41,7 @@ class ModelOptions(Options):
         import torch
 
         if self.dtype is not None and not isinstance(getattr(torch, self.dtype, None), torch.dtype):
-            raise OptionError("dtype", f"= {self.dtype!r} is no type of torch's: write bfloat16, float16 or float32")
+            raise OptionError("dtype", f"= {self.dtype!r} is not a dtype. Use bfloat16, float16 or float32.")
 
 
 def parse_model_args(values: Mapping[str, Any]) -> tuple[ModelOptions, Settings]:
@@ -55,7 +55,7 @@ def parse_model_args(values: Mapping[str, Any]) -> tuple[ModelOptions, Settings]
     for name in values:
         if name not in {*own, *decoding}:
             near = difflib.get_close_matches(name, [*own, *decoding], n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(own)} and the decoding settings"
+            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(own)} and the decoding settings"
             raise RecipeError(f"--model_args: unknown argument {name!r}: {hint}")
     try:
         options = ModelOptions(**{name: value for name, value in values.items() if name in own})
@@ -80,12 +80,12 @@ def check_device(device: str | None, by_default: bool) -> str | None:
     try:
         needs_gpu = device is not None and torch.device(device).type == "cuda"
     except RuntimeError:
-        raise RecipeError(f"device = {device!r} is none of torch's: write cuda, cuda:N or cpu") from None
+        raise RecipeError(f"device = {device!r} is not a device. Use cuda, cuda:N or cpu.") from None
     if not needs_gpu or torch.cuda.is_available():
         return device
     if by_default and device == "cuda:0":
         return None
-    raise RecipeError(f"device = {device!r}, and there is no GPU here: write cpu, or leave it out")
+    raise RecipeError(f"device = {device!r}, but this machine has no GPU. Use cpu, or leave it out.")
 
 
 def decoding(settings: Settings, arguments: Mapping[str, Any]) -> tuple[Settings, int, list[str]]:
@@ -108,7 +108,7 @@ def decoding(settings: Settings, arguments: Mapping[str, Any]) -> tuple[Settings
         values["temperature"] = 0.0
     known = {field.name for field in fields(Settings)}
     if values.keys() - known:
-        logger.warning("generation arguments that are not known here are left out: %s", sorted(values.keys() - known))
+        logger.warning("unknown generation arguments are ignored: %s", sorted(values.keys() - known))
     changed = asdict(settings) | {name: value for name, value in values.items() if name in known}
     blocks = -(-limit // changed["block_length"])
     changed["max_new_tokens"] = blocks * changed["block_length"]

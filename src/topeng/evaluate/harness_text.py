@@ -10,41 +10,46 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from topeng.text.chat import NAMES, encode_prompt, encode_text, special_tokens
+from topeng.text.chat import encode_prompt, encode_text, special_tokens
+from topeng.text.formats import LLADA, format_of
 
-HEADER = re.escape(NAMES["start_header"]) + r"(\w+)" + re.escape(NAMES["end_header"]) + "\n\n"
-EOT = re.escape(NAMES["eot"])
+BEGINNING = f"{LLADA.bos}{LLADA.start_header}"
+"""The harness has chats as text: here in LLaDA's notation, whatever tokens they become."""
+HEADER = re.escape(LLADA.start_header) + r"(\w+)" + re.escape(str(LLADA.end_header)) + "\n\n"
+EOT = re.escape(LLADA.eot)
 TURN = re.compile(rf"{HEADER}(.*?)(?:({EOT})(?={HEADER}|\Z)|\Z)", re.DOTALL)
 """Role, content, and the end of turn where it is closed. Text that spells no whole header after it stays text."""
 
 
 def render_chat(messages: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> str:
     """A chat as text. Without the generation prompt a last message of the assistant is left open, to be continued."""
-    turns = [_turn(message) + NAMES["eot"] for message in messages]
+    turns = [_turn(message) + LLADA.eot for message in messages]
     if add_generation_prompt:
         turns.append(_turn({"role": "assistant", "content": ""}))
     elif messages[-1]["role"] == "assistant":
         turns[-1] = _turn(messages[-1])
-    return NAMES["bos"] + "".join(turns)
+    return f"{LLADA.bos}{''.join(turns)}"
 
 
 def _turn(message: dict[str, str]) -> str:
-    return f"{NAMES['start_header']}{message['role']}{NAMES['end_header']}\n\n{message['content'].strip()}"
+    return f"{LLADA.start_header}{message['role']}{LLADA.end_header}\n\n{message['content'].strip()}"
 
 
 def split_chat(tokenizer: Any, context: str) -> tuple[list[int], str]:
     """The tokens of a chat up to the assistant's open turn, and that turn's text; of plain text none, and all of it."""
-    if not context.startswith(NAMES["bos"] + NAMES["start_header"]):
+    if not context.startswith(BEGINNING):
         return [], context
-    special = special_tokens(tokenizer)
-    ids, opened = [special.bos], ""
+    special, form = special_tokens(tokenizer), format_of(tokenizer)
+    closed = [] if special.end_header is None else [special.end_header]
+    ids, opened = special.beginning, ""
     for match in TURN.finditer(context):
         role, content, eot = match[1], match[2], match[3]
-        ids += [special.start_header, *encode_text(tokenizer, role), special.end_header]
+        ids += [special.start_header, *encode_text(tokenizer, role), *closed]
         if eot:
-            ids += [*encode_text(tokenizer, "\n\n" + content), special.eot]
+            ids += [*encode_text(tokenizer, form.before_content + content), special.eot]
+            ids += encode_text(tokenizer, form.after_turn)
         else:
-            ids += encode_text(tokenizer, "\n\n")
+            ids += encode_text(tokenizer, form.before_content)
             opened = content
     return ids, opened
 
@@ -89,7 +94,7 @@ def encode_pair(tokenizer: Any, context: str, continuation: str) -> tuple[list[i
 def cut_windows(ids: Sequence[int], length: int) -> list[tuple[list[int], list[int]]]:
     """A text as pairs of context and what is scored, each token once.
 
-    All windows are scored whole but the last, which is filled up with what stands before it, as the harness does.
+    All windows are scored whole but the last, which is filled up with the text before it, as in the harness.
     """
     starts = range(0, len(ids), length)
     return [(list(ids[max(0, len(ids) - length) : start]), list(ids[start : start + length])) for start in starts]

@@ -1,6 +1,6 @@
-"""What is measured of one model: the likelihood bound of test rows, and its answers to some of them.
+"""Measures one model: the likelihood bound of test rows, and its answers to some of them.
 
-Both are gathered in files that a kill leaves as they are; what is made of them is `compare`'s.
+Both are collected in files that survive a kill; `compare` computes figures from them.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from topeng.text.tokens import Example, count_cuts, fit_row, history, tokenize_r
 
 LANGUAGES = {"target": "corpus/test.parquet", "source": "source/test.parquet"}
 CHUNK_ROWS = 32
-"""Scored rows are written so many at a time."""
+"""Number of scored rows that are written at a time."""
 
 
 class Model(NamedTuple):
@@ -46,7 +46,7 @@ class Model(NamedTuple):
 def score_model(asked: Scoring, name: str, model: Model, run: Path, work: Path, console: Console) -> None:
     """Writes `likelihood/NAME/`: `likelihood.jsonl`, and `rows.json`, which says what of the rows could not be scored.
 
-    Called again on the same `work` after a kill, it goes on from there.
+    Called again with the same `work` after a kill, it continues from there.
 
     Raises:
         CorpusError: no test row has an answer that can be scored.
@@ -61,7 +61,7 @@ def evaluate_model(asked: Answering, name: str, model: Model, run: Path, work: P
     """Writes `evaluate/NAME/`: the `likelihood.jsonl` that `score_model` has left, `answers.jsonl`, and `scored.json`,
     which says of what they are.
 
-    Called again on the same `work` after a kill, it goes on from there.
+    Called again with the same `work` after a kill, it continues from there.
 
     Raises:
         GenerationError: a prompt and its answer exceed the model's context.
@@ -89,7 +89,7 @@ def _test_rows(run: Path) -> dict[str, list[dict]]:
 def conditions(asked: Answering, tokenizer: Any, run: Path) -> dict[str, Any]:
     """All that scores depend on besides the model: of models to compare, these must be the same.
 
-    The masks stand for how a version draws them, by those of a row of 100 tokens.
+    The masks of a row of 100 tokens identify how a version draws them.
     """
     masks, _ = draw_masks(100, asked.evaluate.draws, asked.seed, 0, asked.evaluate.replicates)
     return {
@@ -118,7 +118,7 @@ def score_rows(
     for language, scorable in rows.items():
         examples, dropped = tokenize_rows(model.tokenizer, scorable, text.max_length, min_share=text.min_share)
         if not examples:
-            raise CorpusError(f"none of {len(scorable)} {language} test rows can be scored: {dict(dropped)}")
+            raise CorpusError(f"none of the {len(scorable)} {language} test rows can be scored: {dict(dropped)}")
         all_dropped.update(dropped)
         all_cut.update(count_cuts(examples))
         sizes = _answer_bytes(model.tokenizer, scorable, examples)
@@ -145,7 +145,7 @@ def _answer_bytes(tokenizer: Any, rows: Sequence[dict], examples: Sequence[Examp
 
 
 def answer_rows(asked: Answering, rows: dict[str, list[dict]], model: Model, path: Path, bar: Progress) -> None:
-    """Writes a line an answer: whose it is, what was asked, and how it came to be, token by token."""
+    """Writes one line per answer: its row, the question, and the denoising of each token."""
     questions = [
         (language, row)
         for language, askable in rows.items()

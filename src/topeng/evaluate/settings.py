@@ -1,4 +1,4 @@
-"""What is measured, declared once."""
+"""The options of an evaluation, declared once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from topeng.options import OptionError, Options, option, results
 from topeng.text.settings import AskOptions
 
 LLADA = "arXiv 2502.09992"
-PAPER = "the experiment in DESIGN, profile `paper`"
+PAPER = "the LLaDA-8B-Indonesia experiment"
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,19 @@ class ScoreOptions(Options):
     """How likelihoods are estimated."""
 
     draws: int = option(
-        16, "Monte Carlo draws of the likelihood bound, a row; rows with fewer masks are exact", source=LLADA, ge=1
+        16,
+        "Monte Carlo draws per row for the likelihood bound. Rows with fewer masked tokens are computed exactly.",
+        source=LLADA,
+        ge=1,
     )
     replicates: int = option(
-        2, "independent estimates that share the draws; their spread is the Monte Carlo error", ge=1
+        2,
+        "Number of independent estimates that the draws are divided into. Their spread is the Monte Carlo error.",
+        ge=1,
     )
-    batch_tokens: int = option(8192, "tokens in a forward pass", unit="tokens", cost=True, ge=512)
+    batch_tokens: int = option(
+        8192, "Largest forward pass of the evaluation, with padding.", unit="tokens", cost=True, ge=512
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -33,10 +40,14 @@ class ScoreOptions(Options):
 
 @dataclass(frozen=True)
 class AnswerOptions(ScoreOptions):
-    """And what is answered."""
+    """How likelihoods are estimated, and how many rows are answered."""
 
     generate_rows: int = option(
-        100, "test rows of each language that are answered, drawn at random", unit="rows", source=PAPER, ge=0
+        100,
+        "Number of test rows per language for which answers are generated, chosen at random.",
+        unit="rows",
+        source=PAPER,
+        ge=0,
     )
 
 
@@ -45,13 +56,13 @@ class EvaluateOptions(AnswerOptions):
     """What is measured of the base and of each adapter."""
 
     bertscore_model: str | None = option(
-        None, "encoder for the BERTScore of answers, a folder or a model id; null: it is not taken"
+        None, "Encoder for the BERTScore of answers: a folder or a model id. Null skips BERTScore."
     )
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """What the likelihoods of a model depend on, beside its weights and the rows."""
+    """What the likelihoods of a model depend on, besides its weights and the rows."""
 
     base: ModelOptions
     seed: int

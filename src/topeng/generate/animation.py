@@ -68,7 +68,7 @@ def _short(name: str | None) -> str | None:
 
 
 def _tokens(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """White space before a token stands apart from it, so that masks stand apart as words do."""
+    """White space before a token is separate, so that masks are spaced like words."""
     columns = zip(record["pieces"], record["committed_at"], record["confidence"], strict=True)
     tokens = []
     for piece, step, confidence in columns:

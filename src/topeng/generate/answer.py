@@ -1,4 +1,4 @@
-"""Questions in, answers out: the chat format and the decoding loop put together."""
+"""Answers to questions: the chat format combined with the decoding loop."""
 
 import re
 import time
@@ -27,7 +27,7 @@ GAP = re.compile(r"\{(\d+)\}")
 
 
 class Prompt(NamedTuple):
-    """A question that is tokens already, as where it was cut; and how it reads."""
+    """A question that is already tokenized (for example, because it was cut), with its text."""
 
     text: str
     tokens: list[int]
@@ -38,17 +38,17 @@ Question = str | Sequence[Message] | Prompt
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer, and how it came to be.
+    """An answer, with the steps in which it was denoised.
 
     Attributes:
-        index: place of its prompt among those that were asked.
-        token_ids: up to its first end token.
-        pieces: each of these as text.
-        committed_at: the forward pass, from 1, that committed each token; 0 where a template gave it.
-        confidence: the probability of each token then.
-        forward_passes: that it took part in.
-        seconds: its own: each step's time, shared evenly by the answers that took part.
-        ended: it has an end token; where it has none, it is as long as the canvas.
+        index: position of its prompt in the list of questions.
+        token_ids: tokens up to its first end token.
+        pieces: each of these tokens as text.
+        committed_at: the forward pass, from 1, that committed each token; 0 if a template gave it.
+        confidence: the probability of each token when it was committed.
+        forward_passes: number of forward passes that the answer took part in.
+        seconds: time spent on it; the time of a step is shared evenly by the answers that took part.
+        ended: whether it has an end token; without one it fills the canvas.
     """
 
     index: int
@@ -64,7 +64,7 @@ class Answer:
 
     @property
     def denoising(self) -> dict[str, Any]:
-        """How it came to be, as report, animation and files have it: what a player of the steps needs."""
+        """The fields from which reports, pages and files replay the denoising."""
         names = ("token_ids", "pieces", "committed_at", "confidence", "forward_passes", "ended")
         return {name: getattr(self, name) for name in names}
 
@@ -82,19 +82,20 @@ def answers(
     template: str | None = None,
     skip: Sequence[int] = (),
 ) -> Iterator[Answer]:
-    """The answer to each question, as it is done. The longest begin first; the next joins when one is done.
+    """Yields the answer to each question when it is finished.
 
-    An answer depends on its question's place, not on its neighbours: the place seeds its noise.
+    The longest prompts start first, and the next joins when an answer is finished. An answer depends on the position of
+    its question, which seeds its noise, and not on the other questions.
 
     Args:
-        questions: texts, or conversations, whose last answer is not shown to the model where it is there already.
-        batch_tokens: of one forward pass, padding included.
-        template: of every answer, with gaps such as `{5}` for five tokens; without it an answer is all gap.
-        skip: places of questions that are not asked.
+        questions: texts or conversations; if a conversation ends with an answer, the model does not see it.
+        batch_tokens: largest forward pass, with padding, in tokens.
+        template: text that every answer follows, with gaps such as `{5}` for five tokens.
+        skip: positions of questions to leave out.
 
     Raises:
         GenerationError: a prompt and its answer exceed the model's context, or the template has no gap.
-        TextError: a question is no text and no conversation.
+        TextError: a question is neither text nor a conversation.
     """
     given = None if template is None else encode_template(tokenizer, template, model.config.mask_token_id)
     if given is not None:
@@ -102,8 +103,7 @@ def answers(
     prompts = [
         one.tokens if isinstance(one, Prompt) else encode_prompt(tokenizer, to_messages(one)) for one in questions
     ]
-    order = sorted(set(range(len(prompts))) - set(skip), key=lambda index: -len(prompts[index]))
-    waiting = deque(order)
+    waiting = deque(sorted(set(range(len(prompts))) - set(skip), key=lambda index: -len(prompts[index])))
     decoder, open_rows, seconds = Decoder(), dict[int, Row](), defaultdict[int, float](float)
     while waiting or open_rows:
         while waiting and (not open_rows or _has_room(open_rows, batch_tokens)):
@@ -121,23 +121,23 @@ def answers(
 
 
 def _has_room(rows: dict[int, Row], batch_tokens: int) -> bool:
-    """Whether one more row, which is no longer than these, leaves a pass within its limit."""
+    """Whether one more row of at most this length keeps a pass within its limit."""
     return (len(rows) + 1) * max(len(row.tokens) for row in rows.values()) <= batch_tokens
 
 
 def without_end(settings: Settings, model: Any) -> Settings:
-    """Settings for gaps: what follows them is given, so that no end is written and none is waited for."""
+    """Settings for filling gaps: the text after them is given, so no end token may be written."""
     ends = [*settings.suppressed_tokens, *end_tokens(model).tolist()]
     return replace(settings, suppressed_tokens=ends, stop_at_end=False)
 
 
 def empty_cause(settings: Settings) -> str:
-    """Why an answer is likely to be empty, and what helps."""
+    """The likely reason for an empty answer, and a remedy."""
     if settings.min_new_tokens:
-        return "what was generated is white space or special tokens; more training, or another prompt, may help"
+        return "the model wrote only white space or special tokens. More training or another prompt may help."
     return (
-        "the end token came first, as of a model that has not learnt to answer this; --min_new_tokens 8 puts the end "
-        "off, more training may help"
+        "the model wrote the end token first, as it has not learnt to answer this. Try --min_new_tokens 8, or train it "
+        "for longer."
     )
 
 
@@ -167,7 +167,7 @@ def question_text(question: Question) -> str:
 
 
 def encode_template(tokenizer: Any, template: str, mask_token_id: int) -> list[int]:
-    """An answer with gaps as tokens: `{5}` stands for five masks; the end of turn follows.
+    """An answer with gaps as tokens: `{5}` becomes five masks; the end of turn follows.
 
     Raises:
         GenerationError: it has no gap.
@@ -183,7 +183,7 @@ def encode_gaps(tokenizer: Any, template: str, mask_token_id: int) -> list[int]:
     """
     pieces = GAP.split(template)
     if len(pieces) == 1:
-        raise GenerationError(f"the template {template!r} has no gap: write {{5}} for a gap of five tokens")
+        raise GenerationError(f"the template {template!r} has no gap. Write {{5}} for a gap of five tokens.")
     text = [encode_text(tokenizer, piece) for piece in pieces[::2]]
     gaps = [[mask_token_id] * int(length) for length in pieces[1::2]]
     return [token for pair in zip(text, [*gaps, []], strict=True) for piece in pair for token in piece]

@@ -1,4 +1,4 @@
-"""Forward passes for rows that stand at different places, and the keys and values that are kept for them.
+"""Forward passes for rows at different positions, and the keys and values that are kept for them.
 
 Attention is bidirectional: what is committed in a block moves the keys and values of all other positions. Keeping them
 (Fast-dLLM, arXiv 2505.22618) is exact in the pass that computes them, and the further off the more is committed after.
@@ -18,7 +18,7 @@ from topeng.generate.row import View
 
 
 class Passes:
-    """The forward passes of one step. Views that keep nothing, or must anew, share one; those that do share another."""
+    """The forward passes of one step: one for views without a cache or whose cache is recomputed, one for the rest."""
 
     def __init__(self) -> None:
         self.group: tuple[list[Tensor], DynamicCache] | None = None
@@ -34,6 +34,7 @@ class Passes:
                 view.kept = None
         whole = [place for place, view in enumerate(views) if view.kept is None]
         rest = [place for place, view in enumerate(views) if view.kept is not None]
+        self.group = self.group if rest else None
         found: dict[int, Tensor] = {}
         for run, places in ((self._whole, whole), (self._rest, rest)):
             if places:

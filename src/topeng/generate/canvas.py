@@ -1,4 +1,4 @@
-"""What a generation has so far. Shapes: B rows, P prompt positions, T positions, S positions of a block."""
+"""The canvas of a generation. Shapes: B rows, P prompt positions, T positions, S positions of a block."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from topeng.errors import GenerationError
 
 @dataclass
 class Canvas:
-    """Tokens, some of them given and some to be decoded, which the loop fills in place.
+    """Tokens, some given and some masked; the decoding loop fills it in place.
 
     It is kept on the CPU, where rows are scheduled: a model's device gets what a pass needs.
 
@@ -54,21 +54,21 @@ def blank_canvas(
     Args:
         input_ids: [B, P], padded on the left.
         attention_mask: [B, P], 0 on padding.
-        fixed: place in the answer, from 0 -> tokens that stand from there on, in every row.
+        fixed: position in the answer, from 0 -> tokens to put there in every row.
 
     Raises:
-        GenerationError: a mask token stands in a prompt, or fixed tokens beyond the answer.
+        GenerationError: a prompt contains a mask token, or fixed tokens are beyond the answer.
     """
     if (input_ids == mask_token_id).any():
         raise GenerationError(
-            f"the prompt holds the mask token ({mask_token_id}), which only an answer may: gaps are filled by "
-            "infilling_canvas"
+            f"the prompt contains the mask token ({mask_token_id}), which only an answer may contain. To fill gaps, "
+            "use infilling_canvas."
         )
     answer = torch.full((len(input_ids), new_tokens), mask_token_id, device=input_ids.device)
     for place, tokens in (fixed or {}).items():
         if place < 0 or place + len(tokens) > new_tokens:
             raise GenerationError(
-                f"{len(tokens)} fixed tokens at {place} do not fit an answer of {new_tokens}: places are counted from 0"
+                f"{len(tokens)} fixed tokens at position {place} do not fit into an answer of {new_tokens} tokens"
             )
         answer[:, place : place + len(tokens)] = torch.tensor(tokens, device=answer.device)
     return infilling_canvas(
@@ -83,11 +83,13 @@ def infilling_canvas(input_ids: Tensor, attention_mask: Tensor, prompt_length: i
     """A canvas whose gaps are the mask tokens of `input_ids` [B, T].
 
     Raises:
-        GenerationError: a gap stands before `prompt_length`, from where on blocks are decoded.
+        GenerationError: there is a gap before `prompt_length`, where decoding starts.
     """
     masked = (input_ids == mask_token_id) & attention_mask.bool()
     if masked[:, :prompt_length].any():
-        raise GenerationError(f"a gap stands before prompt_length = {prompt_length}: only what follows is decoded")
+        raise GenerationError(
+            f"there is a gap before prompt_length = {prompt_length}, but only tokens after it are decoded"
+        )
     return Canvas(input_ids.clone(), attention_mask.bool(), masked, prompt_length)
 
 

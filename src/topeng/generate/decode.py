@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from topeng.errors import GenerationError
 from topeng.generate.cache import Passes
 from topeng.generate.canvas import Canvas, blank_canvas
 from topeng.generate.policies import Prediction, choose
@@ -22,28 +23,38 @@ ALIKE = (
     *("temperature", "top_p", "repetition_penalty", "suppressed_tokens", "min_new_tokens"),
     *("policy", "threshold", "factor", "entropy_bound"),
 )
-"""Settings by which rows choose: those that share them choose together."""
+"""Settings that affect how tokens are chosen; rows that share them are processed together."""
 
 
 class Decoder:
-    """Rows that are denoised together. They join and leave between steps; what one commits depends on no other."""
+    """Rows that are denoised together. They can join and leave between steps, and do not affect each other."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
         self._passes: dict[Any, Passes] = {}
 
     def join(self, row: Row) -> None:
-        """Takes a row; one that has no masks is done already and is not taken."""
+        """Adds a row, unless it has no masks and is therefore finished.
+
+        Raises:
+            GenerationError: it asks for a cache that its model cannot have.
+        """
+        if row.settings.cache != "none" and getattr(row.voice.model.config, "predicts_next", False):
+            raise GenerationError(
+                f"cache = {row.settings.cache!r}, but this model predicts each token from the position before, which a "
+                "cache would not update. Set cache to none."
+            )
         if not row.done:
             self.rows.append(row)
 
     def leave(self, row: Row) -> None:
-        """Drops a row that is not done."""
+        """Removes an unfinished row for good."""
         self.rows.remove(row)
+        row.close()
 
     @torch.no_grad()
     def step(self) -> list[Row]:
-        """Commits in every row what its policy chooses; the rows that took part. Those that are done have left."""
+        """Runs one step of every row, and returns these rows. Finished rows are removed."""
         rows = self.rows
         alike: dict[Any, tuple[list[Row], list[Tensor]]] = {}
         for row, logits in self._logits(rows):
@@ -78,7 +89,7 @@ def denoise(model: Any, canvas: Canvas, settings: Settings, row_ids: Sequence[in
     """Fills a canvas in place, and yields it after each step of its rows.
 
     A step predicts the masked positions of each row's block and commits those that the policy chooses. What is
-    committed stays. A row that is done leaves.
+    committed stays. A finished row is removed.
 
     Args:
         model: `logits` aligned with the input; `config.mask_token_id` is its mask.
@@ -181,8 +192,10 @@ def _allowed(rows: list[Row], places: list[Tensor], logits: Tensor) -> Tensor:
     """
     settings, ends, device = rows[0].settings, rows[0].ends.nonzero().squeeze(1), logits.device
     if settings.repetition_penalty != 1:
-        seen = torch.cat([_seen(row).expand(len(own), -1) for row, own in zip(rows, places, strict=True)])
-        logits = penalise_repetition(logits, seen.to(device), settings.repetition_penalty)
+        seen = torch.stack([_seen(row) for row in rows]).to(device)  # [R, V]; the [N, V] are made there
+        counts = torch.tensor(list(map(len, places)), device=device)
+        seen = seen.repeat_interleave(counts, dim=0, output_size=len(logits))
+        logits = penalise_repetition(logits, seen, settings.repetition_penalty)
     logits[:, [rows[0].voice.model.config.mask_token_id, *settings.suppressed_tokens]] = -torch.inf
     if settings.min_new_tokens:
         at = torch.cat([own + row.block.start - row.prompt_length for row, own in zip(rows, places, strict=True)])
@@ -192,7 +205,7 @@ def _allowed(rows: list[Row], places: list[Tensor], logits: Tensor) -> Tensor:
 
 
 def _seen(row: Row) -> Tensor:
-    """bool [V]: what the answer has already, end tokens apart: those may stand side by side."""
+    """bool [V]: tokens that the answer already has, except end tokens, which may be repeated."""
     seen = torch.zeros_like(row.ends)
     seen[row.tokens[row.prompt_length :][~row.masked[row.prompt_length :]]] = True
     return seen & ~row.ends

@@ -1,7 +1,7 @@
 """Which predictions a step commits. Shapes: R rows, S positions of a block, N masked ones of them, V vocabulary.
 
 A policy gives a score [R, S] and a count [R]: of the masked positions those with the `count` highest scores are
-committed, one at least, ties to the lowest index. Rows stand at blocks and steps of their own. p is a position's
+committed, one at least, ties to the lowest index. Rows are at different blocks and steps. p is a position's
 distribution, c the probability of its predicted token, k the row's masks in the block over the block's steps.
 """
 

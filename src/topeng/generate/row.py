@@ -1,4 +1,4 @@
-"""One answer under way: what it has so far, and where it is. Shapes: T positions, S positions of a block."""
+"""The state of one answer while it is decoded. Shapes: T positions, S positions of a block."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from topeng.generate.settings import Settings
 
 @dataclass(frozen=True)
 class Voice:
-    """Who answers: a model as it is, or under one of the adapters that it has loaded.
+    """The model that answers: the plain base, or one of the adapters that it has loaded.
 
     Attributes:
         adapter: its name in peft; `__base__` for none of several.
@@ -67,13 +67,13 @@ class Row:
         config, length = self.voice.model.config, len(self.tokens)
         if length > config.max_position_embeddings:
             raise GenerationError(
-                f"a prompt of {self.prompt_length} tokens and {length - self.prompt_length} new ones exceed the "
-                f"model's context of {config.max_position_embeddings}: shorten one of them"
+                f"a prompt of {self.prompt_length} tokens and {length - self.prompt_length} new tokens exceed the "
+                f"model's context of {config.max_position_embeddings}. Shorten the prompt, or lower max_new_tokens."
             )
         for token in self.settings.suppressed_tokens:
             if not 0 <= token < config.vocab_size:
                 raise GenerationError(
-                    f"suppressed_tokens has {token}, which is no token: they go from 0 to {config.vocab_size - 1}"
+                    f"suppressed_tokens has {token}, which is not a token id. Ids are 0 to {config.vocab_size - 1}."
                 )
 
     @property
@@ -95,10 +95,11 @@ class Row:
         return self.masked[self.block]
 
     def open_block(self) -> None:
-        """Goes to the first block that has masks; past the end where none has."""
+        """Moves to the first block with masks, or past the end if there is none."""
         masked = self.masked.nonzero()
         if not len(masked):
             self.block = slice(len(self.tokens), len(self.tokens))
+            self.close()
             return
         length, before = self.settings.block_length, int(masked[0]) - self.prompt_length
         start = self.prompt_length + before // length * length
@@ -107,6 +108,10 @@ class Row:
         self.visible = self._visible()
         for view in self.views:
             view.kept = None
+
+    def close(self) -> None:
+        """Nothing more is computed of it: what its caches keep is freed now, not when Python looks for cycles."""
+        self.views = []
 
     def commit(self, chosen: Tensor, tokens: Tensor, confidence: Tensor) -> None:
         """One more step: the `chosen` places [N] of the block become `tokens` [N]."""
@@ -121,14 +126,14 @@ class Row:
             self.open_block()
 
     def _close_ended(self) -> None:
-        """Fills it with EOS where nothing is masked before an end token: its text is fixed."""
+        """Fills the row with EOS if nothing is masked before an end token, as its text is then fixed."""
         answer, masked = self.tokens[self.prompt_length :], self.masked[self.prompt_length :]
         if (self.ends[answer] & (masked.cumsum(dim=0) == 0)).any():
             answer[masked] = self.voice.model.config.eos_token_id
             masked[:] = False
 
     def _visible(self) -> Tensor:
-        """All but padding and, with a window, the masks that stand further than it behind the block."""
+        """Everything except padding and, with a window, the masks that are further behind the block than it."""
         if self.settings.window is None:
             return self.attended
         far = torch.arange(len(self.tokens)) >= self.block.stop + self.settings.window
@@ -138,7 +143,7 @@ class Row:
 
 @dataclass(eq=False)
 class View:
-    """What a model is shown of a row: all, or for guidance its answer alone.
+    """The part of a row that a model sees: all of it, or for guidance only its answer.
 
     Attributes:
         kept: keys and values [L, 2, H, K, D] of `kept_columns`, as of some step of the block; None of none.
@@ -166,6 +171,6 @@ class View:
 
 
 def end_tokens(model: Any) -> Tensor:
-    """Those of the model's generation config, where `topeng.load` puts the end of turn beside the end of text."""
+    """Those of the model's generation config, to which `topeng.load` adds the end of turn."""
     ends = model.generation_config.eos_token_id
     return torch.tensor(ends if isinstance(ends, list) else [ends])

@@ -18,40 +18,78 @@ Policy = Literal["top_k", "random", "margin", "entropy", "threshold", "factor", 
 
 @dataclass(frozen=True)
 class Settings(Options):
-    """How an answer is decoded. The defaults follow the reference sampler, greedy, one token a step."""
+    """How an answer is decoded. The defaults follow the reference sampler: greedy, one token per step."""
 
-    max_new_tokens: int = option(128, "length of the canvas after the prompt", unit="tokens", source=SAMPLER, ge=1)
+    max_new_tokens: int = option(
+        128, "Length of the answer to decode (the canvas after the prompt).", unit="tokens", source=SAMPLER, ge=1
+    )
     steps: int | None = option(
         None,
-        "forward passes of top_k, random, margin and entropy, shared evenly by the blocks; null: one a token",
+        "Number of forward passes, shared evenly between the blocks (policies top_k, random, margin and entropy). Null "
+        "takes one per token.",
         ge=1,
     )
-    block_length: int = option(32, "blocks are decoded from left to right", unit="tokens", source=SAMPLER, ge=1)
-    temperature: float = option(0.0, "of the Gumbel noise on the logits; 0 is greedy", source=SAMPLER, ge=0)
+    block_length: int = option(
+        32, "Length of a block. Blocks are decoded from left to right.", unit="tokens", source=SAMPLER, ge=1
+    )
+    temperature: float = option(
+        0.0, "Temperature of the Gumbel noise on the logits. 0 decodes greedily.", source=SAMPLER, ge=0
+    )
     top_p: float = option(
-        1.0, "noise chooses among the likeliest tokens of this mass", source="arXiv 1904.09751", gt=0, le=1
+        1.0,
+        "Sample only from the likeliest tokens whose probabilities add up to this value.",
+        source="arXiv 1904.09751",
+        gt=0,
+        le=1,
     )
     repetition_penalty: float = option(
-        1.0, "on what the answer has already; 1 is none", source="arXiv 1909.05858", ge=1
+        1.0, "Penalty on tokens that the answer already contains. 1 means none.", source="arXiv 1909.05858", ge=1
     )
-    suppressed_tokens: list[int] = option(list, "ids that are never committed")
-    min_new_tokens: int = option(0, "no end token before", unit="tokens", ge=0)
-    cfg_scale: float = option(0.0, "classifier-free guidance; 0 is none", source=SAMPLER, ge=0)
-    policy: Policy = option("top_k", "which predictions a step commits; it commits one at least", source=SAMPLER)
-    threshold: float = option(0.9, "of policy threshold: the least confidence", source=FAST_DLLM, gt=0, le=1)
-    factor: float = option(1.0, "of policy factor: above (n + 1)(1 - the n-th confidence)", source=FAST_DLLM, gt=0)
+    suppressed_tokens: list[int] = option(list, "Token ids that never appear in an answer.")
+    min_new_tokens: int = option(
+        0, "Shortest answer: the end token is not allowed before this length.", unit="tokens", ge=0
+    )
+    cfg_scale: float = option(0.0, "Strength of classifier-free guidance. 0 means none.", source=SAMPLER, ge=0)
+    policy: Policy = option(
+        "top_k",
+        "Rule by which a step chooses the predictions that it keeps. Each step keeps at least one.",
+        source=SAMPLER,
+    )
+    threshold: float = option(
+        0.9, "Least confidence at which a prediction is kept (policy threshold).", source=FAST_DLLM, gt=0, le=1
+    )
+    factor: float = option(
+        1.0,
+        "Keep the n most confident predictions while (n + 1)(1 - the n-th confidence) is below this (policy factor).",
+        source=FAST_DLLM,
+        gt=0,
+    )
     entropy_bound: float = option(
-        0.1, "of policy entropy_bound: on the entropy of all but the last", unit="nats", source=EB_SAMPLER, ge=0
+        0.1,
+        "Keep predictions while the summed entropy of all but the last is at most this (policy entropy_bound).",
+        unit="nats",
+        source=EB_SAMPLER,
+        ge=0,
     )
     cache: Literal["none", "prefix", "dual"] = option(
         "none",
-        "keys and values kept while a block is decoded: none, those before it, those on both sides",
+        "Keys and values to reuse while a block is decoded: `none`, those before the block (`prefix`), or those on "
+        "both sides (`dual`).",
         source=FAST_DLLM,
     )
-    refresh_interval: int | None = option(None, "steps until the cache is computed anew; null: at each block", ge=1)
-    window: int | None = option(None, "masks seen after the block; null: all", unit="tokens", ge=0)
-    stop_at_end: bool = option(False, "a row is done where nothing is masked before its end token; end tokens follow")
-    seed: int = option(0, "of the noise; each row has its own", ge=0)
+    refresh_interval: int | None = option(
+        None, "Steps after which the cache is recomputed. Null recomputes it for each block.", ge=1
+    )
+    window: int | None = option(
+        None,
+        "Number of masked tokens after the block that the model sees. Null shows all of them.",
+        unit="tokens",
+        ge=0,
+    )
+    stop_at_end: bool = option(
+        False, "Stop an answer once nothing before its end token is masked. The rest is filled with end tokens."
+    )
+    seed: int = option(0, "Seed of the sampling noise. Each row draws from its own stream.", ge=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,8 +102,8 @@ class Settings(Options):
         if steps % blocks or steps > self.max_new_tokens:
             raise OptionError(
                 "steps",
-                f"= {steps} must be a multiple of {blocks}, the blocks (max_new_tokens / block_length), and at "
-                f"most max_new_tokens = {self.max_new_tokens}",
+                f"= {steps} must be a multiple of {blocks}, the number of blocks (max_new_tokens / block_length), and "
+                f"at most max_new_tokens = {self.max_new_tokens}",
             )
         if self.min_new_tokens > self.max_new_tokens:
             raise OptionError(
@@ -89,7 +127,7 @@ CHECKPOINT_SETTINGS = ("max_new_tokens", "block_length", "turns")
 
 
 def checkpoint_settings(model: str | Path) -> dict[str, int]:
-    """How a local checkpoint wants to be asked, by its generation_config.json: the settings of these names that it has.
+    """The decoding settings that a local checkpoint declares in its generation_config.json.
 
     `turns` is no setting of the decoder: it is how many earlier turns of a conversation the model should see.
     """
@@ -104,5 +142,5 @@ def checkpoint_settings(model: str | Path) -> dict[str, int]:
 
 
 def preset_values(preset: str, own: Mapping[str, int]) -> dict[str, Any]:
-    """What a preset changes about the defaults, and over it what a checkpoint asks for."""
+    """The settings that a preset changes, overridden by those that a checkpoint declares."""
     return PRESETS[preset] | {name: value for name, value in own.items() if name != "turns"}

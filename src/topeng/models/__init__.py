@@ -16,10 +16,16 @@ from transformers.utils import cached_file
 
 from topeng.errors import ModelError
 from topeng.kecil import hub_id, locate
+from topeng.models import a2d
+from topeng.models.dream import DreamModel
 from topeng.models.llada import LLaDAConfig, LLaDAModelLM
 from topeng.system import ranks
 
-FAMILIES: dict[str, Any] = {"llada": LLaDAModelLM}
+MODELS: list[Any] = [LLaDAModelLM, DreamModel, *a2d.MODELS]
+FAMILIES: dict[str, Any] = {model.config_class.model_type: model for model in MODELS}
+"""By the `model_type` of config.json. One that names another class of `architectures` is none of them."""
+MASK = "<|mask|>"
+"""The mask token of checkpoints whose config.json names none."""
 TELLING_WIDTH = 256
 CHECKPOINT_FILES = ["*.json", "*.safetensors", "*.jinja", "README.md"]
 
@@ -43,7 +49,7 @@ __all__ = [
 
 
 def is_checkpoint(path: str | Path) -> bool:
-    """Whether a folder holds a whole model, such as `full` training leaves, rather than an adapter."""
+    """Whether a folder has a whole model, such as one trained by `full`, and not an adapter."""
     return (Path(path) / "config.json").is_file()
 
 
@@ -57,15 +63,28 @@ def load_config(path: str | Path, revision: str | None = None) -> Any:
     values = read_options(path, revision)
     kind = values.pop("model_type", None)
     if kind not in FAMILIES:
-        raise ModelError(f"{path} has model_type = {kind!r}; families known here: {', '.join(FAMILIES)}")
+        raise ModelError(
+            f"{path} has model_type = {kind!r}, which is not supported. Supported families: {', '.join(FAMILIES)}."
+        )
+    named, known = values.get("architectures"), FAMILIES[kind].__name__
+    if named and known not in named:
+        raise ModelError(
+            f"{path} has model_type = {kind!r} and architectures = {named}, but Topeng only supports {known} for this "
+            "model_type"
+        )
     try:
-        return FAMILIES[kind].config_class(**values)
+        config = FAMILIES[kind].config_class(**values)
+        if config.eos_token_id is None:  # as in Dream's, which pads with its end token
+            config.eos_token_id = config.pad_token_id
+        if config.mask_token_id is None:
+            config.mask_token_id = load_tokenizer(path, revision).convert_tokens_to_ids(MASK)
+        return config
     except ModelError:
         raise
     except Exception as error:  # of many classes, all of which mean that an option has no usable value
         raise ModelError(
-            f"{Path(path) / 'config.json'} has a value that cannot be used ({_lines(error)[-1].rstrip('.')}): copy the "
-            "checkpoint anew"
+            f"{Path(path) / 'config.json'} has a value that cannot be used ({_lines(error)[-1].rstrip('.')}). Copy the "
+            "checkpoint again."
         ) from error
 
 
@@ -79,9 +98,9 @@ def read_options(path: str | Path, revision: str | None = None) -> dict[str, Any
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ModelError(f"{file} is not JSON ({error}): copy the checkpoint anew") from error
+        raise ModelError(f"{file} is not JSON ({error}). Copy the checkpoint again.") from error
     if not isinstance(values, dict):
-        raise ModelError(f"{file} must hold options by name: copy the checkpoint anew")
+        raise ModelError(f"{file} must be a JSON object. Copy the checkpoint again.")
     return values
 
 
@@ -105,7 +124,8 @@ def load_model(
         A `transformers` model: `model(input_ids=…, attention_mask=…).logits` [B, T, V] is aligned with the input.
 
     Raises:
-        ModelError: it cannot be reached, or weights are missing, left over, or of another shape.
+        ModelError: it cannot be reached, weights are missing, left over, or of another shape, or the GPU's memory is
+            too small for them.
     """
     path = locate(path)
     config, device = load_config(path, revision), find_device(device)
@@ -126,10 +146,19 @@ def load_model(
             quantization_config=quantization,
         )
     except Exception as error:  # what a folder holds may fail anywhere in three libraries
-        reason = _first_line(error)
-        raise ModelError(f"cannot load the weights of {path} ({reason}): copy the checkpoint anew") from error
+        raise _not_loaded(path, device, error) from error
     _check_loaded(path, loading)
     return model.eval() if quantization else model.to(device).eval()
+
+
+def _not_loaded(path: str | Path, device: torch.device, error: Exception) -> ModelError:
+    reason = _first_line(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return ModelError(
+            f"the weights of {path} do not fit into the free memory of {device} ({reason}). Use a lower precision "
+            "(bfloat16), a larger GPU or the CPU, or end other programs that use the GPU."
+        )
+    return ModelError(f"cannot load the weights of {path} ({reason}). Copy the checkpoint again.")
 
 
 def _check_loaded(path: str | Path, loading: dict[str, Any]) -> None:
@@ -141,8 +170,8 @@ def _check_loaded(path: str | Path, loading: dict[str, Any]) -> None:
         if loading[f"{kind}_keys"]:
             names = sorted(str(key[0] if isinstance(key, tuple) else key) for key in loading[f"{kind}_keys"])
             raise ModelError(
-                f"the weights of {path} do not fit its config.json: {len(names)} {words}, the first {names[0]}; both "
-                "must be of one checkpoint"
+                f"the weights of {path} do not match its config.json: {len(names)} {words}, the first is {names[0]}. "
+                "Both must come from the same checkpoint."
             )
 
 
@@ -156,9 +185,11 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
     try:
         found = torch.device(device or ("cuda" if gpus else "cpu"))
     except RuntimeError as error:
-        raise ModelError(f"base.device = {device!r} is no device: name cpu, cuda or cuda:0") from error
+        raise ModelError(f"base.device = {device!r} is not a device. Use cpu, cuda or cuda:0.") from error
     if found.type == "cuda" and (found.index or 0) >= gpus:
-        raise ModelError(f"base.device = {device!r}, and this machine has {gpus} GPUs that torch can use: leave it out")
+        raise ModelError(
+            f"base.device = {device!r}, but torch finds {gpus} GPUs on this machine. Leave base.device out."
+        )
     return found
 
 
@@ -224,7 +255,7 @@ def fetch_checkpoint(path: str | Path, revision: str | None = None) -> Path:
         return Path(snapshot_download(str(path), revision=revision, allow_patterns=CHECKPOINT_FILES))
     except OSError as error:
         raise ModelError(
-            f"cannot fetch {path} from the hub ({_first_line(error)}): copy the model to a folder and name that"
+            f"cannot download {path} from the Hub ({_first_line(error)}). Copy the model to a folder and give its path."
         ) from error
 
 
@@ -241,19 +272,19 @@ def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedT
     except Exception as error:  # as above
         if "trust_remote_code" in str(error):
             raise ModelError(
-                f"the tokenizer of {path} names code of its own, which is never run here: remove auto_map from its "
-                "tokenizer_config.json, if tokenizer.json lies beside it"
+                f"the tokenizer of {path} asks for code of its own, which Topeng never runs. If there is a "
+                "tokenizer.json, remove auto_map from tokenizer_config.json."
             ) from error
         raise ModelError(
-            f"cannot load the tokenizer of {path} ({_first_line(error)}): copy tokenizer.json and "
-            "tokenizer_config.json anew"
+            f"cannot load the tokenizer of {path} ({_first_line(error)}). Copy tokenizer.json and "
+            "tokenizer_config.json again."
         ) from error
 
 
 def _fetch(path: str | Path, name: str, revision: str | None) -> Path:
     if Path(path).is_dir():
         if not (Path(path) / name).is_file():
-            raise ModelError(f"{path} has no {name}: a checkpoint folder holds it beside its weights")
+            raise ModelError(f"{path} has no {name}. A checkpoint folder has it next to the weights.")
         return Path(path) / name
     if Path(path).is_absolute() or str(path).startswith(".") or str(path).count("/") > 1:
         raise ModelError(f"there is no checkpoint folder {path}")
@@ -264,8 +295,8 @@ def _fetch(path: str | Path, name: str, revision: str | None) -> Path:
         return Path(cached_file(str(path), name, revision=revision or "main"))
     except OSError as error:
         raise ModelError(
-            f"cannot fetch {name} of {path} from the hub ({_first_line(error)}): copy the model to a folder "
-            "and name that (--base.model FOLDER)"
+            f"cannot download {name} of {path} from the Hub ({_first_line(error)}). Copy the model to a folder "
+            "and give its path."
         ) from error
     finally:
         hub.setLevel(level)

@@ -78,16 +78,16 @@ def architecture(config: Mapping[str, Any]) -> Architecture:
         ExportError: it has none, or the package is missing.
     """
     if importlib.util.find_spec("gguf") is None:
-        raise ExportError("GGUF needs the package gguf: pip install 'topeng[export]'")
+        raise ExportError("GGUF needs the package gguf. Install it with pip install 'topeng[export]'.")
     name = (config.get("architectures") or ["a checkpoint without `architectures`"])[0]
     if name not in ARCHITECTURES:
-        raise ExportError(f"{name} has no GGUF format here; families that have: {', '.join(ARCHITECTURES)}")
+        raise ExportError(f"{name} cannot be exported as GGUF. Families that can: {', '.join(ARCHITECTURES)}.")
     found = ARCHITECTURES[name]
     for option, values in {"rope_scaling": (None,), **(found.fixed or {})}.items():
         if option in config and config[option] not in values:
             raise ExportError(
-                f"config.json has {option} = {config[option]!r}, which llama.cpp's network of {name} has not: this "
-                "checkpoint cannot be written as GGUF"
+                f"config.json has {option} = {config[option]!r}, which llama.cpp's network of {name} does not support. "
+                "This checkpoint cannot be exported as GGUF."
             )
     return found
 
@@ -193,7 +193,9 @@ def _parts(weights: Weights, config: Mapping[str, Any], kind: Architecture) -> I
         yield _Part(found, shape, read)
     shapes = weights.shapes.keys()
     if kind.name == "llada-moe" and config.get("tie_word_embeddings") and "lm_head.weight" not in shapes:
-        raise ExportError("llama.cpp's network of LLaDA-MoE wants a head of its own, and this one's is its embedding")
+        raise ExportError(
+            "llama.cpp's network of LLaDA-MoE needs a separate output head, but this model ties it to the embedding"
+        )
 
 
 def _stacked(weights: Weights, names: list[str]) -> Tensor:
@@ -227,5 +229,5 @@ def _quantized(part: _Part, qtype: Any) -> np.ndarray:
     with np.errstate(over="ignore"):
         found = gguf.quantize(part.read().float().contiguous().numpy(), qtype)
     if qtype == gguf.GGMLQuantizationType.F16 and not np.isfinite(found).all():
-        raise ExportError(f"{part.name} has a number beyond the range of f16: take bf16")
+        raise ExportError(f"{part.name} has a number outside the range of f16. Use bf16.")
     return found

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from topeng.errors import ExportError
-from topeng.text.chat import CHAT_TEMPLATE
+from topeng.text.formats import LLADA
 
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -36,7 +36,7 @@ def add_tokens(writer: Any, config: Mapping[str, Any], tokenizer: PreTrainedToke
 
     mask = config.get("mask_token_id") or tokenizer.mask_token_id
     if mask is None:
-        raise ExportError("neither config.json nor the tokenizer names the mask token: llama.cpp refuses such a file")
+        raise ExportError("neither config.json nor the tokenizer names the mask token, which llama.cpp requires")
     rules = json.loads(tokenizer.backend_tokenizer.to_str())
     words = {token: word for word, token in tokenizer.get_vocab().items()}
     added = tokenizer.added_tokens_decoder
@@ -75,11 +75,13 @@ def _split(rules: Mapping[str, Any]) -> str:
     if [step["type"] for step in steps] == ["ByteLevel"] and steps[0]["use_regex"]:
         patterns = [next(iter(SPLITS))]
     if model["type"] != "BPE" or rules["normalizer"] not in (None, {"type": "NFC"}) or len(patterns) != 1:
-        raise ExportError("the tokenizer is no byte-level BPE as llama.cpp has them: it cannot be written as GGUF")
+        raise ExportError(
+            "the tokenizer is not a byte-level BPE that llama.cpp supports, so the model cannot be exported as GGUF"
+        )
     if patterns[0] not in SPLITS:
         raise ExportError(
-            f"the tokenizer cuts text by {patterns[0]!r}, for which no name of llama.cpp is known here: it would cut "
-            "otherwise there"
+            f"the tokenizer splits text by {patterns[0]!r}, for which Topeng knows no name in llama.cpp. Text would be "
+            "split differently there."
         )
     return SPLITS[patterns[0]]
 
@@ -93,8 +95,7 @@ def _steps(rules: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _template(tokenizer: PreTrainedTokenizerBase, rules: Mapping[str, Any]) -> str | None:
     """The chat template; with the spaces that the tokenizer itself puts before what follows a special token.
 
-    llama.cpp's byte-level BPE puts none, whatever a file says. The tokenizers of `kecil` and of tiny bases put them;
-    LLaDA-8B's does not.
+    llama.cpp's byte-level BPE puts none, whatever a file says. The tokenizers of `kecil` and of tiny bases do.
 
     Raises:
         ExportError: there are such spaces, and the template is not Topeng's.
@@ -102,9 +103,9 @@ def _template(tokenizer: PreTrainedTokenizerBase, rules: Mapping[str, Any]) -> s
     template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else None
     if not any(step.get("add_prefix_space") for step in _steps(rules)):
         return template
-    if template != CHAT_TEMPLATE:
+    if template != LLADA.template:
         raise ExportError(
-            "the tokenizer puts a space before each piece of text (add_prefix_space), which llama.cpp does not: only "
-            "with Topeng's chat template can such a model be written as GGUF"
+            "the tokenizer puts a space before each piece of text (add_prefix_space), which llama.cpp does not. Such a "
+            "model can only be exported as GGUF with Topeng's chat template."
         )
-    return re.sub(r"(<\|(?:start|end)_header_id\|>)", r"\1 ", CHAT_TEMPLATE)
+    return re.sub(r"(<\|(?:start|end)_header_id\|>)", r"\1 ", LLADA.template)

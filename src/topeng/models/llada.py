@@ -1,6 +1,6 @@
 """LLaDA (arXiv 2502.09992): Llama with bidirectional attention, under other names.
 
-The network is `transformers`' own; here stand only the names that the official checkpoints use, for
+The network is `transformers`' own; this module only has the names that the official checkpoints use, for
 options and for weights, so that a checkpoint is read and written in the official layout.
 """
 
@@ -85,8 +85,8 @@ class LLaDAConfig(LlamaConfig):
         if refused:
             name = refused[0]
             raise ModelError(
-                f"config.json has {name} = {options[name]!r}; LLaDA's network here is Llama's, with "
-                f"{name} = {FIXED[name]!r}: a checkpoint with another value cannot be loaded"
+                f"config.json has {name} = {options[name]!r}, but Topeng runs LLaDA on Llama's network, where "
+                f"{name} = {FIXED[name]!r}. A checkpoint with another value cannot be loaded."
             )
         options.pop("architectures", None)
         if "vocab_size" in options:
@@ -95,7 +95,7 @@ class LLaDAConfig(LlamaConfig):
         if options["embedding_size"] < options["vocab_size"]:
             raise ModelError(
                 f"config.json has embedding_size = {options['embedding_size']}, which must be at least vocab_size = "
-                f"{options['vocab_size']}: the embeddings have a row for each token; copy the checkpoint anew"
+                f"{options['vocab_size']}, as every token has an embedding. Copy the checkpoint again."
             )
         # `head_dim` is derived in `LlamaConfig.__init__`, before an `attribute_map` would apply: rename first.
         super().__init__(**{LLAMA_NAMES.get(name, name): value for name, value in options.items()})

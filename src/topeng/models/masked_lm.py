@@ -5,7 +5,7 @@ Shapes: B rows, T positions, N head positions, D width, V vocabulary.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch.nn import functional
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 CHUNK_ELEMENTS = 2**24
-"""Logits that stand in memory at once: 64 MiB in fp32, 132 positions of LLaDA's vocabulary."""
+"""Logits in memory at once: 64 MiB in fp32, 132 positions of LLaDA's vocabulary."""
 
 
 @dataclass
@@ -30,6 +30,13 @@ def chunks(positions: int, vocabulary: int) -> Iterator[slice]:
         yield slice(start, start + rows)
 
 
+def _dtype_of_products(weight: Tensor) -> torch.dtype:
+    """What autocast multiplies a weight in, where it is active; the weight's own precision elsewhere."""
+    kind = weight.device.type
+    active = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if active else weight.dtype
+
+
 class WeightedCrossEntropy(torch.autograd.Function):
     """Weighted cross-entropy of `hidden @ weight.T`, a chunk of positions at a time.
 
@@ -44,8 +51,9 @@ class WeightedCrossEntropy(torch.autograd.Function):
         hidden_grad = torch.zeros_like(hidden) if need_hidden else None
         weight_grad = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
         token_nll = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
+        head = weight.to(_dtype_of_products(weight))  # once: autocast would cast all of it for each chunk
         for chunk in chunks(len(targets), len(weight)):
-            logits = functional.linear(hidden[chunk], weight).float()
+            logits = functional.linear(hidden[chunk], head).float()
             log_p = torch.log_softmax(logits, dim=-1, out=logits)
             where = targets[chunk, None]
             token_nll[chunk] = -log_p.gather(1, where).squeeze(1)
@@ -54,7 +62,7 @@ class WeightedCrossEntropy(torch.autograd.Function):
             logits_grad = log_p.exp_().scatter_add_(1, where, torch.full_like(where, -1, dtype=log_p.dtype))
             logits_grad, factor = logits_grad.to(hidden.dtype), weights[chunk, None]
             if hidden_grad is not None:
-                hidden_grad[chunk] = (logits_grad @ weight) * factor
+                hidden_grad[chunk] = (logits_grad @ head) * factor
             if weight_grad is not None:
                 weight_grad += logits_grad.T @ (hidden[chunk] * factor).to(hidden.dtype)
         ctx.grads = hidden_grad, None if weight_grad is None else weight_grad.to(weight.dtype)
@@ -64,6 +72,30 @@ class WeightedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, loss_grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         return *(None if grad is None else grad * loss_grad for grad in ctx.grads), None, None
+
+
+class Bidirectional:
+    """Mixed in before a `transformers` config: attention looks both ways; `architectures` keeps its official name.
+
+    Attributes:
+        shifted: whether a position predicts the next token, where config.json does not say (`predicts_next`).
+    """
+
+    architecture: ClassVar[str]
+    shifted: ClassVar[bool] = False
+
+    def __post_init__(self, **options: Any) -> None:
+        mask_token_id = options.pop("mask_token_id", None)
+        self.predicts_next = bool(options.pop("predicts_next", self.shifted))
+        super().__post_init__(**options)  # type: ignore[misc]
+        self.mask_token_id, self.is_causal, self.architectures = mask_token_id, False, [self.architecture]
+
+    def to_dict(self) -> dict[str, Any]:
+        options = super().to_dict()  # type: ignore[misc]
+        options.pop("is_causal", None)
+        if self.predicts_next == self.shifted:
+            options.pop("predicts_next", None)
+        return options
 
 
 class VocabularyHead(nn.Linear):
@@ -86,12 +118,19 @@ class MaskedLMHead:
     """Mixed in before a `transformers` causal-LM class whose attention is made bidirectional by its config.
 
     Where a config has an `embedding_size`, embedding and head have so many rows; logits are of the vocabulary alone.
+
+    Attributes:
+        official_names: patterns of the official code's names of weights, and the names that the network has here.
+        predicts_next: the network predicts the next position; logits are moved to the position that they are of.
     """
+
+    official_names: ClassVar[list[tuple[str, str]]] = []
 
     def __init__(self, config: Any) -> None:
         vocab_size, config.vocab_size = config.vocab_size, getattr(config, "embedding_size", config.vocab_size)
         super().__init__(config)  # type: ignore[call-arg]
         self.vocab_size = config.vocab_size = vocab_size
+        self.predicts_next = getattr(config, "predicts_next", False)
         # Padding is the end token, which is a word too: its embedding must learn.
         self.get_input_embeddings().padding_idx = None  # type: ignore[attr-defined]
         head = self.get_output_embeddings()  # type: ignore[attr-defined]
@@ -113,7 +152,7 @@ class MaskedLMHead:
 
         Args:
             input_ids: [B, T].
-            attention_mask: [B, T], 1 where a token may be looked at; padding may stand on either side.
+            attention_mask: [B, T], 1 where a token may be looked at; padding may be on either side.
             head_positions: bool [B, T], where the vocabulary head runs (everywhere without it).
             targets: [N] token ids at the head positions, row by row; then no logits are returned.
             weights: [N] factor of each position in the loss; ones without it.
@@ -123,12 +162,17 @@ class MaskedLMHead:
             `loss` = sum of `weights * token_nll`, and `token_nll` [N].
         """
         kwargs.setdefault("use_cache", kwargs.get("past_key_values") is not None)  # else all keys and values are kept
-        if targets is None:
+        if targets is None and not self.predicts_next:
             kwargs |= {} if head_positions is None else {"logits_to_keep": head_positions}
             output = super().forward(input_ids=input_ids, attention_mask=attention_mask, **kwargs)  # type: ignore[misc]
             output.logits = output.logits[..., : self.vocab_size]
             return output
         hidden = self.model(input_ids=input_ids, attention_mask=attention_mask, **kwargs).last_hidden_state  # type: ignore[attr-defined]
+        if self.predicts_next:
+            hidden = torch.cat([hidden[:, :1], hidden[:, :-1]], dim=1)
+        if targets is None:
+            logits = self.lm_head(hidden if head_positions is None else hidden[head_positions])  # type: ignore[attr-defined]
+            return MaskedLMOutput(logits=logits[..., : self.vocab_size])
         hidden = hidden.flatten(0, 1) if head_positions is None else hidden[head_positions]  # [N, D]
         weights = torch.ones(targets.shape, device=hidden.device) if weights is None else weights
         if isinstance(self.lm_head, VocabularyHead):  # type: ignore[attr-defined]

@@ -48,8 +48,8 @@ class StoredWeights:
                 self._file_of[name], self.shapes[name] = file, tuple(opened.get_slice(name).get_shape())
         if missing := promised.keys() - self._file_of.keys():
             raise ModelError(
-                f"{self._folder / INDEX} names {len(missing)} weights that its files have not, the first "
-                f"{min(missing)}: copy the checkpoint anew"
+                f"{self._folder / INDEX} names {len(missing)} weights that are not in its files, the first is "
+                f"{min(missing)}. Copy the checkpoint again."
             )
 
     def read(self, name: str) -> Tensor:
@@ -64,7 +64,7 @@ class StoredWeights:
         try:
             return dict(json.loads(file.read_text(encoding="utf-8"))["weight_map"])
         except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{file} is no index of weights: copy the checkpoint anew") from error
+            raise ModelError(f"{file} is not an index of weights. Copy the checkpoint again.") from error
 
     def _open(self, file: str) -> Any:
         """A file's reader; one file is open at a time, so that one at most is in memory."""
@@ -72,11 +72,11 @@ class StoredWeights:
             return self._opened[1]
         path = self._folder / file
         if not path.is_file():
-            raise ModelError(f"{self._folder} has no {file}: the checkpoint is not whole; copy it anew")
+            raise ModelError(f"{self._folder} has no {file}. The checkpoint is incomplete: copy it again.")
         try:
             self._opened = file, safe_open(path, framework="pt")
         except (SafetensorError, OSError) as error:
-            raise ModelError(f"cannot read {path} ({error}): copy the checkpoint anew") from error
+            raise ModelError(f"cannot read {path} ({error}). Copy the checkpoint again.") from error
         return self._opened[1]
 
 
@@ -110,4 +110,6 @@ def check_room(folder: Path, size: int) -> None:
     if size > free:
         unit, name = (1e9, "GB") if size >= 1e9 else (1e6, "MB")
         has, are = (f"{count / unit:.1f} {name}" for count in (free, size))
-        raise ExportError(f"{folder.parent} has room for {has}, and the weights are {are}: choose another place")
+        raise ExportError(
+            f"{folder.parent} has {has} of free space, but the weights need {are}. Choose another folder."
+        )

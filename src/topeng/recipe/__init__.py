@@ -23,31 +23,31 @@ from topeng.report.settings import ReportOptions
 from topeng.text.settings import TextOptions
 
 NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
-"""What the parser raises: of bytes that are no UTF-8 and dates that are none a ValueError."""
+"""What the YAML parser raises; bytes that are not UTF-8 and impossible dates raise a ValueError."""
 
 REMOVED = {
-    "train.gradient_accumulation_steps": "train.batch_rows is the rows of a step, however it is cut into forward "
-    "passes: multiply it, and bound a pass with train.batch_tokens",
-    "train.learning_rates": "train.learning_rate takes one rate, or rates by method: {lora+: 0.0008}",
-    "corpus.language_threshold": "half is enough: a row stays where corpus.languages have half of the probability",
-    "corpus.benchmark_overlap": "a row leaves that holds half of an item's 8-grams",
-    "train.warmup_fraction": "the rate rises over a twentieth of the steps",
-    "train.max_grad_norm": "gradients are clipped to a norm of 1",
-    "base.tiny.intermediate_size": "it follows from base.tiny.hidden_size: eight thirds of it, as Llama has it",
-    "base.tiny.heads": "there is one for each 32 of base.tiny.hidden_size",
+    "train.gradient_accumulation_steps": "train.batch_rows now counts all rows of an optimiser step. Multiply it by "
+    "the old value, and limit the size of a forward pass with train.batch_tokens.",
+    "train.learning_rates": "train.learning_rate takes one rate, or one per method, such as {lora+: 0.0008}.",
+    "corpus.language_threshold": "A row is now kept if corpus.languages have at least half of the probability.",
+    "corpus.benchmark_overlap": "A row is now dropped if it contains half of the 8-grams of an item.",
+    "train.warmup_fraction": "The learning rate now always warms up over 5 % of the steps.",
+    "train.max_grad_norm": "Gradients are now always clipped to a norm of 1.",
+    "base.tiny.intermediate_size": "It now follows from base.tiny.hidden_size: 8/3 of it, as in Llama.",
+    "base.tiny.heads": "There is now one head for every 32 dimensions of base.tiny.hidden_size.",
 }
-"""Options of earlier versions, and what stands in their place."""
+"""Options of earlier versions, and what replaced them."""
 
 
 @dataclass(frozen=True)
 class Recipe(Options):
     """A complete run."""
 
-    seed: int = option(42, "of everything that is drawn", source=PAPER, ge=0, lt=2**32)
+    seed: int = option(42, "Seed of every random draw of the run.", source=PAPER, ge=0, lt=2**32)
     threads: int | None = option(
         None,
-        "CPU threads of a training or an evaluation; as many as the cores allow run side by side. Null: all cores, one "
-        "after another",
+        "CPU threads per training or evaluation. As many of them as the cores allow run side by side. Null runs one "
+        "after another, each on all cores.",
         cost=True,
         ge=1,
     )
@@ -64,7 +64,7 @@ class Recipe(Options):
 
     @property
     def trainings(self) -> list[Training]:
-        """What is trained: each method once, as METHOD, or once with each of train.seeds, as METHOD-seed-SEED."""
+        """The trainings: each method once, as METHOD, or once with each of train.seeds, as METHOD-seed-SEED."""
         seeds = self.train.seeds
         return [
             Training(f"{method}-seed-{seed}" if seeds else method, method, seed)
@@ -74,17 +74,17 @@ class Recipe(Options):
 
     @property
     def context(self) -> int:
-        """The longest sequence that the base meets, a prompt and its answer, in tokens."""
+        """The longest sequence that the base sees, a prompt with its answer, in tokens."""
         return self.text.max_length + self.generate.max_new_tokens
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a name that stands twice, of which YAML would silently take the last."""
+    """Refuses a repeated name, of which YAML would silently take the last value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         if twice := [name for name in names if names.count(name) > 1]:
-            raise yaml.YAMLError(f"{twice[0]} stands twice in a section")
+            raise yaml.YAMLError(f"{twice[0]} occurs twice in a section")
         return super().construct_mapping(node, deep)
 
 
@@ -101,7 +101,7 @@ def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Recipe
     except NOT_YAML as error:
         raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise RecipeError(f"{path} must hold options by name, such as `seed: 42`")
+        raise RecipeError(f"{path} must contain named options, such as `seed: 42`")
     for name, value in (overrides or {}).items():
         set_option(values, name, value)
     return parse(values)
@@ -139,8 +139,9 @@ def describe(cls: type[Options] = Recipe, prefix: str = "") -> list[tuple[str, s
         if isinstance(default, Options):
             rows += describe(type(default), f"{name}.")
             continue
-        notes = ", ".join(note for note in (field.metadata["unit"], field.metadata["source"]) if note)
-        text = field.metadata["help"] + (f" [{notes}]" if notes else "")
+        text, unit = field.metadata["help"], field.metadata["unit"]
+        notes = {"Unit": "" if f" {unit}" in text else unit, "Source": field.metadata["source"]}
+        text += "".join(f" {note}: {value}." for note, value in notes.items() if value)
         rows.append((name, yaml.safe_dump(default, default_flow_style=True, width=1000).split("\n")[0], text))
     return rows
 
@@ -159,19 +160,19 @@ def set_option(values: dict[str, Any], name: str, text: str) -> None:
     try:
         values[last] = yaml.safe_load(text)
     except NOT_YAML as error:
-        raise RecipeError(f"--{name} {text}: not a YAML value") from error
+        raise RecipeError(f"--{name} {text} is not valid YAML") from error
 
 
 def _with_place(error: OptionError) -> str:
-    """The error, with the option of that name elsewhere where its section has none near."""
-    if not error.rule.startswith("is no option"):
+    """The error, with the option of that name in another section if its own has none that is similar."""
+    if not error.rule.startswith("is not an option"):
         return str(error)
     if error.place in REMOVED:
-        return f"{error.place} was removed: {REMOVED[error.place]}"
+        return f"{error.place} was removed. {REMOVED[error.place]}"
     names = [name for name, _, _ in describe()]
     last = error.place.rpartition(".")[2]
     elsewhere = [name for name in names if name.endswith(f".{last}")]
     sections = sorted({name.rpartition(".")[0] for name in names if "." in name})
     near = elsewhere or difflib.get_close_matches(error.place, [*names, *sections], n=1, cutoff=0.6)
-    hint = f": did you mean '{near[0]}'?" if near else "; `topeng options` lists them"
+    hint = f": did you mean '{near[0]}'?" if near else ". `topeng options` lists them."
     return f"unknown option '{error.place}'{hint}"

@@ -38,7 +38,7 @@ def before_and_after(found: Finished) -> list[str]:
     lines = [f"Held-out loss in {names['target']}: {loss}"]
     if right := _right(found, "target"):
         lines.insert(0, f"Right answers in {names['target']}: {right}")
-    return [*lines, f"Forgotten in {names['source']}: {_right(found, 'source') or forgotten}"]
+    return [*lines, f"Forgetting in {names['source']}: {_right(found, 'source') or forgotten}"]
 
 
 def best_method(found: Finished) -> str | None:
@@ -59,14 +59,14 @@ def next_steps(found: Finished) -> list[tuple[str, str]]:
     if best:
         adapter = str(found.folder / "adapters" / found.names(best)[0])
         talk = shlex.join([command, "chat", base, "--adapter", adapter])
-        steps.append((f"Talk with the model as {Wording().label(best)} has adapted it:", talk))
+        steps.append((f"Chat with the model adapted by {Wording().label(best)}:", talk))
     if (found.folder / "report.html").exists():
-        steps.append(("Read the report, in a browser:", str(found.folder / "report.html")))
-    steps.append(("All that the run left:", str(found.folder)))
+        steps.append(("Open the report in a browser:", str(found.folder / "report.html")))
+    steps.append(("All files of the run:", str(found.folder)))
     own = Path(__file__).parent.parent / "recipes" / "small.yaml"
     recipe = Path("recipes/small.yaml") if Path("recipes/small.yaml").exists() else own
     options = ["--corpus.files", "[mine.csv]", *([] if base == kecil.NAME else ["--base.model", base])]
-    steps.append(("Adapt it to rows of your own:", shlex.join([command, "run", str(recipe), *options])))
+    steps.append(("Adapt the model to your own rows:", shlex.join([command, "run", str(recipe), *options])))
     return steps
 
 

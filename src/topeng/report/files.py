@@ -55,8 +55,8 @@ def read_run(folder: Path) -> Finished:
     scores = read_json(folder / "scores.json")
     if scores.get("format") != FORMAT:
         raise RunError(
-            f"{folder / 'scores.json'} has format {scores.get('format')}, and the report reads {FORMAT}: "
-            "remove it and run `topeng compare` again"
+            f"{folder / 'scores.json'} has format {scores.get('format')}, but the report reads {FORMAT}. "
+            "Remove it and run `topeng compare` again."
         )
     found = [name for name in scores["models"] if name != "base"]
     methods = sorted(found, key=lambda name: [*METHODS, *found].index(name))
@@ -73,7 +73,7 @@ def existing(path: Path) -> Path:
         RunError: there is nothing.
     """
     if not path.exists():
-        raise RunError(f"{path} is missing: the report needs a finished run; `topeng run` finishes it")
+        raise RunError(f"{path} is missing. The report needs a finished run: `topeng run` finishes it.")
     return path
 
 
@@ -95,7 +95,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise RunError(f"{path} is not JSON ({error}): remove it and run its stage again") from error
+        raise RunError(f"{path} is not JSON ({error}). Remove it and run its stage again.") from error
 
 
 def templates(words: Wording | None = None, escape: bool = True) -> Environment:

@@ -55,7 +55,7 @@ def write_report(run_dir: Path, path: Path, title: str, answers: int, language: 
         run_dir: the run folder.
         path: the HTML file to write.
         title: of the page.
-        answers: rows of each language whose answers stand side by side, at most.
+        answers: maximum number of rows per language whose answers are shown side by side.
         language: of the page, `en` or `id`; what corpus, models and stages say stays as it is.
 
     Raises:

@@ -10,13 +10,17 @@ from topeng.options import Options, option
 class PageOptions(Options):
     """What all pages of a run have."""
 
-    title: str = option("Topeng", "of the page")
-    language: Literal["en", "id"] = option("en", "of page and map: English or Indonesian; model cards are in English")
+    title: str = option("Topeng", "Title of the report.")
+    language: Literal["en", "id"] = option(
+        "en", "Language of the report and the map: English or Indonesian. Model cards are always in English."
+    )
 
 
 @dataclass(frozen=True)
 class ReportOptions(PageOptions):
     """The report and the model cards."""
 
-    answers: int = option(6, "rows of each language whose answers are shown side by side", ge=0)
-    licence: str | None = option(None, "of the adapters, on their model cards, in the Hub's spelling: apache-2.0")
+    answers: int = option(6, "Number of rows per language whose answers the report shows side by side.", ge=0)
+    licence: str | None = option(
+        None, "Licence of the adapters for their model cards, as the Hub spells it, such as apache-2.0."
+    )

@@ -9,10 +9,10 @@ from rich.text import Text
 
 from topeng.report.wording import DASH, Wording, bounds, finite, mean, pair_sentences
 
-RIGHT = "Right answers in % (95 % interval), of {target} target and {source} source rows"
+RIGHT = "Right answers in % (95 % interval) on {target} target and {source} source rows"
 RIGHT_COLUMNS = ("", "target", "more than base", "source", "forgotten", "F1")
-NOT_JUDGED = "Right answers were not counted: no row that was answered has one (corpus.right_answers says which have)."
-LOSS = "Held-out nats per token, ± half of a 95 % interval: less is better, of gain more"
+NOT_JUDGED = "Right answers were not counted, because no answered row has exactly one (see corpus.right_answers)."
+LOSS = "Held-out loss in nats per token (lower is better), ± half of a 95 % interval"
 LOSS_COLUMNS = ("", "seeds", "target", "gain", "source", "forgotten", "chrF++")
 
 

@@ -261,6 +261,6 @@ def _change(words: Wording, figure: Mapping[str, Any], digits: int, sign: bool) 
 
 
 def clear(figure: Mapping[str, Any]) -> bool:
-    """Whether the interval leaves zero out."""
+    """Whether the interval excludes zero."""
     known = bounds(figure)
     return known is not None and not known[0] <= 0 <= known[1]

@@ -1,4 +1,4 @@
-"""What fails at once rather than after hours: what a recipe names and cannot have."""
+"""Checks that fail at once instead of after hours: things that a recipe names but cannot have."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from topeng.run.folder import Stage
 
 
 def check(recipe: Recipe, planned: Sequence[Stage]) -> None:
-    """Looks at what the stages will need; nothing large is loaded.
+    """Checks what the stages will need, without loading anything large.
 
     Raises:
         ModelError: the named base cannot be reached, is of no known family, does not fit its tokenizer or the chat
@@ -49,6 +49,6 @@ def _check_base(recipe: Recipe) -> None:
     check_tokens(recipe.base.model, config, load_tokenizer(recipe.base.model, recipe.base.revision))
     if recipe.context > config.max_position_embeddings:
         raise ModelError(
-            f"text.max_length and generate.max_new_tokens are {recipe.context} together, beyond the context of "
-            f"{recipe.base.model}, {config.max_position_embeddings}: lower one of them"
+            f"text.max_length and generate.max_new_tokens add up to {recipe.context}, but the context of "
+            f"{recipe.base.model} is {config.max_position_embeddings}. Lower one of them."
         )

@@ -1,4 +1,4 @@
-"""The run folder: what was finished stays, what was killed goes on, what changed is done again.
+"""The run folder: finished stages are kept, interrupted ones continue, and changed ones run again.
 
 A stage writes into a folder of its own under `.work/`; when it ends, its outputs are moved to their places and
 the manifest is replaced in one step. A stage counts as finished only by the manifest.
@@ -31,7 +31,7 @@ from topeng.system.workers import Workers
 
 MANIFEST = "manifest.json"
 FORMAT = 2
-"""Of the manifest: what stages depend on is digested in another way in each."""
+"""Format of the manifest. Each format computes fingerprints in a different way."""
 WORK, SKIP = "work", "skip"
 FINISHED = "finished"
 
@@ -42,13 +42,13 @@ class Stage:
 
     Attributes:
         name: such as `train/lora`.
-        outputs: files or folders that it leaves, relative to the run folder.
+        outputs: files or folders that it writes, relative to the run folder.
         options: what of the recipe it depends on: its slice, a dataclass, or plain values by name.
         work: called with the folder to write `outputs` into; called again on the same folder after a kill.
         reads: what it reads of earlier stages' outputs.
-        inputs: files or folders from outside the run that it reads; a name that is no path stands for itself.
+        inputs: files or folders from outside the run that it reads; a name that is not a path is used as it is.
         together: all ranks of the run take part; rank 0 alone writes the outputs.
-        apart: a worker may do it, beside others that it doesn't read from.
+        apart: a worker may run it next to others whose outputs it does not read.
         does: what it does, for a person who waits.
         version: of its results, raised where the same options and inputs come to other ones.
     """
@@ -70,10 +70,10 @@ class Stage:
 
 
 class RunFolder:
-    """A folder that holds one run: its resolved recipe, its manifest, and what its stages leave."""
+    """The folder of one run, with its resolved recipe, its manifest, and the outputs of its stages."""
 
     def __init__(self, path: str | Path) -> None:
-        """Opens or makes the folder.
+        """Opens the folder, or creates it.
 
         Raises:
             RunError: it cannot be written, or its manifest cannot be read.
@@ -83,13 +83,13 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(
-                f"cannot make the run folder {path}: {error.strerror}; choose another with --run-dir"
+                f"cannot create the run folder {path}: {error.strerror}. Choose another with --run-dir."
             ) from error
         self.manifest = _read_manifest(self.path / MANIFEST)
 
     @contextmanager
     def locked(self) -> Iterator["RunFolder"]:
-        """Holds the folder for this process.
+        """Locks the folder for this process.
 
         Raises:
             RunError: another process holds it, or it cannot be written.
@@ -99,7 +99,7 @@ class RunFolder:
             lock.acquire(timeout=0)
         except Timeout as error:
             raise RunError(
-                f"another process is at work in {self.path}: wait for it, or choose another --run-dir"
+                f"another process is using {self.path}. Wait for it to finish, or choose another --run-dir."
             ) from error
         except OSError as error:
             raise RunError(f"cannot write to the run folder {self.path}: {error.strerror}") from error
@@ -110,11 +110,11 @@ class RunFolder:
             lock.release()
 
     def finished(self, stage: Stage) -> bool:
-        """Whether the manifest has the stage as done, from the same options and inputs, with its outputs in place."""
+        """Whether the stage is done with the same options and inputs, and its outputs are unchanged."""
         return self._outlook(stage, {}) == FINISHED
 
     def outlook(self, stages: Sequence[Stage]) -> dict[str, str]:
-        """What a run will do of each stage, by name: `finished` (nothing), or to do, or to be redone and why."""
+        """What a run will do with each stage, by name: nothing (`finished`), run it, or run it again and why."""
         found: dict[str, str] = {}
         redone: dict[str, str] = {}
         for stage in stages:
@@ -126,28 +126,28 @@ class RunFolder:
     def _outlook(self, stage: Stage, redone: Mapping[str, str]) -> str:
         """
         Args:
-            redone: outputs that will be made anew before, with the stage that does.
+            redone: outputs that will be written again before, with their stage.
         """
         before = next((redone[output] for output in stage.reads if output in redone), None)
         entry = self.manifest["stages"].get(stage.name, {})
         if entry.get("status") != "done":
             begun = before is None and self._begun(stage, self.fingerprint(stage))
-            return "to do, from where it was stopped" if begun else "to do"
+            return "to do, continues from its checkpoint" if begun else "to do"
         if entry["fingerprint"] != self.fingerprint(stage):
             own = entry["fingerprint"] != self.fingerprint(stage, entry.get("reads"))
             if own or not before:
-                return f"to be redone, because {'its options or inputs' if own else 'what it reads'} changed"
+                return f"runs again, because {'its options or inputs' if own else 'the outputs it reads'} changed"
         if not all(self._in_place(entry, output) for output in stage.outputs):
-            return "to be redone, because its outputs are not as it left them"
-        return f"to be redone, unless {before} comes out as before" if before else FINISHED
+            return "runs again, because its outputs were changed or removed"
+        return f"runs again, unless {before} gives the same result" if before else FINISHED
 
     def _begun(self, stage: Stage, fingerprint: str) -> bool:
-        """Whether its work folder holds the beginnings of this very work."""
+        """Whether its work folder has an unfinished attempt with the same fingerprint."""
         known = self._work_folder(stage) / ".fingerprint"
         return known.exists() and known.read_text(encoding="utf-8") == fingerprint
 
     def _in_place(self, entry: dict[str, Any], output: str) -> bool:
-        """Whether an output is what its stage left: by sizes and times, or by content where a copy has other times."""
+        """Whether an output is unchanged, by size and time, or by content if it was copied and has other times."""
         state, known = state_of(self.path / output), entry.setdefault("state", {})
         if known.get(output) != state:
             if digest(self.path / output) != entry["outputs"].get(output):
@@ -163,7 +163,7 @@ class RunFolder:
         return {output: outputs.get(output) for output in stage.reads}
 
     def fingerprint(self, stage: Stage, reads: Mapping[str, str | None] | None = None) -> str:
-        """A digest of all that the stage depends on: of what earlier stages have left, or of other `reads`."""
+        """A digest of everything that the stage depends on, with the outputs of earlier stages or other `reads`."""
         depends = {
             "version": stage.version,
             "options": results(stage.options) if is_dataclass(stage.options) else stage.options,
@@ -180,7 +180,7 @@ class RunFolder:
         console: Console,
         workers: Workers | None = None,
     ) -> None:
-        """Does the stages that are not finished, in order; leaves those that are.
+        """Runs the stages that are not finished, in order.
 
         Args:
             recipe: the resolved recipe, kept as `recipe.yaml`.
@@ -195,7 +195,7 @@ class RunFolder:
             to_do = []
             for stage in group:
                 if self.finished(stage):
-                    console.print(f"{labels[stage.name]}: finished before", style="dim", highlight=False)
+                    console.print(f"{labels[stage.name]}: already done", style="dim", highlight=False)
                     _tell_ranks(stage, SKIP)
                     _discard(self._work_folder(stage))
                 else:
@@ -208,7 +208,7 @@ class RunFolder:
                 console.print(took, style="dim", highlight=False)
 
     def follow(self, stages: Sequence[Stage]) -> None:
-        """What ranks other than 0 do: their part of the stages that all ranks share, when rank 0 comes to them."""
+        """Runs the part of ranks other than 0 in stages that all ranks share, when rank 0 reaches them."""
         for stage in stages:
             if stage.together and ranks.hear() == WORK:
                 stage.work(self._work_folder(stage))
@@ -217,7 +217,7 @@ class RunFolder:
         return self.path / ".work" / stage.name.replace("/", "-")
 
     def _do(self, stages: Sequence[Stage], workers: Workers | None) -> Iterator[tuple[Stage, float, int]]:
-        """Does stages that don't depend on each other; each as it ends, with seconds and its peak memory in bytes."""
+        """Runs independent stages; yields each when it ends, with its seconds and its peak memory in bytes."""
         by_name = {stage.name: stage for stage in stages}
         fingerprints = {stage.name: self._begin(stage) for stage in stages}
         folders = {stage.name: self._work_folder(stage) for stage in stages}
@@ -234,7 +234,7 @@ class RunFolder:
             yield stage.name, *measured(partial(stage.work, self._work_folder(stage)))
 
     def _begin(self, stage: Stage) -> str:
-        """Makes its work folder, unless an earlier start of the same left one; returns its fingerprint."""
+        """Creates its work folder, unless an earlier attempt left one, and returns its fingerprint."""
         fingerprint, work = self.fingerprint(stage), self._work_folder(stage)
         with _storage(stage.name):
             if not self._begun(stage, fingerprint):
@@ -244,7 +244,7 @@ class RunFolder:
         return fingerprint
 
     def _end(self, stage: Stage, fingerprint: str, seconds: float, peak: int) -> None:
-        """Moves its outputs to their places, and records it as done."""
+        """Moves its outputs to their final places, and records it as done."""
         work = self._work_folder(stage)
         entry = {
             "status": "done",
@@ -269,7 +269,7 @@ class RunFolder:
         write_atomically(self.path / MANIFEST, json.dumps(self.manifest, indent=1))
 
     def _input_digest(self, name: str) -> str:
-        """Of a file or folder, remembered while its sizes and times stay the same; a model id stands for itself."""
+        """Of a file or folder, remembered while its sizes and times stay the same; a model id is used as it is."""
         path = Path(locate(name))
         if not path.exists():
             return name
@@ -284,27 +284,27 @@ class RunFolder:
 def _read_manifest(path: Path) -> dict[str, Any]:
     """
     Raises:
-        RunError: it cannot be read, or is not what a run leaves.
+        RunError: it cannot be read, or is not a manifest.
     """
     if not path.exists():
         return {"format": FORMAT, "stages": {}, "inputs": {}}
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} is not JSON ({error}): remove it, and the stages are done again") from error
+        raise RunError(f"{path} is not JSON ({error}). Remove it to run all stages again.") from error
     if not _is_manifest(manifest):
-        raise RunError(f"{path} is not what a run leaves: remove it, and the stages are done again")
+        raise RunError(f"{path} is not the manifest of a run. Remove it to run all stages again.")
     if manifest.get("format", 1) != FORMAT:
         raise RunError(
-            f"{path.parent} was made by another version of Topeng, {_version_of(manifest)}: `topeng compare` reads its "
-            "scores, and its report stays; to go on or to change it, use that version, or another --run-dir"
+            f"{path.parent} was made by another version of Topeng, {_version_of(manifest)}. Use that version to "
+            "continue the run, or choose another --run-dir. `topeng compare` can still read its scores."
         )
     return manifest
 
 
 def _version_of(manifest: Mapping[str, Any]) -> str:
     known = manifest.get("versions")
-    return str(known.get("topeng")) if isinstance(known, dict) else "an unknown one"
+    return str(known.get("topeng")) if isinstance(known, dict) else "unknown"
 
 
 def _is_manifest(value: Any) -> bool:
@@ -334,17 +334,17 @@ def _storage(doing: str) -> Iterator[None]:
         text = failed_write(error)
         if text is None:
             raise
-        raise RunError(f"{doing} stopped: {text}; what was finished stays, run the same command again") from error
+        raise RunError(f"{doing} stopped: {text}. Finished work was kept: run the same command again.") from error
 
 
 def _discard(work: Path) -> None:
-    """Removes a work folder; one that a kill leaves half is not taken up again."""
+    """Removes a work folder; one that a kill left half removed is not used again."""
     (work / ".fingerprint").unlink(missing_ok=True)
     shutil.rmtree(work, ignore_errors=True)
 
 
 def _side_by_side(stages: Sequence[Stage]) -> Iterator[list[Stage]]:
-    """Neighbours that may be done apart and don't read from each other together, all others one by one."""
+    """Groups neighbouring stages that workers may run at the same time; all others are alone."""
     group: list[Stage] = []
     for stage in stages:
         reads_one = any(output in stage.reads for other in group for output in other.outputs)

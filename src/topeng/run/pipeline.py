@@ -2,7 +2,7 @@
 
     corpus/*, source ──> base ──> train/METHOD ──> likelihood/MODEL, evaluate/MODEL ──> compare ──> report
 
-Each stage says what it leaves, which slice of the recipe it takes, and what it reads; the run folder does those that
+Each stage declares its outputs, its slice of the recipe, and what it reads; the run folder runs those that
 are not finished. Heavy imports are the stages' own.
 """
 
@@ -32,15 +32,15 @@ TRAINING_ROWS = ["corpus/train.parquet", "corpus/validation.parquet"]
 MAP_FILES = ["corpus/umap.parquet", "corpus/clusters.json"]
 DOES = {  # the start of a stage's name -> what it does, for a person who waits
     "corpus/ingest": "read the rows",
-    "corpus/draw": "filter and draw rows, hold out those of validation and test",
-    "corpus/embed": "turn rows into vectors, to tell what they are about",
-    "corpus/select": "choose the rows to train on",
+    "corpus/draw": "filter and sample rows, hold out validation and test rows",
+    "corpus/embed": "turn rows into vectors",
+    "corpus/select": "select the training rows",
     "corpus/map": "draw the map of the rows",
-    "source": "rows of the language that the base knows",
+    "source": "read rows of the language that the base knows",
     "base": "pretrain a tiny base",
     "train/": "train this adapter",
     "sweep/": "try this learning rate",
-    "sweep": "gather the trials",
+    "sweep": "collect the trials",
     "likelihood/": "score held-out rows",
     "evaluate/": "answer some of the held-out rows",
     "compare": "compare the scores",
@@ -85,12 +85,12 @@ def stages_for(recipe: Recipe, wanted: str, run: Path, console: Console) -> list
             needed.insert(0, stage)
             reads |= set(stage.reads)
     if not needed:
-        raise RecipeError(f"the recipe has no stage `{wanted}`: it names base.model = {recipe.base.model}")
+        raise RecipeError(f"the recipe has no stage `{wanted}`, because it sets base.model = {recipe.base.model}")
     return [replace(stage, does=_does(stage.name)) for stage in needed]
 
 
 def do_apart(recipe: str, run: Path, wanted: str, name: str, folder: Path) -> None:
-    """What a worker does: the work of one stage, told in plain lines.
+    """What a worker does: the work of one stage, with progress in plain lines.
 
     Args:
         recipe: as YAML, every option resolved.
@@ -301,7 +301,7 @@ def _free_memory() -> None:
 
 
 def _inputs(files: list[str]) -> list[str]:
-    """Local files behind paths, globs and folders; what matches nothing stands for itself, and ingest says so."""
+    """Local files behind paths, globs and folders; a name that matches nothing is kept, and ingest reports it."""
     return [match for name in files for match in local_files(name) or [name]]
 
 

@@ -1,4 +1,4 @@
-"""What a run will do and need, before it starts: by its shape alone, or by a trial of a few steps as well."""
+"""What a run will do and need, before it starts: estimated from its shape, or also from a trial of a few steps."""
 
 import gc
 import math
@@ -48,7 +48,9 @@ def print_plan(recipe: Recipe, planned: list[Stage], run: Path, console: Console
         model = FAMILIES[config.model_type](config)
     total = model.num_parameters()
     print_rows(
-        console, "Model", [("base", recipe.base.model or "a tiny one, pretrained first"), ("parameters", f"{total:,}")]
+        console,
+        "Model",
+        [("base", recipe.base.model or "a tiny model, pretrained first"), ("parameters", f"{total:,}")],
     )
     counts = trainable_parameters(recipe, config)
     rows = [
@@ -56,34 +58,34 @@ def print_plan(recipe: Recipe, planned: list[Stage], run: Path, console: Console
         for method, count in counts.items()
     ]
     there = expected.get("corpus/select") == FINISHED
-    steps = f"{training_steps(recipe, run if there else None):,} of {recipe.train.batch_rows} rows, by each method"
+    steps = f"{training_steps(recipe, run if there else None):,} of {recipe.train.batch_rows} rows, for each method"
     if not (there or recipe.train.steps or recipe.text.turns == "last") and recipe.corpus.files:
-        steps += "; more if rows are conversations, of which each answer is trained on (text.turns: all)"
+        steps += "; more if rows are conversations, as every answer is trained on (text.turns: all)"
     print_rows(console, "Training", [*rows, ("optimiser steps", steps)])
     _print_memory(recipe, config, total, counts, console)
 
 
 def outlook(planned: list[Stage], run: Path) -> dict[str, str]:
-    """What a run will do of each stage; a folder that is not there yet is not made."""
+    """What a run will do with each stage. A folder that does not exist is not created."""
     return RunFolder(run).outlook(planned) if run.is_dir() else {stage.name: "to do" for stage in planned}
 
 
 def _print_memory(recipe: Recipe, config: Any, total: int, counts: dict[str, int], console: Console) -> None:
-    """A column of parts for methods that need the same."""
+    """Prints one column for all methods that need the same memory."""
     columns: dict[tuple, list[str]] = {}
     for method, count in counts.items():
         parts = training_memory(recipe, config, method, total, count)
         columns.setdefault(tuple(parts.items()), []).append(method)
-    title = "Memory while training (an estimate, beside what the process holds by itself)"
+    title = "Estimated memory during training, on top of what the process itself needs"
     table = Table("", *map(", ".join, columns.values()), title=title, title_justify="left", box=None, padding=(0, 2))
     for sizes in zip(*columns, strict=True):
         table.add_row(sizes[0][0], *(_gib(size) for _, size in sizes))
-    table.add_row("together", *(_gib(sum(size for _, size in parts)) for parts in columns))
+    table.add_row("total", *(_gib(sum(size for _, size in parts)) for parts in columns))
     console.print(table)
 
 
 def trainable_parameters(recipe: Recipe, config: Any) -> dict[str, int]:
-    """Of each method, counted on a base without weights."""
+    """Trainable parameters of each method, counted on a base without weights."""
     counts = {}
     for method in recipe.adapter.methods:
         with torch.device("meta"):
@@ -93,7 +95,7 @@ def trainable_parameters(recipe: Recipe, config: Any) -> dict[str, int]:
 
 
 def corpus_rows(recipe: Recipe) -> list[tuple[str, str]]:
-    """What the recipe says of row counts: exact where the source's counts are pinned."""
+    """Row counts according to the recipe; exact if the counts of the source are pinned."""
     corpus = recipe.corpus
     kept = sum(corpus.expected_rows.get(subset, 0) for subset in corpus.subsets)
     drawn = corpus.sample_rows or (corpus.drawn(kept) if kept else None)
@@ -102,8 +104,8 @@ def corpus_rows(recipe: Recipe) -> list[tuple[str, str]]:
     return [
         ("source", source),
         ("subsets", ", ".join(corpus.subsets) or "all"),
-        ("rows of these subsets", f"{kept:,}" if kept else "known once the source is read"),
-        ("drawn, stratified on template_name", f"{drawn:,}" if drawn else f"{corpus.sample_fraction:.0%} of them"),
+        ("rows of these subsets", f"{kept:,}" if kept else "known after reading the source"),
+        ("sampled, stratified by template_name", f"{drawn:,}" if drawn else f"{corpus.sample_fraction:.0%} of them"),
         ("selected for training", f"{corpus.train_rows:,} from {clusters}"),
         (
             "test",
@@ -123,7 +125,7 @@ def base_config(recipe: Recipe) -> Any:
     if Path(locate(base.model)).is_dir():
         return load_config(base.model)
     raise ModelError(
-        f"the shape of {base.model} is not known without its config.json: name a local copy (--base.model)"
+        f"the shape of {base.model} is unknown without its config.json. Name a local copy (--base.model FOLDER)."
     )
 
 
@@ -161,16 +163,16 @@ def training_memory(recipe: Recipe, config: Any, method: str, total: int, traina
     held = int((total - embeddings) * NF4_BYTES) + embeddings * size if quantized else total * size
     return {
         "frozen weights": 0 if full else held,
-        "what trains, its gradient and AdamW's two moments": trainable * 4 * 4,
+        "trained weights, gradients and AdamW's moments": trainable * 4 * 4,
         "activations": activations,
-        "a chunk of logits and its gradient": 3 * 4 * min(CHUNK_ELEMENTS, tokens * config.vocab_size),
+        "one chunk of logits with its gradient": 3 * 4 * min(CHUNK_ELEMENTS, tokens * config.vocab_size),
     }
 
 
 def print_trial(recipe: Recipe, run: Path, console: Console) -> None:
     """Trains each method for a few steps, saves nothing, and prints what all steps will take.
 
-    Where the base or the rows are not there yet it says so: the estimates are then all there is.
+    If the base or the rows do not exist yet, it says so, and only the estimates are printed.
     """
     missing = _missing(recipe, run)
     if missing:
@@ -183,30 +185,32 @@ def print_trial(recipe: Recipe, run: Path, console: Console) -> None:
         steps = training_steps(recipe, run)
         evaluations = 2 + (steps - 1) // recipe.train.eval_steps  # at the start, and at the end
         minutes = (steps * step + evaluations * evaluation) / 60
-        took = f"{step:.2f} s a step, {evaluation:.1f} s an evaluation: {minutes:,.1f} minutes for all {steps:,} steps"
-        rows.append((method, f"{took}; {_gib(memory)} at most"))
+        took = (
+            f"{step:.2f} s per step, {evaluation:.1f} s per evaluation, {minutes:,.1f} minutes for all {steps:,} steps"
+        )
+        rows.append((method, f"{took}; peak memory {_gib(memory)}"))
     if not peak_at_work()[1]:
-        rows.append(("memory", f"of it {_gib(alone)} before the first base is loaded"))
-    print_rows(console, f"A trial of {TRIAL_STEPS} steps, the first not counted", rows)
+        rows.append(("memory", f"includes {_gib(alone)} in use before the first base is loaded"))
+    print_rows(console, f"Timed over {TRIAL_STEPS} steps, without the first", rows)
 
 
 def _missing(recipe: Recipe, run: Path) -> str | None:
-    """What a trial lacks, and the remedy."""
+    """What is missing for a trial, with the remedy."""
     if not Path(base_path(recipe.base, run)).is_dir():
         if recipe.base.model is None:
-            return f"there is no tiny base in {run} yet: `topeng base RECIPE` makes it"
-        return f"the base {recipe.base.model} is no folder: name a local copy (--base.model FOLDER)"
+            return f"there is no tiny base in {run} yet. `topeng base RECIPE` makes one."
+        return f"the base {recipe.base.model} is not a local folder. Name a local copy (--base.model FOLDER)."
     if not (run / TRAINING_ROWS[0]).is_file():
-        return f"there are no rows in {run} yet: `topeng corpus RECIPE` makes them"
+        return f"there are no rows in {run} yet. `topeng corpus RECIPE` makes them."
     return None
 
 
 class _Measured(Exception):
-    """Ends a trial before anything of it is saved."""
+    """Ends a trial before anything is saved."""
 
 
 class _Clock(TrainerCallback):
-    """Times steps and the last evaluation, in seconds; by tokens' lengths steps differ, so their mean counts."""
+    """Times steps and the last evaluation, in seconds. Steps differ in length, so their mean is used."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []

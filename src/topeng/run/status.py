@@ -20,7 +20,7 @@ def open_run(path: Path) -> RunFolder:
     """
     if not (path / MANIFEST).is_file():
         raise RunError(
-            f"{path} is no run folder, for it has no {MANIFEST}: `topeng run RECIPE --run-dir DIR` makes one"
+            f"{path} is not a run folder: it has no {MANIFEST}. `topeng run RECIPE --run-dir DIR` makes one."
         )
     return RunFolder(path)
 
@@ -34,7 +34,7 @@ def print_status(folder: RunFolder, planned: list[Stage], console: Console) -> N
     console.print(table)
     left = [name for name, expected in outlook.items() if expected != FINISHED]
     counted = f"{len(outlook) - len(left)} of {len(outlook)} stages are done"
-    console.print(f"{counted}; the next run begins with {left[0]}" if left else f"{counted}: nothing is left to do")
+    console.print(f"{counted}. The next run starts with {left[0]}." if left else f"{counted}. Nothing is left to do.")
 
 
 def _done(folder: RunFolder, name: str) -> tuple[str, str, str]:

@@ -28,7 +28,7 @@ TFIDF_ROWS, BERT_ROWS, BERT_GPU_ROWS = 5_000.0, 1.0, 1_800.0
 """Rows embedded per second: the first two derived from measurements, the last from arithmetic (docs/scale.md)."""
 CENDOL_ROWS = 12_810_390
 ROW_BYTES, DOWNLOAD_BYTES = 190, 154
-"""Of a row of the corpus, as ingest leaves it and as it is downloaded (docs/scale.md)."""
+"""Bytes of a row of the corpus after ingest, and when it is downloaded (docs/scale.md)."""
 PROCESS_BYTES = GIB
 """What Python, torch and its context hold by themselves, about."""
 CARDS = (8, 12, 16, 24, 40, 48, 80, 141)
@@ -58,11 +58,11 @@ def print_verdict(recipe: Recipe, run: Path, console: Console) -> None:
         ("this machine", f"{this_machine(needs)}: {_hours(needs.here)}"),
         ("a GPU", f"{gpu_needed(needs)}: {_hours(needs.on_gpu)}"),
         ("download", ", ".join(named) or "nothing"),
-        ("disk", f"about {_gb(disk)}; {_gb(free)} free{'' if free > disk else ': too little'}"),
+        ("disk", f"about {_gb(disk)}; {_gb(free)} free{'' if free > disk else ', which is too little'}"),
     ]
     if not fits(needs):
-        rows.append(("fits here", nearest(recipe)))
-    print_rows(console, "Verdict (estimates: arithmetic over rates of benchmarks/; the GPU's is assumed)", rows)
+        rows.append(("would fit", nearest(recipe)))
+    print_rows(console, "Verdict (estimated from the rates in benchmarks/; the GPU's rate is assumed)", rows)
 
 
 def needs_of(recipe: Recipe) -> Needs:
@@ -97,16 +97,20 @@ def fits(needs: Needs) -> bool:
 
 def this_machine(needs: Needs) -> str:
     where = "the GPU" if torch.cuda.is_available() else f"{os.cpu_count()} cores without a GPU"
-    memory = f"{_gb(needs.memory)} of {_gb(memory_here())} memory"
+    memory = f"needs {_gb(needs.memory)} of {_gb(memory_here())} memory"
     if needs.memory >= memory_here():
         return f"does not fit {where}, {memory}"
-    return f"{'fits' if fits(needs) else 'fits the memory, and takes too long, on'} {where}, {memory}"
+    return f"{'fits' if fits(needs) else 'fits in memory but takes too long on'} {where}, {memory}"
 
 
 def gpu_needed(needs: Needs) -> str:
     """The smallest card that holds it with a tenth to spare."""
     card = next((size for size in CARDS if size * 1e9 >= 1.1 * needs.memory), None)
-    return f"one of {card} GB fits, {_gb(needs.memory)}" if card else f"{_gb(needs.memory)}: several, sharded"
+    return (
+        f"one with {card} GB, as {_gb(needs.memory)} are needed"
+        if card
+        else f"several, sharded: {_gb(needs.memory)} are needed"
+    )
 
 
 def nearest(recipe: Recipe) -> str:
@@ -114,7 +118,7 @@ def nearest(recipe: Recipe) -> str:
     for name in ("small.yaml", "tiny.yaml"):
         if fits(needs_of(recipes.load(str(resources.files("topeng") / "recipes" / name)))):
             return f"recipes/{name}: {'rows of your own, a small base' if name == 'small.yaml' else 'the demo'}"
-    return "no recipe of the package"
+    return "none of the recipes that come with Topeng"
 
 
 def memory_here() -> int:

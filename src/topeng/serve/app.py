@@ -27,6 +27,18 @@ from topeng.serve.schema import Ask, ChatAsk, CompletionAsk
 from topeng.serve.shapes import Chat, Completion
 
 
+def _typed(*kinds: str) -> dict[int | str, dict[str, Any]]:
+    return {200: {"content": {kind: {} for kind in kinds}}}
+
+
+EVENTS, TEXT, EITHER = (
+    _typed("text/event-stream"),
+    _typed("text/plain"),
+    _typed("application/json", "text/event-stream"),
+)
+"""What an answer of status 200 holds, for the OpenAPI document."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What a server takes.
@@ -77,7 +89,7 @@ def create_app(server: Server) -> FastAPI:
         await run_in_threadpool(server.engine.close)
 
     app = FastAPI(title="Topeng", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.openapi = partial(_described, app)  # type: ignore[method-assign]
+    app.openapi = partial(_described, app, list(server.models.voices))  # type: ignore[method-assign]
     faults.install(app)
     _add_answers(app, server)
     _add_models(app, server)
@@ -92,24 +104,24 @@ def create_app(server: Server) -> FastAPI:
 def _add_answers(app: FastAPI, server: Server) -> None:
     models = server.models
 
-    @app.post("/v1/chat/completions", responses=faults.DOCUMENTED, response_model=None)
+    @app.post("/v1/chat/completions", responses=EITHER | faults.DOCUMENTED, response_model=None)
     async def chat_completions(request: Request, ask: ChatAsk) -> Response:
         """An answer to a conversation, whole or as server-sent events."""
         asked = of_chat(models, ask)
         return await server.answer(request, ask, asked, Chat(ask.model, models.tokenizer, bool(ask.logprobs)))
 
-    @app.post("/v1/completions", responses=faults.DOCUMENTED, response_model=None)
+    @app.post("/v1/completions", responses=EITHER | faults.DOCUMENTED, response_model=None)
     async def completions(request: Request, ask: CompletionAsk) -> Response:
         """What follows a text; with `suffix` or `topeng.gaps` what stands between."""
         asked = of_completion(models, ask)
         shape = Completion(ask.model, models.tokenizer, ask.logprobs is not None)
         return await server.answer(request, ask, asked, shape)
 
-    @app.post("/v1/denoise", responses=faults.DOCUMENTED, response_model=None)
+    @app.post("/v1/denoise", responses=EVENTS | faults.DOCUMENTED, response_class=Response, response_model=None)
     async def denoise(ask: ChatAsk) -> Response:
         """The canvas after each step, as server-sent events."""
         if (ask.n or 1) > 1:
-            raise ApiError(400, f"n = {ask.n} must be 1: one canvas is shown", "n")
+            raise ApiError(400, f"n = {ask.n} must be 1, as one canvas is shown", "n")
         answering = Answering(server.engine, of_chat(models, ask), server.limits.seconds, follow=True)
         return Events(answering, canvases(answering, models.tokenizer, ask.model))
 
@@ -139,10 +151,10 @@ def _add_operations(app: FastAPI, server: Server) -> None:
     async def ready() -> Response:
         """Whether it takes requests."""
         if server.engine.closing or not server.engine.thread.is_alive():
-            raise ApiError(503, "the server takes no requests: it shuts down, or its decoder has ended")
+            raise ApiError(503, "the server accepts no requests: it is shutting down, or its decoder has ended")
         return as_json({"status": "ready"})
 
-    @app.get("/metrics", responses=_only(401), response_model=None)
+    @app.get("/metrics", responses=TEXT | _only(401), response_class=Response, response_model=None)
     async def metrics() -> Response:
         """Counters and percentiles for Prometheus."""
         return Response(server.metrics.text(), media_type="text/plain; version=0.0.4")
@@ -157,10 +169,13 @@ def _only(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: faults.DOCUMENTED[status] for status in statuses}
 
 
-def _described(app: FastAPI) -> dict[str, Any]:
+def _described(app: FastAPI, models: Sequence[str]) -> dict[str, Any]:
     """The OpenAPI document; a body that breaks its schema is 400 here, as everything that is wrong with a request."""
     if app.openapi_schema is None:
         app.openapi_schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        for schema in app.openapi_schema["components"]["schemas"].values():
+            if "model" in schema.get("properties", {}):
+                schema["properties"]["model"]["enum"] = list(models)
         for path in app.openapi_schema["paths"].values():
             for operation in path.values():
                 operation["responses"].pop("422", None)

@@ -19,14 +19,17 @@ from topeng.serve.writer import Writer
 from topeng.text.chat import Message, encode_prompt, encode_text, recent_turns, special_tokens
 
 REFUSED: dict[str, tuple[Any, str]] = {
-    "frequency_penalty": (0, "counts have no order here; `topeng: {repetition_penalty: 1.2}` weakens what was said"),
-    "presence_penalty": (0, "`topeng: {repetition_penalty: 1.2}` weakens what was said"),
-    "logit_bias": ({}, "`topeng: {suppressed_tokens: [ID]}` forbids a token"),
-    "prompt_logprobs": (None, "a prompt is not predicted by a masked diffusion model"),
-    "tools": ([], "these models call no tools: leave it out"),
-    "functions": ([], "these models call no functions: leave it out"),
-    "audio": (None, "only text is written: leave it out"),
-    "best_of": (1, "ask for `n` answers and choose"),
+    "frequency_penalty": (
+        0,
+        "tokens are not written in order here. Use `topeng: {repetition_penalty: 1.2}` to reduce repetition.",
+    ),
+    "presence_penalty": (0, "Use `topeng: {repetition_penalty: 1.2}` to reduce repetition."),
+    "logit_bias": ({}, "Use `topeng: {suppressed_tokens: [ID]}` to forbid a token."),
+    "prompt_logprobs": (None, "a masked diffusion model does not predict the prompt."),
+    "tools": ([], "these models call no tools. Leave it out."),
+    "functions": ([], "these models call no functions. Leave it out."),
+    "audio": (None, "these models only write text. Leave it out."),
+    "best_of": (1, "Ask for `n` answers and choose one."),
 }
 """Fields that would change an answer and cannot be honoured: the value that changes nothing, and the remedy."""
 MOST = 128
@@ -83,7 +86,7 @@ class Models:
     def voice(self, name: str) -> Voice:
         if name not in self.voices:
             raise ApiError(
-                404, f"there is no model {name!a}: there are {', '.join(self.voices)}", "model", "model_not_found"
+                404, f"there is no model {name!a}. Models are {', '.join(self.voices)}.", "model", "model_not_found"
             )
         return self.voices[name]
 
@@ -126,7 +129,7 @@ def of_completion(models: Models, ask: CompletionAsk) -> Asked:
     texts: list[Any] = prompt if several else [prompt]  # type: ignore[assignment]
     if len(texts) * (ask.n or 1) > MOST:
         raise ApiError(
-            400, f"{len(texts)} prompts × n = {ask.n or 1} are more than {MOST} answers: ask twice", "prompt"
+            400, f"{len(texts)} prompts × n = {ask.n or 1} are more than {MOST} answers. Split the request.", "prompt"
         )
     prompts = [_raw_prompt(models, ask, text) for text in texts]
     return _asked(models, ask, prompts, ask.max_tokens, ask.logprobs or 0, strip=False)
@@ -135,18 +138,18 @@ def of_completion(models: Models, ask: CompletionAsk) -> Asked:
 def _raw_prompt(models: Models, ask: CompletionAsk, text: str | list[int]) -> Prompt:
     """A text of its own, without the chat format; with `gaps` the answer begins at the first of them."""
     tokenizer, config = models.tokenizer, models.voice(ask.model).model.config
-    bos = special_tokens(tokenizer).bos
+    beginning = special_tokens(tokenizer).beginning
     if not isinstance(text, str):
         if not text or not all(0 <= token < config.vocab_size for token in text):
-            raise ApiError(400, f"prompt must hold tokens, from 0 to {config.vocab_size - 1}", "prompt")
+            raise ApiError(400, f"prompt must contain token ids from 0 to {config.vocab_size - 1}", "prompt")
         return Prompt(list(text), echo=tokenizer.decode(text, skip_special_tokens=True))
     if (ask.topeng or {}).get("gaps"):
         _check_gaps(text, config)
         first = GAP.search(text)
         start = first.start() if first else 0
         given = encode_gaps(tokenizer, text[start:], config.mask_token_id)
-        return Prompt([bos, *encode_text(tokenizer, text[:start])], given, text[:start])
-    ids = [bos, *encode_text(tokenizer, text)]
+        return Prompt([*beginning, *encode_text(tokenizer, text[:start])], given, text[:start])
+    ids = [*beginning, *encode_text(tokenizer, text)]
     if not ask.suffix:
         return Prompt(ids, echo=text)
     after = encode_text(tokenizer, ask.suffix)
@@ -162,7 +165,7 @@ def _check_gaps(template: Any, config: Any) -> None:
     lengths = GAP.findall(template)
     if any(len(length) > 6 for length in lengths):
         raise ApiError(
-            400, "a gap is longer than any context: {4} has four tokens", "topeng", "context_length_exceeded"
+            400, "a gap is longer than any context. {4} is a gap of four tokens.", "topeng", "context_length_exceeded"
         )
     check_room(0, sum(map(int, lengths)), config)
 
@@ -174,10 +177,10 @@ def refuse(ask: Ask) -> None:
     """
     for name, (neutral, remedy) in REFUSED.items():
         if ask.given(name) not in (None, neutral):
-            raise ApiError(400, f"{name} cannot be honoured: {remedy}", name, "unsupported_parameter")
+            raise ApiError(400, f"{name} is not supported: {remedy}", name, "unsupported_parameter")
     wanted = ask.given("response_format")
     if wanted is not None and (not isinstance(wanted, dict) or wanted.get("type", "text") != "text"):
-        message = "response_format must be {type: text}: no grammar guides these answers"
+        message = "response_format must be {type: text}, as answers cannot follow a grammar"
         raise ApiError(400, message, "response_format", "unsupported_parameter")
 
 
@@ -249,8 +252,8 @@ def check_room(prompt: int, new: int, config: Any) -> None:
     """
     if prompt + new > config.max_position_embeddings:
         message = (
-            f"the model's context is {config.max_position_embeddings} tokens, and {prompt} of a prompt and {new} of an "
-            "answer are asked for: shorten one of them"
+            f"the model's context is {config.max_position_embeddings} tokens, but the prompt has {prompt} and the "
+            f"answer {new}. Shorten one of them."
         )
         raise ApiError(400, message, code="context_length_exceeded")
 
@@ -284,8 +287,6 @@ def fixed_words(tokenizer: Any, words: Any) -> dict[int, list[int]]:
         fixed[int(place)] = encode_text(tokenizer, spaced)
     for (place, word), (following, _) in pairwise(sorted(fixed.items())):
         if place + len(word) > following:
-            message = (
-                f"topeng.fixed_words: the {len(word)} tokens at {place} and those at {following} lie on one another"
-            )
-            raise ApiError(400, f"{message}: leave room between them", "topeng.fixed_words")
+            message = f"topeng.fixed_words: the {len(word)} tokens at {place} overlap those at {following}"
+            raise ApiError(400, f"{message}. Leave room between them.", "topeng.fixed_words")
     return fixed

@@ -58,7 +58,7 @@ class Job:
                 async with asyncio.timeout_at(end):
                     told = await self.queue.get()
             except TimeoutError:
-                message = f"no answer within {seconds:g} s: ask for fewer tokens or steps"
+                message = f"no answer within {seconds:g} s. Ask for fewer tokens or steps."
                 raise ApiError(504, message, code="timeout") from None
             if isinstance(told, ApiError):
                 raise told
@@ -99,10 +99,13 @@ class Engine:
         """
         with self.changed:
             if self.closing:
-                raise ApiError(503, "the server is shutting down: ask another one, or later")
+                raise ApiError(503, "the server is shutting down. Try again later, or use another server.")
             if (self.running or self.waiting) and len(self.waiting) + len(job.rows) > self.longest_queue:
                 seconds = max(1, round(self.metrics.mean("topeng_request_seconds")))
-                message = f"{len(self.waiting)} answers wait, and at most {self.longest_queue} may: try again later"
+                message = (
+                    f"the queue is full: {len(self.waiting)} answers are waiting, of at most {self.longest_queue}. "
+                    "Try again later."
+                )
                 raise ApiError(429, message, code="queue_full", retry_after=seconds)
             self.waiting.extend((job, place) for place in range(len(job.rows)))
             self.changed.notify()
@@ -157,7 +160,9 @@ class Engine:
             logger.error("a step of %d rows failed: %s", len(self.running), type(error).__name__)
             self.decoder = Decoder()
             for job in {job for job, _ in self.running.values()}:
-                job.tell(ApiError(500, f"the decoder failed ({type(error).__name__}): ask again, or for less at once"))
+                job.tell(
+                    ApiError(500, f"the decoder failed ({type(error).__name__}). Try again, or ask for less at once.")
+                )
             self.running.clear()
             return
         self.metrics.count("topeng_forward_passes_total")

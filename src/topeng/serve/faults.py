@@ -15,7 +15,7 @@ DOCUMENTED: dict[int | str, dict[str, Any]] = {
     400: {"description": "A value that breaks a rule; `error.param` names it."},
     401: {"description": "No API key, or a wrong one."},
     404: {"description": "There is no such model."},
-    413: {"description": "The body is larger than the server takes."},
+    413: {"description": "The body is larger than the limit of the server."},
     429: {"description": "The queue is full; `Retry-After` says for how many seconds."},
     500: {"description": "A step of the decoder failed."},
     503: {"description": "The server is shutting down."},

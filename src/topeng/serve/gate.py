@@ -48,7 +48,9 @@ class Gate:
         fits = [hmac.compare_digest(given, key.encode()) for key in self.keys]
         if self.keys and not any(fits):
             raise ApiError(
-                401, "the API key is missing or wrong: send Authorization: Bearer KEY", code="invalid_api_key"
+                401,
+                "the API key is missing or wrong. Send the header Authorization: Bearer KEY.",
+                code="invalid_api_key",
             )
 
     async def _whole_body(self, scope: Scope, receive: Receive) -> Receive:
@@ -73,5 +75,5 @@ class Gate:
         return again
 
     def _too_large(self) -> ApiError:
-        message = f"the body is larger than {self.largest_body} bytes, which is as much as the server takes: send less"
+        message = f"the body is larger than {self.largest_body} bytes, the limit of this server. Send less."
         return ApiError(413, message, code="body_too_large")

@@ -1,10 +1,13 @@
 """What requests may hold. What is not listed here is tolerated, as OpenAI's clients send more every year."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
+Text = Annotated[str, Field(min_length=1)]
+Item = TypeVar("Item")
+Some = Annotated[list[Item], Field(min_length=1)]
 
 
 class Open(BaseModel):
@@ -60,7 +63,7 @@ class ChatAsk(Ask):
 
 
 class CompletionAsk(Ask):
-    prompt: str | list[str] | list[int] | list[list[int]] = Field(min_length=1)
+    prompt: Text | Some[Text] | Some[int] | Some[Some[int]]
     suffix: str | None = None
     echo: bool | None = None
     logprobs: int | None = Field(None, ge=0, le=5)

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and how two are told apart."""
+"""Files that are written completely or not at all, and digests that identify their content."""
 
 import hashlib
 import os

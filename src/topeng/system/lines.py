@@ -44,9 +44,9 @@ def read_lines(path: Path) -> list[Line]:
     try:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
     except FileNotFoundError as error:
-        raise RunError(f"{path} is missing: the run must be finished; `topeng run` finishes it") from error
+        raise RunError(f"{path} is missing, because the run is not finished. `topeng run` finishes it.") from error
     except ValueError as error:
-        raise RunError(f"{path} is not JSON Lines ({error}): remove it and run its stage again") from error
+        raise RunError(f"{path} is not JSON Lines ({error}). Remove it and run its stage again.") from error
 
 
 def to_text(lines: Iterable[Line]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def reset_peak_memory() -> None:
-    """On Linux the peak can be taken anew for each stage; elsewhere it is the process's so far. A GPU's always can."""
+    """On Linux and on GPUs the peak is reset for each stage; elsewhere it is that of the process so far."""
     if gpu := _gpu():
         gpu.reset_peak_memory_stats()
     try:
@@ -30,7 +30,7 @@ def peak_at_work() -> tuple[int, bool]:
 
 
 def _gpu() -> Any:
-    """`torch.cuda` where this process has begun to use it: a GPU that stands by has no part in work on the CPU."""
+    """`torch.cuda` where this process has begun to use it: an idle GPU has no part in work on the CPU."""
     torch = sys.modules.get("torch")
     return torch.cuda if torch and torch.cuda.is_initialized() else None
 

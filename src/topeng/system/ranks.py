@@ -29,7 +29,7 @@ def use_own_gpu() -> None:
     if RANKS == 1:
         return
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        raise RunError(f"WORLD_SIZE = {RANKS}, but the launcher is not known: use torchrun or accelerate launch")
+        raise RunError(f"WORLD_SIZE = {RANKS}, but the launcher is unknown. Use torchrun or accelerate launch.")
     import torch
 
     if torch.cuda.is_available():

@@ -1,7 +1,7 @@
 """Stages that don't depend on each other, side by side: each in a process of its own, of a fixed number of threads.
 
-What a stage leaves depends neither on how many run beside it nor on the machine's cores: its threads are the recipe's.
-A worker ends with its parent: a run that is killed leaves nothing behind that still writes.
+The output of a stage depends neither on how many run next to it nor on the machine's cores: the recipe sets threads.
+A worker ends with its parent, so that nothing still writes after a run was killed.
 """
 
 import os
@@ -47,7 +47,7 @@ class Workers:
 
         Raises:
             RunError: a worker was killed.
-            Whatever a stage raises, once those beside it have stopped in order.
+            Whatever a stage raises, after the other stages have stopped cleanly.
         """
         waiting, busy = list(folders.items()), dict[Connection, str]()
         while waiting or busy:
@@ -115,8 +115,8 @@ def _killed(name: str) -> Iterator[None]:
         yield
     except (EOFError, ConnectionError) as error:
         raise RunError(
-            f"the process that worked on {name} was killed, perhaps for want of memory: run the same command again, "
-            "with a higher `threads` for fewer at a time"
+            f"the process that worked on {name} was killed, perhaps because memory ran out. Run the same command "
+            "again; a higher `threads` runs fewer processes at a time."
         ) from error
 
 

@@ -73,7 +73,7 @@ def collate(examples: Sequence[Example], eos_token_id: int, fill: bool = False) 
     Args:
         eos_token_id: LLaDA's end token is its padding too.
         fill: make the padding part of the response, visible and supervised (the reference's EOS policy): up to the
-            longest row of this batch, so that what a row means depends on the rows beside it.
+            longest row of this batch, so that what a row teaches depends on the rows next to it.
 
     Returns:
         `input_ids`, `attention_mask`, bool `response_mask` [B, T]; `response_length`, `row_ids` (of the noise) [B].

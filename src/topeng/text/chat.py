@@ -1,4 +1,4 @@
-"""LLaDA's chat format (Llama 3.1's), as tokens.
+"""Conversations as tokens, in the chat format whose special tokens the tokenizer has.
 
 Tokens are put together piece by piece, not by parsing a rendered string: text that happens to spell a
 special token stays text, and an answer has the same tokens in training as after a prompt in decoding.
@@ -12,6 +12,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from topeng.errors import ModelError, TextError
+from topeng.text.formats import format_of, missing
 
 Message = Mapping[str, str]
 """A message of a conversation: its `role` (system, user, assistant) and its `content`."""
@@ -19,33 +20,22 @@ Message = Mapping[str, str]
 HALF = re.compile("[\ud800-\udfff]")
 """Half of a surrogate pair: JSON and arguments in another encoding may hold one."""
 
-NAMES = {
-    "bos": "<|startoftext|>",
-    "eos": "<|endoftext|>",
-    "mask": "<|mdm_mask|>",
-    "start_header": "<|start_header_id|>",
-    "end_header": "<|end_header_id|>",
-    "eot": "<|eot_id|>",
-}
-
-CHAT_TEMPLATE = (
-    "{% for message in messages %}{% if loop.index0 == 0 %}{{ bos_token }}{% endif %}"
-    "<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n{{ message['content'] | trim }}<|eot_id|>"
-    "{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
-)
-"""The same format for `tokenizer.apply_chat_template`, for tokenizers made here."""
-
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """Ids of LLaDA's special tokens; padding is `eos`."""
+    """Ids of a chat format's special tokens; padding is `eos`. None: the format has no such token."""
 
-    bos: int
     eos: int
     mask: int
     start_header: int
-    end_header: int
     eot: int
+    bos: int | None = None
+    end_header: int | None = None
+
+    @property
+    def beginning(self) -> list[int]:
+        """What a text begins with."""
+        return [] if self.bos is None else [self.bos]
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
@@ -54,15 +44,13 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
     Raises:
         ModelError: the tokenizer lacks one of them (a base model's may lack the headers and the end of turn).
     """
-    ids = {field: tokenizer.convert_tokens_to_ids(name) for field, name in NAMES.items()}
-    unknown = (None, tokenizer.unk_token_id)
-    missing = [NAMES[field] for field, token in ids.items() if token in unknown]
-    if missing:
+    form = format_of(tokenizer)
+    if lacking := missing(form, tokenizer):
         raise ModelError(
-            f"the tokenizer of {tokenizer.name_or_path or 'this model'} lacks {', '.join(missing)}: the chat format "
-            "needs them; take the instruct model's tokenizer, or add them to the vocabulary"
+            f"the tokenizer of {tokenizer.name_or_path or 'this model'} lacks {', '.join(lacking)}, which the chat "
+            f"format ({form.name}) needs. Use the instruct model's tokenizer, or add them to the vocabulary."
         )
-    return SpecialTokens(**ids)
+    return SpecialTokens(**{field: tokenizer.convert_tokens_to_ids(name) for field, name in form.special.items()})
 
 
 def check_tokens(name: str, config: Any, tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
@@ -75,16 +63,17 @@ def check_tokens(name: str, config: Any, tokenizer: PreTrainedTokenizerBase) -> 
         ModelError: they do not, or the model has no row for one of them.
     """
     special = special_tokens(tokenizer)
-    if (config.mask_token_id, config.eos_token_id) != (special.mask, special.eos):
+    if config.mask_token_id != special.mask or config.eos_token_id not in (special.eos, special.eot):
         raise ModelError(
             f"{name}: config.json has mask_token_id = {config.mask_token_id} and eos_token_id = "
-            f"{config.eos_token_id}, its tokenizer {special.mask} and {special.eos}: they belong to two models"
+            f"{config.eos_token_id}, but its tokenizer has {special.mask} and {special.eos}. They belong to "
+            "different models."
         )
-    highest = max(astuple(special))
+    highest = max(token for token in astuple(special) if token is not None)
     if highest >= config.vocab_size:
         raise ModelError(
-            f"{name}: config.json has vocab_size = {config.vocab_size}, and its tokenizer a token {highest}: they "
-            "belong to two models"
+            f"{name}: config.json has vocab_size = {config.vocab_size}, but its tokenizer has token {highest}. They "
+            "belong to different models."
         )
     return special
 
@@ -98,8 +87,8 @@ def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     if half := HALF.search(text):
         around = text[max(0, half.start() - 20) : half.start() + 20].strip()
         raise TextError(
-            f"the text {around!a} holds half of a surrogate pair, U+{ord(half[0]):04X}, which is no character: "
-            "write the whole character, or remove it"
+            f"the text {around!a} contains an unpaired surrogate, U+{ord(half[0]):04X}, which is not a character. "
+            "Write the whole character, or remove it."
         )
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
@@ -170,29 +159,34 @@ def check_messages(messages: Sequence[Any]) -> None:
         TextError: a message lacks its role or its content, or there is none.
     """
     if not messages:
-        raise TextError("a conversation has no message: give at least a question")
+        raise TextError("a conversation has no message. Give at least a question.")
     for message in messages:
         if not isinstance(message, Mapping) or not all(isinstance(message.get(n), str) for n in ("role", "content")):
-            raise TextError(f"{ascii(message)[:80]} is no message: it must have `role` and `content`, both text")
+            raise TextError(
+                f"{ascii(message)[:80]} is not a message. A message has a `role` and a `content`, both text."
+            )
 
 
 def _contents(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[list[int]]:
-    """The content of each message as tokens, with the blank line that follows its header."""
-    return [encode_text(tokenizer, "\n\n" + message["content"].strip()) for message in messages]
+    """The content of each message as tokens, with the line break that follows its header."""
+    before = format_of(tokenizer).before_content
+    return [encode_text(tokenizer, before + message["content"].strip()) for message in messages]
 
 
 def _join(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], contents: Sequence[Sequence[int]]
 ) -> list[int]:
-    special = special_tokens(tokenizer)
+    special, form = special_tokens(tokenizer), format_of(tokenizer)
+    between = encode_text(tokenizer, form.after_turn)
 
     def header(role: str) -> list[int]:
-        return [special.start_header, *encode_text(tokenizer, role), special.end_header]
+        closed = [] if special.end_header is None else [special.end_header]
+        return [special.start_header, *encode_text(tokenizer, role), *closed]
 
-    ids = [special.bos]
+    ids = special.beginning
     for message, content in zip(messages, contents, strict=True):
-        ids += [*header(message["role"]), *content, special.eot]
-    return [*ids, *header("assistant"), *encode_text(tokenizer, "\n\n")]
+        ids += [*header(message["role"]), *content, special.eot, *between]
+    return [*ids, *header("assistant"), *encode_text(tokenizer, form.before_content)]
 
 
 def encode_answer(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""The rows that the corpus stage leaves, as the later packages know them."""
+"""Rows and prompts as the corpus stages write them and later packages read them."""
 
 import json
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ def read_prompts(path: Path) -> list[str | list[dict[str, str]]]:
     """Prompts of a file of any format that a corpus may have, or a prompt per line of text.
 
     A prompt is a text, or the messages up to the last answer where there is more than one message to answer. Answers
-    that stand beside prompts are not read.
+    next to prompts are not read.
 
     Raises:
         GenerationError: it cannot be read, or a row holds no prompt: which answer is whose must stay plain.
@@ -51,7 +51,7 @@ def read_prompts(path: Path) -> list[str | list[dict[str, str]]]:
         reason = str(error).removeprefix(f"{path}, ").removeprefix(f"cannot read {path}: ")
         raise GenerationError(f"cannot read prompts from {path}: {reason}") from error
     if not prompts:
-        raise GenerationError(f"{path} holds no prompt")
+        raise GenerationError(f"{path} contains no prompt")
     return prompts
 
 

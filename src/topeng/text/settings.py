@@ -13,10 +13,13 @@ class AskOptions(Options):
     """How a row is fitted in, in training, scoring and generation alike."""
 
     max_length: int = option(
-        512, "length of prompt and answer together; beyond it the prompt is cut first", unit="tokens", ge=16
+        512, "Longest prompt and answer together. Longer rows are cut, the prompt first.", unit="tokens", ge=16
     )
     min_share: float = option(
-        0.25, "least share of max_length, headers apart, that a prompt keeps before its answer is cut", ge=0, le=0.5
+        0.25,
+        "Share of max_length, not counting headers, that a prompt keeps at least. Only then is the answer cut.",
+        ge=0,
+        le=0.5,
     )
 
 
@@ -25,8 +28,13 @@ class TextOptions(AskOptions):
     """From rows to tokens."""
 
     turns: Literal["all", "last"] = option(
-        "all", "answers of a conversation to train on, each with what was said before it", source=LLADA
+        "all",
+        "Answers of a conversation to train on: all or only the last, each with the turns before it.",
+        source=LLADA,
     )
     eos: Literal["fill", "block", "one"] = option(
-        "fill", "end tokens after the answer: to the batch's longest row, to the decoding block, or one", source=LLADA
+        "fill",
+        "End tokens after the answer: `fill` pads to the longest row of the batch, `block` to the end of the decoding "
+        "block, and `one` adds a single one.",
+        source=LLADA,
     )

@@ -184,9 +184,9 @@ def tokenize_texts(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, first_row_id: int = 0
 ) -> list[Example]:
     """Plain texts as tokens, in which everything behind the first token is learnt; their end is cut at `max_length`."""
-    bos = special_tokens(tokenizer).bos
+    beginning = special_tokens(tokenizer).beginning
     return [
-        Example(first_row_id + place, [bos, *encode_answer(tokenizer, text)][:max_length], 1)
+        Example(first_row_id + place, [*beginning, *encode_answer(tokenizer, text)][:max_length], 1)
         for place, text in enumerate(texts)
         if text.strip()
     ]

@@ -1,0 +1,93 @@
+"""`topeng convert`: a causal Llama, Qwen2 or Qwen3 becomes a base that fills masks (A2D), to be pretrained further.
+
+Attention looks both ways from then on, and the vocabulary has a mask token. The network has still to learn what to do
+with either.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from topeng.adapt.export import whole
+from topeng.errors import ExportError, ModelError
+from topeng.models.a2d import MODELS
+from topeng.system.files import write_atomically
+from topeng.text.chat import check_tokens
+from topeng.text.formats import CHATML, format_of
+
+OURS = {model.config_class.model_type.removeprefix("a2d-"): model for model in MODELS}
+"""Our networks by the `model_type` of the causal one."""
+DERIVED = ("model_type", "architectures", "transformers_version", "quantization_config", "dtype", "torch_dtype")
+"""Options of a causal checkpoint that are not copied to the converted one."""
+
+
+def convert(source: str | Path, out: str | Path, shift: bool = True) -> None:
+    """Writes the folder `out`: a checkpoint in bf16, its tokenizer and its config.
+
+    Args:
+        source: a checkpoint folder, a model id, or a GGUF file (`pip install 'topeng[export]'`).
+        shift: a position goes on predicting the next token, as the network has learnt to; else itself.
+
+    Raises:
+        ExportError: `out` exists or cannot be written.
+        ModelError: the source cannot be read, is of another family, or its tokenizer is of no chat format known here.
+    """
+    out = Path(out)
+    if out.exists():
+        raise ExportError(f"{out} exists already. Name a new folder.")
+    causal, tokenizer = _load(source)
+    kind = OURS.get(causal.config.model_type)
+    if kind is None:
+        raise ModelError(
+            f"{source} has model_type = {causal.config.model_type!r}, which cannot be converted. Families that can: "
+            f"{', '.join(OURS)}."
+        )
+    if tokenizer.add_special_tokens({"mask_token": CHATML.mask}):
+        _add_row(causal, tokenizer.mask_token_id)
+    options = {name: value for name, value in causal.config.to_dict().items() if name not in DERIVED}
+    tokens = {"mask_token_id": tokenizer.mask_token_id, "eos_token_id": tokenizer.convert_tokens_to_ids(CHATML.eos)}
+    config = kind.config_class(**options | tokens | {"predicts_next": shift, "pad_token_id": tokens["eos_token_id"]})
+    check_tokens(str(source), config, tokenizer)
+    model = kind(config)
+    model.load_state_dict(causal.state_dict())
+    tokenizer.chat_template = format_of(tokenizer).template
+    with whole(out) as folder:
+        model.to(torch.bfloat16).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        write_atomically(folder / "README.md", _card(source, shift))
+
+
+def _load(source: str | Path) -> tuple[Any, Any]:
+    path = Path(source)
+    file = {"gguf_file": path.name} if path.suffix == ".gguf" else {}
+    place = str(path.parent) if file else str(source)
+    try:
+        causal = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, trust_remote_code=False, **file)
+        return causal, AutoTokenizer.from_pretrained(place, trust_remote_code=False, **file)
+    except Exception as error:  # what a folder holds may fail anywhere in three libraries
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise ModelError(
+            f"cannot read the causal model {source} ({reason}). Copy it again, or name another."
+        ) from error
+
+
+def _add_row(causal: Any, mask: int) -> None:
+    """A row for the mask token: the mean of those before it, which is like no word."""
+    if mask >= causal.get_input_embeddings().num_embeddings:
+        causal.resize_token_embeddings(mask + 1, mean_resizing=False)
+    with torch.no_grad():
+        for layer in {causal.get_input_embeddings(), causal.get_output_embeddings()}:
+            layer.weight[mask] = layer.weight[:mask].mean(dim=0)
+
+
+def _card(source: str | Path, shift: bool) -> str:
+    facts = {"source": Path(source).name, "predicts_next": shift}
+    return (
+        "---\nlibrary_name: transformers\ntags: [topeng, masked-diffusion, diffusion-language-model]\n---\n\n"
+        "A causal language model that `topeng convert` gave bidirectional attention and a mask token. It has not\n"
+        "learnt to fill masks yet: pretrain it further (`base.tiny.start` of a recipe). It has the licence of its\n"
+        f"source.\n\n    {json.dumps(facts)}\n"
+    )

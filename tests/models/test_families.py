@@ -1,0 +1,124 @@
+"""Other families than LLaDA, against what their reference implementations answered (../shared/golden)."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from topeng.adapt import methods
+from topeng.adapt.loading import load_adapter
+from topeng.adapt.settings import LoraOptions
+from topeng.errors import GenerationError, ModelError
+from topeng.generate import Settings, generate_ids
+from topeng.models import load_config, load_model
+
+GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
+OPTIONS = LoraOptions(rank=2, alpha=4)
+A2D = ["a2d-llama-tiny", "a2d-qwen3-tiny"]
+
+pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the golden checkpoints are not in a clone")
+
+
+def golden(name):
+    return load_model(GOLDEN / name, device="cpu"), load_file(GOLDEN / name / "golden.safetensors")
+
+
+@pytest.mark.parametrize("name", A2D)
+def test_a2d_gives_the_reference_s_logits(name):
+    model, known = golden(name)
+    with torch.no_grad():
+        assert torch.allclose(model(input_ids=known["input_ids"]).logits, known["logits"], atol=1e-4)
+        mask = known["attention_mask"]
+        masked = model(input_ids=known["input_ids"], attention_mask=mask, position_ids=known["position_ids"]).logits
+    assert torch.allclose(masked[mask.bool()], known["logits_masked"][mask.bool()], atol=1e-4)
+
+
+def test_dream_s_logits_are_moved_to_the_position_that_they_are_of():
+    model, known = golden("dream-tiny")
+    with torch.no_grad():
+        found = model(input_ids=known["input_ids"]).logits
+        where = torch.zeros_like(known["input_ids"], dtype=torch.bool)
+        where[:, 3:7] = True
+        some = model(input_ids=known["input_ids"], head_positions=where).logits
+        loss = model(input_ids=known["input_ids"], head_positions=where, targets=known["input_ids"][where])
+    assert torch.allclose(found[:, 1:], known["logits"][:, :-1], atol=1e-4)
+    assert torch.allclose(some, found[where], atol=1e-5)
+    nll = torch.nn.functional.cross_entropy(found[where], known["input_ids"][where], reduction="none")
+    assert torch.allclose(loss.token_nll, nll, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", A2D)
+def test_a2d_writes_what_the_reference_sampler_does(name):
+    """Greedy, in blocks, with guidance, and where a position predicts the next token."""
+    known = load_file(GOLDEN / name / "golden.safetensors")
+    runs = json.loads((GOLDEN / name / "golden.json").read_text())["runs"]
+    whole = [(place, run) for place, run in enumerate(runs) if run["kind"] == "mdlm"]
+    assert len(whole) == 4
+    for place, run in whole:
+        model = load_model(GOLDEN / name, device="cpu")
+        model.predicts_next = run.get("right_shift_logits", False)
+        settings = Settings(
+            max_new_tokens=run["max_new_tokens"],
+            block_length=run["block_size"],
+            steps=run["steps"],
+            cfg_scale=run.get("cfg_scale", 0.0),
+        )
+        found = generate_ids(model, known["prompt_ids"], None, settings)
+        assert torch.equal(found, known[f"generated_{place}"]), run
+
+
+def test_a_cache_is_refused_where_a_position_predicts_the_next():
+    model, known = golden("dream-tiny")
+    model.generation_config.eos_token_id = model.config.eos_token_id
+    with pytest.raises(GenerationError, match="Set cache to none"):
+        generate_ids(model, known["input_ids"][:, :4], None, Settings(max_new_tokens=8, block_length=8, cache="prefix"))
+
+
+@pytest.mark.parametrize("name", [*A2D, "dream-tiny"])
+def test_a_checkpoint_is_written_back_as_it_was(name, tmp_path):
+    model, _ = golden(name)
+    model.save_pretrained(tmp_path)
+    before, after = (load_file(folder / "model.safetensors") for folder in (GOLDEN / name, tmp_path))
+    assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
+    known, written = (json.loads((folder / "config.json").read_text()) for folder in (GOLDEN / name, tmp_path))
+    for option in ("architectures", "model_type", "mask_token_id", "hidden_size", "vocab_size", "rope_theta"):
+        found = written.get(option, (written.get("rope_parameters") or {}).get(option))
+        assert found == known[option], option
+
+
+def test_a_network_of_another_name_is_refused(tmp_path):
+    """On the Hub LLaDA-MoE calls itself `llada` too."""
+    shutil.copytree(GOLDEN / "llada-moe-tiny", tmp_path / "moe")
+    options = json.loads((tmp_path / "moe" / "config.json").read_text())
+    (tmp_path / "moe" / "config.json").write_text(json.dumps(options | {"model_type": "llada"}))
+    with pytest.raises(ModelError, match="only supports LLaDAModelLM"):
+        load_config(tmp_path / "moe")
+
+
+@pytest.mark.parametrize("method", ["lora", "lora+", "pissa"])
+@pytest.mark.parametrize("name", [*A2D, "dream-tiny"])
+def test_an_adapter_learns(name, method, tmp_path):
+    """And is one for the plain base once it is saved."""
+    model, known = golden(name)
+    ids = known["input_ids"]
+    masked = torch.zeros_like(ids, dtype=torch.bool)
+    masked[:, 8::2] = True
+    inputs = {"input_ids": ids.masked_fill(masked, model.config.mask_token_id), "head_positions": masked}
+    adapted = methods.add_adapter(model, method, OPTIONS, seed=0)
+    adapted.save_pretrained(str(tmp_path / "initial"))
+    optimizer = methods.create_optimizer(adapted, method, OPTIONS, 0.01, 0.0)
+    losses = []
+    for _ in range(8):
+        loss = adapted(**inputs, targets=ids[masked]).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.9 * losses[0]
+    methods.save_adapter(adapted, method, tmp_path / "adapter", tmp_path / "initial")
+    again = load_adapter(golden(name)[0], tmp_path / "adapter")
+    with torch.no_grad():
+        assert torch.allclose(again(**inputs).logits, adapted(**inputs).logits, atol=2e-4)
