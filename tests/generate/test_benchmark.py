@@ -59,6 +59,7 @@ def test_thresholds_are_chosen_on_prompts_of_their_own(benchmark, measure, tmp_p
     assert all(name in (tmp_path / "curve.svg").read_text() for name in benchmark.CURVES)
 
 
+@pytest.mark.slow
 def test_a_preset_ends_where_the_filled_canvas_has_its_first_end(measure, tmp_path):
     measure("--filled tiny --prompts 4 --group 4")
     (figures,) = json.loads((tmp_path / "generation.json").read_text()).values()

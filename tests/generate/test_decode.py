@@ -64,7 +64,7 @@ def any_settings(draw):
 prompts = st.lists(st.lists(st.integers(3, 399), max_size=12), min_size=1, max_size=32)
 
 
-@hypothesis_settings(max_examples=40, deadline=None, derandomize=True)
+@hypothesis_settings(max_examples=15, deadline=None, derandomize=True)
 @given(settings=any_settings(), prompts=prompts)
 def test_every_step_commits_in_every_open_row_and_nothing_changes_after(shared_model, settings, prompts):
     canvas = blank_canvas(*padded(prompts), settings.max_new_tokens, MASK)
@@ -78,7 +78,7 @@ def test_every_step_commits_in_every_open_row_and_nothing_changes_after(shared_m
     assert canvas.forward_passes <= settings.max_new_tokens
 
 
-@hypothesis_settings(max_examples=30, deadline=None, derandomize=True)
+@hypothesis_settings(max_examples=15, deadline=None, derandomize=True)
 @given(settings=any_settings(), prompts=prompts.filter(all), temperature=st.sampled_from([0.0, 0.7]))
 def test_a_row_alone_has_the_tokens_that_it_has_in_a_ragged_batch(shared_model, settings, prompts, temperature):
     """Not so without a prompt: masks alone have equal logits at all places, and rounding orders them."""
@@ -92,7 +92,7 @@ def test_a_row_alone_has_the_tokens_that_it_has_in_a_ragged_batch(shared_model, 
         assert alone.passes[0] == together.passes[row]
 
 
-@hypothesis_settings(max_examples=25, deadline=None, derandomize=True)
+@hypothesis_settings(max_examples=15, deadline=None, derandomize=True)
 @given(settings=any_settings(), prompts=prompts, place=st.integers(0, 8))
 def test_fixed_words_stay(shared_model, settings, prompts, place):
     place = min(place, settings.max_new_tokens - 1)
