@@ -4,7 +4,6 @@ README, changelog, notebook, commands and options become pages. A link from docs
 GitHub shows, leads to a page with that file. Formulas become MathML, so that no script is fetched to show them.
 """
 
-import argparse
 import html
 import json
 import os
@@ -124,15 +123,13 @@ def _formula(found: re.Match) -> str:
 def _commands() -> str:
     """The page of all commands: what `--help` prints."""
     os.environ["COLUMNS"] = "100"
-    from topeng.cli.arguments import parser
+    from topeng.cli.arguments import commands_of, parser
 
-    top = parser()
-    (found,) = [action for action in top._actions if isinstance(action, argparse._SubParsersAction)]
     text = (
         "# Commands\n\nThis is what `topeng COMMAND --help` prints. Options of a recipe have "
         "[a page of their own](options.md).\n"
     )
-    for name, command in found.choices.items():
+    for name, command in commands_of(parser()).items():
         text += f"\n## topeng {name}\n\n```text\n{command.format_help().strip()}\n```\n"
     return text
 

@@ -6,20 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models
-from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
-    PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
 
 import topeng
+from bytes_tokenizer import bytes_tokenizer
 from topeng.adapt.convert import convert
 from topeng.cli import main
 from topeng.errors import ModelError
@@ -45,12 +43,7 @@ def causal(tmp_path):
     def make(kind: str, special=(CHATML.start_header, CHATML.eot)) -> Path:
         torch.manual_seed(0)
         KINDS[kind]().to(torch.bfloat16).save_pretrained(tmp_path / kind)
-        backend = Tokenizer(
-            models.BPE({symbol: place for place, symbol in enumerate(sorted(ByteLevel.alphabet()))}, [])
-        )
-        backend.pre_tokenizer, backend.decoder = ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-        tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=CHATML.eos, unk_token=CHATML.eos)
-        tokenizer.add_special_tokens({"additional_special_tokens": list(special)})
+        tokenizer = bytes_tokenizer(list(special), eos_token=CHATML.eos, unk_token=CHATML.eos)
         tokenizer.save_pretrained(tmp_path / kind)
         return tmp_path / kind
 

@@ -1,10 +1,9 @@
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer
 
+from bytes_tokenizer import bytes_tokenizer
 from topeng.adapt.tiny import new_tokenizer
 from topeng.errors import ModelError, TextError
 from topeng.text.chat import decode_answer, encode_answer, encode_prompt, recent_turns, special_tokens
@@ -146,11 +145,7 @@ def test_a_word_has_the_same_tokens_wherever_it_stands():
 @pytest.fixture(scope="module")
 def chatml():
     """A tokenizer of bytes with ChatML's special tokens."""
-    backend = Tokenizer(models.BPE({symbol: place for place, symbol in enumerate(sorted(ByteLevel.alphabet()))}, []))
-    backend.pre_tokenizer, backend.decoder = ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=CHATML.eos, mask_token=CHATML.mask)
-    tokenizer.add_special_tokens({"additional_special_tokens": [CHATML.start_header, CHATML.eot]})
-    return tokenizer
+    return bytes_tokenizer([CHATML.start_header, CHATML.eot], eos_token=CHATML.eos, mask_token=CHATML.mask)
 
 
 @given(turns=turns)

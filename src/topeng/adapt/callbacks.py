@@ -11,7 +11,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from topeng.errors import Stopped
-from topeng.system.memory import memory_in_use, peak_at_work
+from topeng.system.memory import in_gib, memory_in_use, peak_at_work
 from topeng.system.stop import SIGNALS, handling, stop
 
 
@@ -78,5 +78,5 @@ def progress_text(logged: Mapping[str, float]) -> str:
     if "tokens_per_second" in logged:
         words.append(f"{logged['tokens_per_second']:,.0f} tokens/s")
     peak, on_gpu = peak_at_work()
-    memory = f"{peak / 2**30:.1f} GiB at most" if on_gpu else f"{memory_in_use() / 2**30:.1f} GiB"
+    memory = f"{in_gib(peak)} at most" if on_gpu else in_gib(memory_in_use())
     return "  ".join([*words, memory])

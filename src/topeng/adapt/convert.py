@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from topeng.adapt.export import whole
-from topeng.errors import ExportError, ModelError
+from topeng.adapt.export import check_new, whole
+from topeng.errors import ModelError
+from topeng.models import first_line
 from topeng.models.a2d import MODELS
 from topeng.system.files import write_atomically
 from topeng.text.chat import check_tokens
@@ -35,9 +36,7 @@ def convert(source: str | Path, out: str | Path, shift: bool = True) -> None:
         ExportError: `out` exists or cannot be written.
         ModelError: the source cannot be read, is of another family, or its tokenizer is of no chat format known here.
     """
-    out = Path(out)
-    if out.exists():
-        raise ExportError(f"{out} exists already. Name a new folder.")
+    out = check_new(out)
     causal, tokenizer = _load(source)
     kind = OURS.get(causal.config.model_type)
     if kind is None:
@@ -68,9 +67,8 @@ def _load(source: str | Path) -> tuple[Any, Any]:
         causal = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, trust_remote_code=False, **file)
         return causal, AutoTokenizer.from_pretrained(place, trust_remote_code=False, **file)
     except Exception as error:  # what a folder holds may fail anywhere in three libraries
-        reason = str(error).strip().split("\n")[0].rstrip(".")
         raise ModelError(
-            f"cannot read the causal model {source} ({reason}). Copy it again, or name another."
+            f"cannot read the causal model {source} ({first_line(error)}). Copy it again, or name another."
         ) from error
 
 

@@ -73,9 +73,7 @@ def export(
         raise ExportError(f"--format {form} keeps the adapter's own precision. Leave --precision out.")
     if precision:
         _check("--precision", precision, PRECISIONS[form], f" for --format {form}")
-    out = Path(out)
-    if out.exists():
-        raise ExportError(f"{out} exists already. Name a new folder.")
+    out = check_new(out)
     found = find_source(source, base)
     with whole(out) as folder:
         facts = FORMATS[form](found, folder, How(names, precision or "bf16", shard_bytes), out.name)
@@ -130,6 +128,16 @@ def _named_base(adapter: Path) -> str | None:
 def _check(name: str, value: str, known: tuple[str, ...], where: str = "") -> None:
     if value not in known:
         raise ExportError(f"{name} = {value!r} is unknown{where}: {meant(value, known)}")
+
+
+def check_new(out: str | Path) -> Path:
+    """
+    Raises:
+        ExportError: it is there already.
+    """
+    if Path(out).exists():
+        raise ExportError(f"{out} exists already. Name a new folder.")
+    return Path(out)
 
 
 @contextmanager

@@ -176,22 +176,22 @@ def train_adapter(
     if is_checkpoint(out):
         tokenizer.save_pretrained(out)
     _write_log(out / "log.jsonl", trainer, examples)
-    rates = methods.group_rates(optimizer, asked.learning_rate)
-    _write_summary(out / "summary.json", asked, trainer, examples, {**rates, "step_0_difference": moved})
+    found = {
+        **methods.group_rates(optimizer, asked.learning_rate),
+        **{"trainable_parameters": trainable, "total_parameters": total, "share": trainable / total},
+        "step_0_difference": moved,
+    }
+    _write_summary(out / "summary.json", asked, trainer, examples, found)
 
 
 def _write_summary(
     path: Path, asked: Adapting, trainer: DiffusionTrainer, examples: Examples, found: Mapping[str, float]
 ) -> None:
-    trainable, total = methods.trainable_share(trainer.model)
     summary = {
         "method": asked.method,
         "seed": asked.seed,
         "rank": asked.adapter.rank if asked.adapter else None,
         "learning_rate": asked.learning_rate,
-        "trainable_parameters": trainable,
-        "total_parameters": total,
-        "share": trainable / total,
         "steps": trainer.state.global_step,
         "rows": len({example.row_id for example in examples.train}),
         "examples": len(examples.train),

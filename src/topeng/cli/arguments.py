@@ -73,6 +73,12 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def commands_of(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parser of each command, by its name."""
+    (found,) = (action.choices for action in top._actions if isinstance(action, argparse._SubParsersAction))
+    return found
+
+
 def _add(parsers: Any, name: str, text: str, function: Callable) -> argparse.ArgumentParser:
     command = parsers.add_parser(name, help=text, description=text, allow_abbrev=False, add_help=False)
     _add_help(command)

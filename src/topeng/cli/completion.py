@@ -2,6 +2,7 @@
 
 import argparse
 
+from topeng.cli.arguments import commands_of
 from topeng.recipe import describe
 
 RECIPE_COMMANDS = {"demo", "run", "corpus", "base", "train", "evaluate", "compare", "report"}
@@ -34,7 +35,7 @@ def script(shell: str, parser: argparse.ArgumentParser) -> str:
     Args:
         parser: of the whole command.
     """
-    found = next(action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    found = commands_of(parser)
     cases = "\n".join(f'            {name}) words="{" ".join(_words(name, found[name]))}" ;;' for name in found)
     text = BASH.format(commands=" ".join(found), cases=cases)
     return ZSH + text.split("\n", 1)[1] if shell == "zsh" else text

@@ -10,8 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from topeng.text.chat import encode_prompt, encode_text, special_tokens
-from topeng.text.formats import LLADA, format_of
+from topeng.text.chat import encode_header, encode_prompt, encode_text, encode_turn_end, special_tokens
+from topeng.text.formats import LLADA
 
 BEGINNING = f"{LLADA.bos}{LLADA.start_header}"
 """The harness has chats as text: here in LLaDA's notation, whatever tokens they become."""
@@ -39,17 +39,15 @@ def split_chat(tokenizer: Any, context: str) -> tuple[list[int], str]:
     """The tokens of a chat up to the assistant's open turn, and that turn's text; of plain text none, and all of it."""
     if not context.startswith(BEGINNING):
         return [], context
-    special, form = special_tokens(tokenizer), format_of(tokenizer)
-    closed = [] if special.end_header is None else [special.end_header]
-    ids, opened = special.beginning, ""
+    special = special_tokens(tokenizer)
+    before, ids, opened = special.form.before_content, special.beginning, ""
     for match in TURN.finditer(context):
         role, content, eot = match[1], match[2], match[3]
-        ids += [special.start_header, *encode_text(tokenizer, role), *closed]
+        ids += encode_header(tokenizer, special, role)
         if eot:
-            ids += [*encode_text(tokenizer, form.before_content + content), special.eot]
-            ids += encode_text(tokenizer, form.after_turn)
+            ids += [*encode_text(tokenizer, before + content), *encode_turn_end(tokenizer, special)]
         else:
-            ids += encode_text(tokenizer, form.before_content)
+            ids += encode_text(tokenizer, before)
             opened = content
     return ids, opened
 

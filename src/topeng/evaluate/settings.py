@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from topeng.adapt.settings import Adapting, ModelOptions
+from topeng.corpus.settings import PAPER
 from topeng.generate.settings import Settings
 from topeng.options import OptionError, Options, option, results
-from topeng.text.settings import AskOptions
-
-LLADA = "arXiv 2502.09992"
-PAPER = "the LLaDA-8B-Indonesia experiment"
+from topeng.text.settings import LLADA, AskOptions
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,11 @@ from topeng.models import a2d
 from topeng.models.dream import DreamModel
 from topeng.models.llada import LLaDAConfig, LLaDAModelLM
 from topeng.system import ranks
+from topeng.text.formats import CHATML
 
 MODELS: list[Any] = [LLaDAModelLM, DreamModel, *a2d.MODELS]
 FAMILIES: dict[str, Any] = {model.config_class.model_type: model for model in MODELS}
 """By the `model_type` of config.json. One that names another class of `architectures` is none of them."""
-MASK = "<|mask|>"
-"""The mask token of checkpoints whose config.json names none."""
 TELLING_WIDTH = 256
 CHECKPOINT_FILES = ["*.json", "*.safetensors", "*.jinja", "README.md"]
 
@@ -36,6 +35,7 @@ __all__ = [
     "fetch_checkpoint",
     "find_device",
     "fingerprint",
+    "first_line",
     "hub_id",
     "is_base",
     "is_checkpoint",
@@ -76,8 +76,8 @@ def load_config(path: str | Path, revision: str | None = None) -> Any:
         config = FAMILIES[kind].config_class(**values)
         if config.eos_token_id is None:  # as in Dream's, which pads with its end token
             config.eos_token_id = config.pad_token_id
-        if config.mask_token_id is None:
-            config.mask_token_id = load_tokenizer(path, revision).convert_tokens_to_ids(MASK)
+        if config.mask_token_id is None:  # as in dLLM's
+            config.mask_token_id = load_tokenizer(path, revision).convert_tokens_to_ids(CHATML.mask)
         return config
     except ModelError:
         raise
@@ -152,7 +152,7 @@ def load_model(
 
 
 def _not_loaded(path: str | Path, device: torch.device, error: Exception) -> ModelError:
-    reason = _first_line(error)
+    reason = first_line(error)
     if isinstance(error, torch.OutOfMemoryError):
         return ModelError(
             f"the weights of {path} do not fit into the free memory of {device} ({reason}). Use a lower precision "
@@ -255,7 +255,7 @@ def fetch_checkpoint(path: str | Path, revision: str | None = None) -> Path:
         return Path(snapshot_download(str(path), revision=revision, allow_patterns=CHECKPOINT_FILES))
     except OSError as error:
         raise ModelError(
-            f"cannot download {path} from the Hub ({_first_line(error)}). Copy the model to a folder and give its path."
+            f"cannot download {path} from the Hub ({first_line(error)}). Copy the model to a folder and give its path."
         ) from error
 
 
@@ -276,7 +276,7 @@ def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedT
                 "tokenizer.json, remove auto_map from tokenizer_config.json."
             ) from error
         raise ModelError(
-            f"cannot load the tokenizer of {path} ({_first_line(error)}). Copy tokenizer.json and "
+            f"cannot load the tokenizer of {path} ({first_line(error)}). Copy tokenizer.json and "
             "tokenizer_config.json again."
         ) from error
 
@@ -295,14 +295,15 @@ def _fetch(path: str | Path, name: str, revision: str | None) -> Path:
         return Path(cached_file(str(path), name, revision=revision or "main"))
     except OSError as error:
         raise ModelError(
-            f"cannot download {name} of {path} from the Hub ({_first_line(error)}). Copy the model to a folder "
+            f"cannot download {name} of {path} from the Hub ({first_line(error)}). Copy the model to a folder "
             "and give its path."
         ) from error
     finally:
         hub.setLevel(level)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What a library's error says, for a message of ours in brackets."""
     return _lines(error)[0].rstrip(".:")
 
 

@@ -24,7 +24,7 @@ from topeng.kecil import locate
 from topeng.options import results
 from topeng.system import ranks
 from topeng.system.files import digest, failed_write, move, state_of, write_atomically
-from topeng.system.memory import measured
+from topeng.system.memory import in_gib, measured
 from topeng.system.progress import clock
 from topeng.system.versions import versions
 from topeng.system.workers import Workers
@@ -202,7 +202,7 @@ class RunFolder:
                     console.print(labels[stage.name], style="bold", highlight=False)
                     to_do.append(stage)
             for stage, seconds, peak in self._do(to_do, workers):
-                size = f"{peak / 2**30:.1f} GiB"
+                size = in_gib(peak)
                 name = f"{stage.name} " if len(to_do) > 1 else ""
                 took = f"  {name}done in {seconds:.1f} s, {clock(time.monotonic() - began)} so far, peak memory {size}"
                 console.print(took, style="dim", highlight=False)

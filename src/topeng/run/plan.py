@@ -26,12 +26,11 @@ from topeng.models.masked_lm import CHUNK_ELEMENTS
 from topeng.recipe import Recipe, slices
 from topeng.run.folder import FINISHED, RunFolder, Stage
 from topeng.run.pipeline import TRAINING_ROWS
-from topeng.system.memory import memory_in_use, peak_at_work, reset_peak_memory
+from topeng.system.memory import in_gib, memory_in_use, peak_at_work, reset_peak_memory
 from topeng.text.batches import steps_in_epoch
 from topeng.text.rows import read_rows
 from topeng.text.tokens import answers_in
 
-GIB = 2**30
 BYTES = {"float32": 4, "bfloat16": 2}
 NF4_BYTES = 4.127 / 8
 """A weight in 4 bits, its doubly quantised constants counted (QLoRA, arXiv 2305.14314, section 3)."""
@@ -79,8 +78,8 @@ def _print_memory(recipe: Recipe, config: Any, total: int, counts: dict[str, int
     title = "Estimated memory during training, on top of what the process itself needs"
     table = Table("", *map(", ".join, columns.values()), title=title, title_justify="left", box=None, padding=(0, 2))
     for sizes in zip(*columns, strict=True):
-        table.add_row(sizes[0][0], *(_gib(size) for _, size in sizes))
-    table.add_row("total", *(_gib(sum(size for _, size in parts)) for parts in columns))
+        table.add_row(sizes[0][0], *(in_gib(size, 2) for _, size in sizes))
+    table.add_row("total", *(in_gib(sum(size for _, size in parts), 2) for parts in columns))
     console.print(table)
 
 
@@ -188,9 +187,9 @@ def print_trial(recipe: Recipe, run: Path, console: Console) -> None:
         took = (
             f"{step:.2f} s per step, {evaluation:.1f} s per evaluation, {minutes:,.1f} minutes for all {steps:,} steps"
         )
-        rows.append((method, f"{took}; peak memory {_gib(memory)}"))
+        rows.append((method, f"{took}; peak memory {in_gib(memory, 2)}"))
     if not peak_at_work()[1]:
-        rows.append(("memory", f"includes {_gib(alone)} in use before the first base is loaded"))
+        rows.append(("memory", f"includes {in_gib(alone, 2)} in use before the first base is loaded"))
     print_rows(console, f"Timed over {TRIAL_STEPS} steps, without the first", rows)
 
 
@@ -235,10 +234,6 @@ def _trial(recipe: Recipe, method: str, run: Path) -> tuple[float, float, int]:
     gc.collect()  # a trainer and its model hold each other
     memory, _ = peak_at_work()
     return (clock.ends[-1] - clock.ends[0]) / (len(clock.ends) - 1), clock.evaluation, memory
-
-
-def _gib(size: float) -> str:
-    return f"{size / GIB:.2f} GiB"
 
 
 def print_rows(console: Console, title: str, rows: list[tuple[str, str]]) -> None:

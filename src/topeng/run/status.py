@@ -9,6 +9,7 @@ from rich.text import Text
 
 from topeng.errors import RunError
 from topeng.run.folder import FINISHED, MANIFEST, RunFolder, Stage
+from topeng.system.memory import in_gib
 from topeng.system.progress import clock
 
 
@@ -43,4 +44,4 @@ def _done(folder: RunFolder, name: str) -> tuple[str, str, str]:
     if entry is None:
         return "", "", ""
     ended = datetime.fromisoformat(entry["ended"]).astimezone()
-    return f"{ended:%Y-%m-%d %H:%M}", clock(entry["seconds"]), f"{entry['peak_memory_bytes'] / 2**30:.1f} GiB"
+    return f"{ended:%Y-%m-%d %H:%M}", clock(entry["seconds"]), in_gib(entry["peak_memory_bytes"])

@@ -16,7 +16,8 @@ from topeng import recipe as recipes
 from topeng.kecil import locate
 from topeng.models import FAMILIES
 from topeng.recipe import Recipe
-from topeng.run.plan import GIB, base_config, print_rows, trainable_parameters, training_memory, training_steps
+from topeng.run.plan import base_config, print_rows, trainable_parameters, training_memory, training_steps
+from topeng.system.memory import GIB
 
 CORE_FLOPS = 60e9
 """Of a core, derived from 1,043 tokens/s of a 19 M parameter stack in fp32 on two (benchmarks/training.json)."""

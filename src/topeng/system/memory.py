@@ -7,6 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+GIB = 2**30
+
+
+def in_gib(size: float, digits: int = 1) -> str:
+    """Bytes for people."""
+    return f"{size / GIB:.{digits}f} GiB"
+
 
 def reset_peak_memory() -> None:
     """On Linux and on GPUs the peak is reset for each stage; elsewhere it is that of the process so far."""

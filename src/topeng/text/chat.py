@@ -12,7 +12,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from topeng.errors import ModelError, TextError
-from topeng.text.formats import format_of, missing
+from topeng.text.formats import ChatFormat, format_of, missing
 
 Message = Mapping[str, str]
 """A message of a conversation: its `role` (system, user, assistant) and its `content`."""
@@ -23,8 +23,9 @@ HALF = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """Ids of a chat format's special tokens; padding is `eos`. None: the format has no such token."""
+    """A chat format, and the ids of its special tokens; padding is `eos`. None: the format has no such token."""
 
+    form: ChatFormat
     eos: int
     mask: int
     start_header: int
@@ -36,6 +37,10 @@ class SpecialTokens:
     def beginning(self) -> list[int]:
         """What a text begins with."""
         return [] if self.bos is None else [self.bos]
+
+    @property
+    def highest(self) -> int:
+        return max(token for token in astuple(self)[1:] if token is not None)
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
@@ -50,7 +55,8 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
             f"the tokenizer of {tokenizer.name_or_path or 'this model'} lacks {', '.join(lacking)}, which the chat "
             f"format ({form.name}) needs. Use the instruct model's tokenizer, or add them to the vocabulary."
         )
-    return SpecialTokens(**{field: tokenizer.convert_tokens_to_ids(name) for field, name in form.special.items()})
+    ids = {field: tokenizer.convert_tokens_to_ids(name) for field, name in form.special.items()}
+    return SpecialTokens(form, **ids)
 
 
 def check_tokens(name: str, config: Any, tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
@@ -69,11 +75,10 @@ def check_tokens(name: str, config: Any, tokenizer: PreTrainedTokenizerBase) -> 
             f"{config.eos_token_id}, but its tokenizer has {special.mask} and {special.eos}. They belong to "
             "different models."
         )
-    highest = max(token for token in astuple(special) if token is not None)
-    if highest >= config.vocab_size:
+    if special.highest >= config.vocab_size:
         raise ModelError(
-            f"{name}: config.json has vocab_size = {config.vocab_size}, but its tokenizer has token {highest}. They "
-            "belong to different models."
+            f"{name}: config.json has vocab_size = {config.vocab_size}, but its tokenizer has token {special.highest}. "
+            "They belong to different models."
         )
     return special
 
@@ -106,20 +111,21 @@ def encode_prompt(
     Raises:
         TextError: a text that is no Unicode.
     """
+    special = special_tokens(tokenizer)
     if max_tokens is None:
-        return _join(tokenizer, messages, _contents(tokenizer, messages))
+        return _join(tokenizer, special, messages, _contents(tokenizer, special, messages))
     messages = recent_messages(tokenizer, messages, max_tokens)
-    contents = _contents(tokenizer, messages)
-    room = max(0, max_tokens - len(_join(tokenizer, messages, [[] for _ in messages])))
+    contents = _contents(tokenizer, special, messages)
+    room = max(0, max_tokens - len(_join(tokenizer, special, messages, [[] for _ in messages])))
     if sum(map(len, contents)) <= room or not contents:
-        return _join(tokenizer, messages, contents)
+        return _join(tokenizer, special, messages, contents)
     *before, question = contents
     question = question[: max(room - sum(map(len, before)), room // 2)]
     left = room - len(question)
     for place, content in enumerate(before):
         before[place] = content[:left]
         left -= len(before[place])
-    return _join(tokenizer, messages, [*before, question])
+    return _join(tokenizer, special, messages, [*before, question])
 
 
 def recent_messages(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], max_tokens: int) -> list[Message]:
@@ -167,26 +173,37 @@ def check_messages(messages: Sequence[Any]) -> None:
             )
 
 
-def _contents(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[list[int]]:
+def _contents(
+    tokenizer: PreTrainedTokenizerBase, special: SpecialTokens, messages: Sequence[Message]
+) -> list[list[int]]:
     """The content of each message as tokens, with the line break that follows its header."""
-    before = format_of(tokenizer).before_content
+    before = special.form.before_content
     return [encode_text(tokenizer, before + message["content"].strip()) for message in messages]
 
 
+def encode_header(tokenizer: PreTrainedTokenizerBase, special: SpecialTokens, role: str) -> list[int]:
+    """What a message of a role begins with, up to the line break before its content, as tokens."""
+    closed = [] if special.end_header is None else [special.end_header]
+    return [special.start_header, *encode_text(tokenizer, role), *closed]
+
+
+def encode_turn_end(tokenizer: PreTrainedTokenizerBase, special: SpecialTokens) -> list[int]:
+    """What a closed message ends with, as tokens."""
+    after = special.form.after_turn
+    return [special.eot, *(encode_text(tokenizer, after) if after else [])]
+
+
 def _join(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], contents: Sequence[Sequence[int]]
+    tokenizer: PreTrainedTokenizerBase,
+    special: SpecialTokens,
+    messages: Sequence[Message],
+    contents: Sequence[Sequence[int]],
 ) -> list[int]:
-    special, form = special_tokens(tokenizer), format_of(tokenizer)
-    between = encode_text(tokenizer, form.after_turn)
-
-    def header(role: str) -> list[int]:
-        closed = [] if special.end_header is None else [special.end_header]
-        return [special.start_header, *encode_text(tokenizer, role), *closed]
-
-    ids = special.beginning
+    ids, end = special.beginning, encode_turn_end(tokenizer, special)
     for message, content in zip(messages, contents, strict=True):
-        ids += [*header(message["role"]), *content, special.eot, *between]
-    return [*ids, *header("assistant"), *encode_text(tokenizer, form.before_content)]
+        ids += [*encode_header(tokenizer, special, message["role"]), *content, *end]
+    opened = encode_text(tokenizer, special.form.before_content)
+    return [*ids, *encode_header(tokenizer, special, "assistant"), *opened]
 
 
 def encode_answer(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:

@@ -3,16 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-LLADA_TEMPLATE = (
-    "{% for message in messages %}{% if loop.index0 == 0 %}{{ bos_token }}{% endif %}"
-    "<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n{{ message['content'] | trim }}<|eot_id|>"
-    "{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
-)
-CHATML_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] | trim }}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
 
 @dataclass(frozen=True)
 class ChatFormat:
@@ -23,7 +13,6 @@ class ChatFormat:
         eos: ends a text, and pads.
         end_header: a special token; None: the role is followed by text alone.
         before_content, after_turn: text.
-        template: the same for `tokenizer.apply_chat_template`.
     """
 
     name: str
@@ -35,13 +24,21 @@ class ChatFormat:
     before_content: str
     eot: str
     after_turn: str
-    template: str
 
     @property
     def special(self) -> dict[str, str]:
         """The special tokens that it needs, by what they are."""
         names = ("bos", "eos", "mask", "start_header", "end_header", "eot")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    @property
+    def template(self) -> str:
+        """The same for `tokenizer.apply_chat_template`."""
+        first = "" if self.bos is None else "{% if loop.index0 == 0 %}{{ bos_token }}{% endif %}"
+        after_role = f"{self.end_header or ''}{self.before_content}"
+        turn = f"{self.start_header}{{{{ message['role'] }}}}{after_role}{{{{ message['content'] | trim }}}}{self.eot}"
+        asked = f"{{% if add_generation_prompt %}}{self.start_header}assistant{after_role}{{% endif %}}"
+        return f"{{% for message in messages %}}{first}{turn}{self.after_turn}{{% endfor %}}{asked}"
 
 
 LLADA = ChatFormat(
@@ -54,7 +51,6 @@ LLADA = ChatFormat(
     before_content="\n\n",
     eot="<|eot_id|>",
     after_turn="",
-    template=LLADA_TEMPLATE,
 )
 CHATML = ChatFormat(
     name="ChatML",
@@ -66,7 +62,6 @@ CHATML = ChatFormat(
     before_content="\n",
     eot="<|im_end|>",
     after_turn="\n",
-    template=CHATML_TEMPLATE,
 )
 FORMATS = [LLADA, CHATML]
 
