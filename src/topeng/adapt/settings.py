@@ -144,7 +144,12 @@ class TinyOptions(Options):
     layers: int = option(4, "Number of layers.", ge=1)
     steps: int = option(600, "Number of optimiser steps.", ge=1)
     batch_rows: int = option(32, "Rows per optimiser step.", unit="rows", ge=1)
-    learning_rate: float = option(4e-3, "Peak learning rate of Muon and AdamW, with a warm-up and cosine decay.", gt=0)
+    optimizer: Literal["muon", "adamw"] = option(
+        "muon",
+        "Muon for the matrices of the layers and AdamW for the rest, which is best from scratch; or AdamW for all, to "
+        "continue a large model: on a GPU a step of Muon takes several times as long.",
+    )
+    learning_rate: float = option(4e-3, "Peak learning rate, with a warm-up and cosine decay.", gt=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -17,7 +17,7 @@ from transformers import TrainerCallback, TrainingArguments
 from topeng.adapt import methods
 from topeng.adapt.callbacks import LossWindow, StopInOrder, progress_text
 from topeng.adapt.loggers import check_loggers, logging_to
-from topeng.adapt.muon import MuonAndAdamW
+from topeng.adapt.muon import pretraining_optimizer
 from topeng.adapt.settings import Adapting, ModelOptions, Pretraining, StepOptions
 from topeng.adapt.tiny import copy_from_the_start, new_model, new_tokenizer, tiny_config
 from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, compile_layers, last_checkpoint
@@ -100,7 +100,7 @@ def pretrain_base(asked: Pretraining, run: Path, work: Path, console: Console) -
     examples = Examples(found, held_out[:MOST_HELD_OUT], dropped, count_cuts(found))
     args = _arguments(asked.train, work / "checkpoints", asked.seed, tiny.learning_rate, asked.device)
     args.max_steps, args.eval_steps, args.logging_steps = tiny.steps, max(1, tiny.steps // 10), max(1, tiny.steps // 60)
-    optimizer = MuonAndAdamW(model, tiny.learning_rate)
+    optimizer = pretraining_optimizer(tiny.optimizer, model, tiny.learning_rate)
     batching = _batching(asked.train, tiny.batch_rows, asked.text)
     shown = Shown(console, run / "logs" / "base", asked.train.report_to)
     _compile(asked.train, model, work)
