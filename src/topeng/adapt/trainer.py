@@ -37,8 +37,8 @@ HELD_OUT_DRAWS = 4
 """Of the likelihood bound, a row: few, since the same noise serves every step, method, seed and run."""
 HELD_OUT_SEED = 0
 LAUNCHES, OPERATIONS = 6e-3, 3e14
-"""Of a pass on a GPU: the seconds that a layer's kernels take to launch, and the operations that it does in a second (an
-H200, 2026-11-27: docs/training.md)."""
+"""Of a GPU: the seconds in which a layer's kernels are launched in a pass, and the operations that it does in a second
+(an H200 with bf16, docs/training.md)."""
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ def held_out_loss(model: Any, examples: Sequence[Example]) -> np.ndarray:
 def pass_tokens(model: Any) -> float:
     """Tokens that a forward pass and its gradient cost besides their own.
 
-    A GPU computes them while a pass's kernels are launched: 1,800 of an 8 B model, more than a pass holds of a small one.
+    A GPU would compute so many while a pass's kernels are launched: 1,800 for an 8 B model, 100,000 for one of 135 M.
     """
     if model.device.type == "cpu":
         return PASS_TOKENS

@@ -53,7 +53,7 @@ def cut_by_tokens(
     cost, start = (
         np.zeros(len(places) + 1),
         [0],
-    )  # of the first rows, cut at best: all tokens, and the last pass's start
+    )  # of the first rows, cut at best: tokens, and the last pass's start
     for end in range(1, len(places) + 1):
         padded = (end - begins[:end]) * longest[:end]
         allowed = (padded <= batch_tokens) | (begins[:end] == end - 1)
