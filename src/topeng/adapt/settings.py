@@ -13,6 +13,8 @@ from topeng.text.settings import TextOptions
 Logger = Literal["tensorboard", "wandb", "trackio"]
 Noise = Literal["independent", "stratified", "complementary"]
 
+CONVERTED = "converted"
+"""The folder of a run that a converted model is in, before it is pretrained."""
 HEAD_SIZE = 32
 """Width of an attention head of a tiny base."""
 
@@ -173,7 +175,7 @@ class ModelOptions(Options):
     model: str | None = option(
         None,
         "Model to adapt: a checkpoint folder, a model id, or `kecil`, the model that comes with Topeng. Null pretrains "
-        "a tiny one (base.tiny).",
+        "one: base.convert, or else a tiny one (base.tiny).",
     )
     revision: str | None = option(None, "Commit of the model on the Hub, to pin its version.")
     dtype: Literal["float32", "bfloat16"] = option("float32", "Precision of the frozen weights.")
@@ -186,7 +188,23 @@ class ModelOptions(Options):
 class BaseOptions(ModelOptions):
     """The model that is adapted."""
 
+    convert: str | None = option(
+        None,
+        "Causal Llama, Qwen2 or Qwen3 that becomes the base: a checkpoint folder, a model id or a GGUF file. It is "
+        "converted, and pretrained as base.tiny says (steps, batch_rows, learning_rate).",
+    )
+    shift: bool = option(
+        True, "Whether a position of the converted model goes on predicting the next token, as it has learnt to."
+    )
     tiny: TinyOptions = option(TinyOptions, "the tiny base")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, other in (("model", self.model), ("tiny.start", self.tiny.start)):
+            if self.convert and other:
+                raise OptionError(
+                    "convert", f"= {self.convert} makes the base, but {name} = {other} names another. Leave one out."
+                )
 
 
 @dataclass(frozen=True)
@@ -277,11 +295,21 @@ class TrainOptions(ScheduleOptions):
 
 
 @dataclass(frozen=True)
+class Converting:
+    """What the stage `base/convert` depends on; the options of these names say more."""
+
+    convert: str
+    revision: str | None
+    shift: bool
+
+
+@dataclass(frozen=True)
 class Pretraining:
     """What the stage `base` depends on.
 
     Attributes:
         context: the longest sequence that the base is to read, in tokens.
+        converted: it begins with what the stage `base/convert` left. Its weights are read, and so count by themselves.
         fill: tokens of a forward pass where end tokens fill it; else None.
         device: where it trains.
     """
@@ -293,6 +321,7 @@ class Pretraining:
     context: int
     train: StepOptions
     fill: int | None
+    converted: bool = field(metadata={"cost": True})
     device: str | None = field(metadata={"cost": True})
 
 
