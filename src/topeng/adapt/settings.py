@@ -34,6 +34,7 @@ class Method:
         changes_base: its start takes from the base what it gives to the adapter.
         rate_of_b: B learns faster than A, by `adapter.loraplus_lr_ratio`.
         quantized: the frozen base is held in 4 bits.
+        noise_aware: the update depends on the share of masks (`adapt.nara`).
         full: all weights train, and what is left is a checkpoint.
     """
 
@@ -44,6 +45,7 @@ class Method:
     changes_base: bool = False
     rate_of_b: bool = False
     quantized: bool = False
+    noise_aware: bool = False
     full: bool = False
 
 
@@ -57,6 +59,7 @@ METHODS: dict[str, Method] = {
     "dora": Method("DoRA", 2e-4, "arXiv 2402.09353", {"use_dora": True}),
     "rslora": Method("rsLoRA", 5e-5, "arXiv 2312.03732", {"use_rslora": True}),
     "qlora": Method("QLoRA", 2e-4, "arXiv 2305.14314", quantized=True),
+    "nara": Method("NaRA", 2e-4, "arXiv 2605.29716", noise_aware=True),
     "full": Method("Full FT", 2.5e-5, "arXiv 2502.09992, LLaDA's own SFT", full=True),
 }
 

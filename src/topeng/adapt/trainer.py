@@ -226,6 +226,7 @@ class DiffusionTrainer(Trainer):
             "head_positions": masked,
             "targets": batch["input_ids"][masked],
             "weights": loss_weights(masked, p, batch["response_length"], len(rows)) * bool(places),
+            "noise_level": masked.sum(dim=1) / batch["response_length"],
         }
         return self._prepare_inputs(inputs)
 
