@@ -93,7 +93,7 @@ def complete(arguments: Sequence[str], preset: str | None = None) -> list[str]:
 
 
 def _our_tasks(arguments: Sequence[str]) -> list[str]:
-    """Shows the harness Topeng's tasks, unless it is shown others, or a configuration may say so: it takes one folder."""
+    """What shows the harness Topeng's tasks, unless it is shown a folder already: it takes one."""
     names = {argument.partition("=")[0] for argument in arguments}
     return [] if names & {"--include_path", "--config", "-C"} else ["--include_path", str(TASKS)]
 

@@ -65,9 +65,10 @@ class IndonesianTask(ConfigurableTask):
         try:
             super().download(dataset_kwargs)
         except (OSError, ValueError) as error:
+            files, told = " and ".join(self.config.metadata["files"].values()), " ".join(str(error).split())
             raise HarnessError(
-                f"{self.config.task}: {self.DATASET_PATH} cannot be read from the Hub ({' '.join(str(error).split())}). "
-                f"Set {FOLDER} to a folder with {', '.join(self.config.metadata['files'].values())} to read local files."
+                f"{self.config.task}: {self.DATASET_PATH} cannot be read from the Hub ({told}). "
+                f"To read local files, set {FOLDER} to a folder that contains {files}."
             ) from error
         return {split: list(self.dataset[split]) for split in self.config.metadata["files"]}
 
