@@ -15,8 +15,9 @@ from test_trainer import BATCHING, MASK, examples, losses, trainer
 from topeng import load
 from topeng.adapt import methods
 from topeng.adapt.export import export
+from topeng.adapt.export_card import read_card
 from topeng.adapt.loading import load_adapter
-from topeng.adapt.nara import Core, NaraConfig, read_config
+from topeng.adapt.nara import Core, NaraConfig, config_of, read_options
 from topeng.adapt.settings import AdapterOptions
 from topeng.diffusion import response_nll
 from topeng.errors import AdapterError, ExportError
@@ -174,7 +175,7 @@ def test_a_saved_one_has_the_same_logits_at_each_share(golden, adapted, tmp_path
     loaded = load_adapter(load_model(golden, device="cpu"), folder)
     assert torch.equal(logits(loaded), trained)
     assert not any(weight.requires_grad for weight in loaded.parameters())
-    config = read_config(folder)
+    config = config_of(folder, read_options(folder))
     assert isinstance(config, NaraConfig) and tuple(config.core_hidden) == (256, 512)
     with pytest.raises((ValueError, KeyError)):  # plain peft would drop the network without a word
         peft.PeftModel.from_pretrained(load_model(golden, device="cpu"), folder)
@@ -282,6 +283,7 @@ def test_as_an_adapter_it_is_exported_whole(checkpoint, tmp_path):
     model, _ = load(checkpoint, device="cpu")
     adapted = moved(methods.add_adapter(model, "nara", OPTIONS, seed=0))
     export(saved(adapted, tmp_path / "nara"), tmp_path / "out", "adapter", base=checkpoint)
+    assert read_card(tmp_path / "out" / "README.md")[0]["library_name"] == "topeng"
     loaded, _ = load(checkpoint, tmp_path / "out", device="cpu")
     assert torch.equal(logits(loaded), logits(adapted))
 
