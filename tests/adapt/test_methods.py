@@ -66,7 +66,7 @@ def test_what_is_exported_answers_as_what_was_trained(checkpoint, tokenizer, tmp
     methods.save_adapter(adapted, method, tmp_path / "trained", tmp_path / "initial")
     if method == "full":
         tokenizer.save_pretrained(tmp_path / "trained")
-    loaded, _ = topeng.load(checkpoint, tmp_path / "trained", device="cpu")
+    loaded, _ = topeng.load(checkpoint, tmp_path / "trained")
     base = None if method == "full" else checkpoint
     export(tmp_path / "trained", tmp_path / "merged", base=base, precision="f32")
     expected = logits(adapted)

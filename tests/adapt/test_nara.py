@@ -16,6 +16,7 @@ from topeng import load
 from topeng.adapt import methods
 from topeng.adapt.export import export
 from topeng.adapt.export_card import read_card
+from topeng.adapt.foreign import remove_adapter
 from topeng.adapt.loading import load_adapter
 from topeng.adapt.nara import Core, NaraConfig, config_of, read_options
 from topeng.adapt.settings import AdapterOptions
@@ -260,11 +261,15 @@ def test_decoding_tells_each_row_its_own_share_and_guidance_the_same(model):
 
 
 def test_behind_a_window_masks_do_not_count(model):
+    """The last token is given, and may be looked at: with it 4 masks of 5, then fewer of 7 and of 8."""
     seen = shares_seen(model)
     settings = Settings(max_new_tokens=8, block_length=2, steps=8, window=2)
-    generate_ids(model, torch.tensor([[9, 10, 11]]), None, settings)
-    # answer tokens that may be looked at: 4, then 6 and 8 as the blocks go on
-    assert seen[:4] == [[1.0], [0.75], [round(4 / 6, 6)], [0.5]] and seen[-1] == [0.125]
+    canvas = prompt_canvas(model, [[9, 10, 11]], settings)
+    canvas.tokens[0, -1], canvas.masked[0, -1] = 12, False
+    for _ in denoise(model, canvas, settings):
+        pass
+    shares = [4 / 5, 3 / 5, 4 / 7, 3 / 7, 3 / 8, 2 / 8, 1 / 8]
+    assert seen == [[pytest.approx(share, abs=1e-5)] for share in shares]
 
 
 def test_a_cached_pass_of_an_adapter_needs_the_share(adapted):
@@ -286,6 +291,16 @@ def test_decoding_is_what_the_adapter_says_at_each_share(checkpoint, tmp_path):
     first = next(denoise(loaded, canvas, settings))
     place = int(first.committed_at[0].argmax())
     assert first.confidence[0, place] == pytest.approx(float(expected[place - 2].max()), abs=1e-5)
+
+
+def test_what_is_removed_leaves_the_base(golden, adapted, tmp_path):
+    base = load_model(golden)
+    before = logits(base)
+    folder = saved(moved(adapted), tmp_path / "nara")
+    load_adapter(base, folder)
+    remove_adapter(base)
+    assert torch.equal(logits(base), before)
+    assert not base._forward_pre_hooks
 
 
 def test_what_would_add_it_to_the_base_is_refused(checkpoint, tmp_path):

@@ -13,6 +13,8 @@ from topeng.text.settings import TextOptions
 Logger = Literal["tensorboard", "wandb", "trackio"]
 Noise = Literal["independent", "stratified", "complementary"]
 
+CONVERTED = "converted"
+"""The folder of a run that a converted model is in, before it is pretrained."""
 HEAD_SIZE = 32
 """Width of an attention head of a tiny base."""
 
@@ -147,7 +149,12 @@ class TinyOptions(Options):
     layers: int = option(4, "Number of layers.", ge=1)
     steps: int = option(600, "Number of optimiser steps.", ge=1)
     batch_rows: int = option(32, "Rows per optimiser step.", unit="rows", ge=1)
-    learning_rate: float = option(4e-3, "Peak learning rate of Muon and AdamW, with a warm-up and cosine decay.", gt=0)
+    optimizer: Literal["muon", "adamw"] = option(
+        "muon",
+        "Muon for the matrices of the layers and AdamW for the rest, which is best from scratch; or AdamW for all, to "
+        "continue a large model: on a GPU a step of Muon takes several times as long.",
+    )
+    learning_rate: float = option(4e-3, "Peak learning rate, with a warm-up and cosine decay.", gt=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -171,7 +178,7 @@ class ModelOptions(Options):
     model: str | None = option(
         None,
         "Model to adapt: a checkpoint folder, a model id, or `kecil`, the model that comes with Topeng. Null pretrains "
-        "a tiny one (base.tiny).",
+        "one: base.convert, or else a tiny one (base.tiny).",
     )
     revision: str | None = option(None, "Commit of the model on the Hub, to pin its version.")
     dtype: Literal["float32", "bfloat16"] = option("float32", "Precision of the frozen weights.")
@@ -184,7 +191,23 @@ class ModelOptions(Options):
 class BaseOptions(ModelOptions):
     """The model that is adapted."""
 
+    convert: str | None = option(
+        None,
+        "Causal Llama, Qwen2 or Qwen3 that becomes the base: a checkpoint folder, a model id or a GGUF file. It is "
+        "converted, and pretrained as base.tiny says (steps, batch_rows, learning_rate).",
+    )
+    shift: bool = option(
+        True, "Whether a position of the converted model goes on predicting the next token, as it has learnt to."
+    )
     tiny: TinyOptions = option(TinyOptions, "the tiny base")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, other in (("model", self.model), ("tiny.start", self.tiny.start)):
+            if self.convert and other:
+                raise OptionError(
+                    "convert", f"= {self.convert} makes the base, but {name} = {other} names another. Leave one out."
+                )
 
 
 @dataclass(frozen=True)
@@ -275,11 +298,21 @@ class TrainOptions(ScheduleOptions):
 
 
 @dataclass(frozen=True)
+class Converting:
+    """What the stage `base/convert` depends on; the options of these names say more."""
+
+    convert: str
+    revision: str | None
+    shift: bool
+
+
+@dataclass(frozen=True)
 class Pretraining:
     """What the stage `base` depends on.
 
     Attributes:
         context: the longest sequence that the base is to read, in tokens.
+        converted: it begins with what the stage `base/convert` left. Its weights are read, and so count by themselves.
         fill: tokens of a forward pass where end tokens fill it; else None.
         device: where it trains.
     """
@@ -291,6 +324,7 @@ class Pretraining:
     context: int
     train: StepOptions
     fill: int | None
+    converted: bool = field(metadata={"cost": True})
     device: str | None = field(metadata={"cost": True})
 
 
