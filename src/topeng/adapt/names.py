@@ -31,7 +31,7 @@ def named(adapted: Any, official: Mapping[str, str], names: str) -> tuple[Any, d
     config = copy.deepcopy(adapted.peft_config["default"])
     weights = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     lora, nara = config.peft_type == peft.PeftType.LORA, isinstance(config, NaraConfig)
-    if names == "official" and (not lora or config.trainable_token_indices):
+    if names == "official" and (not lora or nara or config.trainable_token_indices):
         what = "trainable_token_indices" if lora and not nara else f"the kind {config.to_dict()['peft_type']}"
         raise ExportError(f"the adapter has {what}, which can only be written under native names. Leave --names out.")
     if not lora:
