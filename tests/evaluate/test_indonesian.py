@@ -3,7 +3,10 @@ scores of tiny models with chance beside them."""
 
 import csv
 import json
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from indonesian_rows import LOCAL, from_hub, write
@@ -87,6 +90,14 @@ def make(model, tokenizer, **options):
     from topeng.evaluate.harness_model import TopengLM
 
     return TopengLM(model, tokenizer, *parse_model_args({"draws": 8, "block_length": 32, "steps": 4, **options}))
+
+
+def save_causal(tokenizer, folder):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 # Rows, prompts, answers
@@ -229,16 +240,33 @@ def test_the_command_prints_and_writes_chance(local, command, checkpoint, tmp_pa
 
 def test_the_harness_s_own_models_take_the_same_tasks(local, command, tokenizer, tmp_path):
     """As the causal model that a base was converted from, to compare with."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(tmp_path / "causal")
-    tokenizer.save_pretrained(tmp_path / "causal")
+    save_causal(tokenizer, tmp_path / "causal")
     args = f"pretrained={tmp_path / 'causal'},dtype=float32"
     tasks = "id_copal_colloquial,id_nusax_sentiment"
     status, printed = command("--model", "hf", "--model_args", args, "--device", "cpu", "--tasks", tasks)
     assert status == 0, printed.err
     assert "acc_mutual_info" in printed.out and "chance" in printed.out
+
+
+@pytest.mark.slow
+def test_models_stand_side_by_side_with_pairs_of_rows_compared(local, checkpoint, adapters, tokenizer, tmp_path):
+    """As for the causal original, the base made of it and an adapter; a second call scores none again."""
+    save_causal(tokenizer, tmp_path / "causal")
+    models = [f"original=hf:{tmp_path / 'causal'}", f"base={checkpoint}", f"adapted={checkpoint}+{adapters / 'one'}"]
+    script = Path(__file__).parents[2] / "benchmarks" / "indonesian.py"
+    options = ["--tasks", "id_xcopa,id_nusax_to_english", "--draws", "4", "--decoding", "steps=4,block_length=32"]
+    words = [sys.executable, str(script), str(tmp_path / "out"), *options, *models]
+    printed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    lines = {line["task"]: line for line in json.loads((tmp_path / "out" / "table.json").read_text())["tasks"]}
+    xcopa = lines["id_xcopa"]
+    assert (xcopa["rows"], xcopa["chance"], xcopa["metric"]) == (3, 50, "acc_norm")
+    assert xcopa["adapted - base"][0] == pytest.approx(xcopa["adapted"][0] - xcopa["base"][0])
+    english = lines["id_nusax_to_english"]
+    assert english["adapted - base"][0] == pytest.approx(english["adapted"][0] - english["base"][0])
+    assert "| id_xcopa | acc_norm | 3 | 50.0 |" in printed
+    again = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert again[again.index("| task") :] == printed[printed.index("| task") :]
+    assert "bootstrapping" not in again
 
 
 @pytest.mark.slow
