@@ -65,10 +65,10 @@ def run(known: argparse.Namespace, rest: list[str]) -> int:
 
 @contextmanager
 def _workers(recipe: "Recipe", text: str, folder: Path, wanted: str) -> Iterator["Workers | None"]:
-    """Processes for stages that are done side by side; none where `threads` asks for none, or a GPU or ranks work."""
+    """Processes for stages that are done side by side; none where `threads` asks for none, or ranks work."""
     from topeng.system import ranks
 
-    if recipe.threads is None or ranks.RANKS > 1 or not _on_cpu(recipe):
+    if recipe.threads is None or ranks.RANKS > 1:
         yield None
         return
     from topeng.run.pipeline import do_apart
@@ -78,12 +78,6 @@ def _workers(recipe: "Recipe", text: str, folder: Path, wanted: str) -> Iterator
     work, count = partial(do_apart, text, folder, wanted), max(1, cores // recipe.threads)
     with workers(work, count, recipe.threads, prepare_libraries) as started:
         yield started
-
-
-def _on_cpu(recipe: "Recipe") -> bool:
-    from topeng.models import find_device
-
-    return find_device(recipe.base.device).type == "cpu"
 
 
 def _print_results(folder: Path, last: str, console: Any) -> None:
