@@ -207,6 +207,17 @@ def test_labels_are_compared_with_a_prompt_without_content(local, shared_model, 
         assert sample["acc_mutual_info"] == float(gains.index(max(gains)) == sample["target"])
 
 
+def test_examples_come_from_another_split_and_stand_before_the_prompt_without_content_too(
+    local, shared_model, tokenizer
+):
+    results = evaluate(make(shared_model, tokenizer), "id_global_mmlu_lite", num_fewshot=1, log_samples=True)
+    examples = [f"{prompt} {choices[gold]}" for prompt, choices, gold in told(load("id_global_mmlu_lite"))]
+    for sample in results["samples"]["id_global_mmlu_lite"]:
+        example, asked = sample["arguments"][0][0].split("\n\n")
+        assert example in examples and asked == told(load("id_global_mmlu_lite"))[sample["doc_id"]][0]
+        assert sample["arguments"][4][0].startswith(f"{example}\n\nN/A\nA. N/A")
+
+
 # The command
 
 
