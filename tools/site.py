@@ -32,11 +32,11 @@ COMMANDS = """# Commands
 
 This is what `topeng COMMAND --help` prints. Options of a recipe have [a page of their own](options.md).
 
-Three flags mean the same in every command that has them, before the command or after it. `--json` writes the result to stdout
-as one JSON document, and progress to stderr; if the command fails, the document is `{"error": {"type": …, "message": …}}`, and
-the exit status tells it too. `--quiet` prints no progress: only the result, warnings and errors. `--verbose` adds what the
-libraries log, and the traceback of an error. Commands whose result is not data (`chat`, `serve`, `completion`) have no
-`--json`, and all arguments of `lm-eval` are the harness's own.
+Three flags mean the same in every command that has them, before the command or after it. `--json` writes the result to
+stdout as one JSON document, and progress to stderr; if the command fails, the document is
+`{"error": {"type": …, "message": …}}`, and the exit status tells it too. `--quiet` prints no progress: only the result,
+warnings and errors. `--verbose` adds what the libraries log, and the traceback of an error. Commands whose result is
+not data (`chat`, `serve`, `completion`) have no `--json`, and all arguments of `lm-eval` are the harness's own.
 """
 BADGE = re.compile(r"\[!\[[^\]]*\]\(https?://[^)]*\)\]\([^)]*\)\n?")
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
