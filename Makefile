@@ -7,11 +7,10 @@ BIN := .venv/bin
 demo: install
 	$(BIN)/topeng demo
 
-# Pretrains the base that comes with the package, and packs it: two hours.
+# Pretrains the base that comes with the package, and packs it: minutes on a GPU, many hours on a core.
 kecil: install
 	$(BIN)/topeng base recipes/kecil.yaml --run-dir runs/kecil
-	$(BIN)/topeng base recipes/kecil-indonesia.yaml --run-dir runs/kecil-indonesia
-	$(BIN)/python tools/pack_kecil.py runs/kecil runs/kecil-indonesia
+	$(BIN)/python tools/pack_kecil.py runs/kecil
 
 # Two workers of one thread each: more threads than cores wait for each other.
 test: develop browser

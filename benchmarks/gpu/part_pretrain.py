@@ -1,16 +1,101 @@
-"""The pretraining of a real base (issue 24), in what is left of the time: nothing of it can be run yet."""
+"""`topeng base` on SmolLM2-135M's shape and on kecil's: how many tokens of pretraining a GPU reads in a second."""
 
-from bench import Bench, NotBuilt
+import io
+import os
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
 
-MISSING = (
-    "the real base is not made yet: there is no recipe that goes on training SmolLM2 as a diffusion model, and its "
-    "weights, 93 MB, exceed the 64 MiB that travel in one call"
-)
+import torch
+import yaml
+from bench import Bench
+from ledger import Record
+from rows import ROOT, finished_corpus
+
+from topeng.adapt.settings import TinyOptions
+from topeng.adapt.tiny import new_model, new_tokenizer, tiny_config
+from topeng.cli import main as topeng
+from topeng.models.a2d import A2DLlamaConfig, A2DLlamaLMHeadModel
+from topeng.text.rows import read_rows
+
+LENGTH, VOCABULARY = 128, 1000
+STEPS = 40
+SMOLLM2 = {
+    "vocab_size": 49152,
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "tie_word_embeddings": True,
+    "predicts_next": True,
+}
+KECIL = TinyOptions(vocab_size=3584, hidden_size=192, layers=4)
 
 
 def pretrain(bench: Bench) -> None:
-    """
-    Raises:
-        NotBuilt: always, with what is missing.
-    """
-    raise NotBuilt(MISSING)
+    """All weights, in bf16 autocast; weights are random, tokens made up."""
+    for name, make, rows in (("smollm2-135m", smollm2, 256), ("kecil", kecil, 32), ("kecil", kecil, 512)):
+        label = f"{name}, {rows} rows a step"
+        bench.attempt(label, lambda n=name, m=make, r=rows: measured(bench, n, m, r), seconds=10)
+
+
+def smollm2(bench: Bench) -> Any:
+    tiny = tiny_config(TinyOptions(vocab_size=VOCABULARY), LENGTH)
+    shape = SMOLLM2 | ({"num_hidden_layers": 2, "hidden_size": 72, "vocab_size": 1200} if bench.small else {})
+    ids = {"mask_token_id": tiny.mask_token_id, "eos_token_id": tiny.eos_token_id, "pad_token_id": tiny.pad_token_id}
+    with torch.device(bench.device):
+        return A2DLlamaLMHeadModel(A2DLlamaConfig(**shape | ids))
+
+
+def kecil(bench: Bench) -> Any:
+    return new_model(tiny_config(KECIL, 2 * LENGTH), 0)
+
+
+def measured(bench: Bench, name: str, make: Callable[[Bench], Any], rows: int) -> Record:
+    """The command, and what its logger wrote of its speed."""
+    os.chdir(ROOT)
+    corpus, _ = finished_corpus(bench.scratch / "rows")
+    run, start = bench.scratch / f"pretrain-{name}-{rows}", bench.scratch / f"start-{name}"
+    shutil.copytree(corpus, run)
+    if not start.exists():
+        make(bench).save_pretrained(str(start))
+        texts = [row["output"] for row in read_rows(run / "source" / "train.parquet")]
+        new_tokenizer(texts, VOCABULARY).save_pretrained(str(start))
+        bench.free_memory()
+    recipe = bench.scratch / "pretrain.yaml"
+    recipe.write_text(
+        yaml.safe_dump(recipe_values(bench, start, rows, "adamw" if make is smollm2 else "muon")), encoding="utf-8"
+    )
+    said, began = io.StringIO(), time.perf_counter()
+    with redirect_stderr(said):
+        code = topeng(["base", str(recipe), "--run-dir", str(run)])
+    if code:
+        raise RuntimeError(said.getvalue().strip().splitlines()[-1])
+    return {"seconds_of_the_command": time.perf_counter() - began} | speed(run / "logs" / "base", bench)
+
+
+def recipe_values(bench: Bench, start: Path, rows: int, optimizer: str) -> dict[str, Any]:
+    tiny = {"start": str(start), "optimizer": optimizer, "steps": 6 if bench.small else STEPS, "batch_rows": rows}
+    return {
+        "text": {"max_length": LENGTH, "eos": "one"},
+        "base": {"tiny": tiny},
+        "train": {"batch_tokens": 256 * LENGTH, "precision": "bfloat16", "report_to": ["tensorboard"]},
+    }
+
+
+def speed(logs: Path, bench: Bench) -> Record:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(logs))
+    events.Reload()
+    found = {name: [e.value for e in events.Scalars(f"train/{name}")] for name in ("tokens_per_second", "loss")}
+    memory = bench.peak_gib()
+    return {
+        "tokens_per_second": statistics.median(found["tokens_per_second"][1:]),
+        "losses": [round(value, 3) for value in found["loss"][:: max(1, len(found["loss"]) // 6)]],
+    } | ({} if memory is None else {"peak_memory_gib": memory})

@@ -59,12 +59,12 @@ PARTS = [  # in order of worth
     Part("train", "part_train", 150),
     Part("steps", "part_steps", 110),
     Part("decode", "part_decode", 70),
-    Part("head", "part_head", 30),
-    Part("four_bit", "part_train", 70),
+    Part("pretrain", "part_pretrain", 70),
     Part("serve", "part_serve", 70),
+    Part("four_bit", "part_train", 70),
+    Part("head", "part_head", 30),
     Part("embed", "part_embed", 45),
     Part("pissa", "part_train", 90),
-    Part("pretrain", "part_pretrain", 120),
 ]
 
 

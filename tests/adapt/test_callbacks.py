@@ -11,7 +11,7 @@ from topeng.errors import Stopped
 from topeng.system import files
 
 
-@pytest.mark.parametrize("method", ["lora", "olora", "dora", "full"])
+@pytest.mark.parametrize("method", ["lora", "olora", "dora", "nara", "full"])
 def test_a_stopped_training_goes_on_to_the_same_end(training, signals, tmp_path, method):
     """Stopped at step 5: amid a window of the log, and away from what `save_steps` saves."""
     training = training.changed("adapter", methods=[method])

@@ -6,18 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausalLM
 
 import topeng
-from bytes_tokenizer import bytes_tokenizer
+from causal import SHAPE, causal_tokenizer, tiny_llama
 from topeng.adapt.convert import convert
 from topeng.cli import main
 from topeng.errors import ModelError
@@ -25,12 +17,8 @@ from topeng.generate.answer import answers
 from topeng.generate.settings import Settings
 from topeng.text.formats import CHATML
 
-SHAPE = {
-    **{"vocab_size": 259, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2},
-    **{"num_attention_heads": 4, "num_key_value_heads": 2},
-}
 KINDS = {
-    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SHAPE)),
+    "llama": tiny_llama,
     "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SHAPE, head_dim=8, tie_word_embeddings=True)),
     "gpt2": lambda: GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=260)),
 }
@@ -43,8 +31,7 @@ def causal(tmp_path):
     def make(kind: str, special=(CHATML.start_header, CHATML.eot)) -> Path:
         torch.manual_seed(0)
         KINDS[kind]().to(torch.bfloat16).save_pretrained(tmp_path / kind)
-        tokenizer = bytes_tokenizer(list(special), eos_token=CHATML.eos, unk_token=CHATML.eos)
-        tokenizer.save_pretrained(tmp_path / kind)
+        causal_tokenizer(special).save_pretrained(tmp_path / kind)
         return tmp_path / kind
 
     return make

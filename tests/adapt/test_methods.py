@@ -66,7 +66,7 @@ def test_what_is_exported_answers_as_what_was_trained(checkpoint, tokenizer, tmp
     methods.save_adapter(adapted, method, tmp_path / "trained", tmp_path / "initial")
     if method == "full":
         tokenizer.save_pretrained(tmp_path / "trained")
-    loaded, _ = topeng.load(checkpoint, tmp_path / "trained", device="cpu")
+    loaded, _ = topeng.load(checkpoint, tmp_path / "trained")
     base = None if method == "full" else checkpoint
     export(tmp_path / "trained", tmp_path / "merged", base=base, precision="f32")
     expected = logits(adapted)
@@ -78,7 +78,8 @@ def test_what_is_exported_answers_as_what_was_trained(checkpoint, tokenizer, tmp
 def test_what_trains_has_a_gradient_and_nothing_else(golden, method):
     adapted = methods.add_adapter(load_model(golden), method, OPTIONS, seed=0)
     adapted(input_ids=IDS, head_positions=IDS > 0, targets=IDS.flatten()).loss.backward()
-    kinds = {"lora_A", "lora_B"} | ({"lora_magnitude_vector"} if method == "dora" else set())
+    own = {"dora": {"lora_magnitude_vector"}, "nara": {"lora_core"}}
+    kinds = {"lora_A", "lora_B"} | own.get(method, set())
     for name, parameter in adapted.named_parameters():
         trains = methods.METHODS[method].full or any(kind in name for kind in kinds)
         assert (parameter.grad is not None) == trains, name

@@ -143,7 +143,7 @@ def test_gradient_checkpointing_changes_nothing(golden, tmp_path):
     assert losses(plain)[0] != losses(plain)[1]
 
 
-@pytest.mark.parametrize("method", ["lora", "pissa"])
+@pytest.mark.parametrize("method", ["lora", "pissa", "nara"])
 def test_a_killed_training_ends_as_an_undisturbed_one(golden, tmp_path, method):
     calm = trainer(golden, tmp_path / "calm", method)
     calm.model.save_pretrained(str(tmp_path / "initial"))
@@ -227,6 +227,7 @@ def test_compiled_layers_give_the_same_losses(golden, tmp_path):
     assert losses(compiled) == pytest.approx(losses(plain), abs=1e-4)
 
 
+@pytest.mark.skipif(find_device().type == "cuda", reason="a GPU's kernels are compiled by Triton")
 def test_a_missing_compiler_is_named(golden, tmp_path, monkeypatch):
     torch.compiler.reset()  # or what a test before has compiled is at hand
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/no/such/compiler",))
@@ -234,7 +235,7 @@ def test_a_missing_compiler_is_named(golden, tmp_path, monkeypatch):
         compile_layers(trainer(golden, tmp_path).model, tmp_path / "compiled")
 
 
-@pytest.mark.parametrize("method", ["lora", "dora"])
+@pytest.mark.parametrize("method", ["lora", "dora", "nara"])
 def test_an_adapter_s_input_is_cast_once(golden, tmp_path, method):
     """A bf16 base under autocast: the same gradients whether peft casts first or not, and less is kept for them."""
     kept = {}
@@ -262,7 +263,8 @@ def test_an_adapter_s_input_is_cast_once(golden, tmp_path, method):
 
     for once, twice in zip(step("once", False), step("twice", True), strict=True):
         assert torch.equal(once, twice)
-    assert method == "dora" or kept["once"] < 0.95 * kept["twice"]
+    share = {"lora": 0.95, "nara": 0.97}  # beside so small a base NaRA's network counts
+    assert method == "dora" or kept["once"] < share[method] * kept["twice"]
 
 
 def test_half_precision_is_near(golden, tmp_path):

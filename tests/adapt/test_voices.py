@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from topeng import load
+from topeng.adapt import methods
+from topeng.adapt.settings import AdapterOptions
 from topeng.adapt.voices import load_voices, named_folders
 from topeng.errors import AdapterError
 from topeng.generate import Settings
@@ -28,8 +30,22 @@ def dora(tmp_path_factory, checkpoint):
 
 
 @pytest.fixture(scope="module")
-def folders(adapters, dora, checkpoint):
-    return {"v1.0": adapters / "one", "two": adapters / "two", "dora": dora, "whole": checkpoint}
+def nara(tmp_path_factory, checkpoint):
+    folder = tmp_path_factory.mktemp("nara") / "nara"
+    options = AdapterOptions(rank=2, alpha=64)
+    adapted = methods.add_adapter(load(checkpoint, device="cpu")[0], "nara", options, seed=0)
+    torch.manual_seed(8)
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name or "weight_3" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    methods.save_adapter(adapted, "nara", folder, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(adapters, dora, nara, checkpoint):
+    one, two = adapters / "one", adapters / "two"
+    return {"v1.0": one, "nara": nara, "two": two, "dora": dora, "nara-2": nara, "whole": checkpoint}
 
 
 def row_of(voice, seed=0):
@@ -56,14 +72,14 @@ def logits_of(voice):
 def test_each_voice_has_the_logits_that_it_has_alone_and_keeps_them(checkpoint, folders):
     voices = load_voices(load(checkpoint, device="cpu")[0], folders)
     assert list(voices) == ["base", *folders]
-    assert [voice.mixes for voice in voices.values()] == [True, True, True, False, True]
+    assert [voice.mixes for voice in voices.values()] == [True, True, False, True, False, False, True]
     expected = {}
     for name in voices:
         model = load(checkpoint, adapter=folders.get(name), device="cpu")[0]
         canvas = prompt_canvas(model, [[0, 9, 10]], SETTINGS)
         with torch.no_grad():
-            expected[name] = model(input_ids=canvas.tokens).logits[0, 3:]
-    assert len({float(logits.sum()) for logits in expected.values()}) == 4  # `whole` is the base again
+            expected[name] = model(input_ids=canvas.tokens, noise_level=torch.ones(1)).logits[0, 3:]
+    assert len({float(logits.sum()) for logits in expected.values()}) == 5  # `whole` is the base again, one comes twice
     for name in [*voices, *voices]:  # none leaves a trace in another
         torch.testing.assert_close(logits_of(voices[name]), expected[name], atol=1e-5, rtol=0)
 
@@ -76,10 +92,11 @@ def test_a_batch_of_several_voices_gives_each_row_what_it_has_alone(checkpoint, 
     expected = {name: decoded(row_of(voice))[0] for name, voice in voices.items()}
     passes.clear()
     mixed = decoded(*(row_of(voice) for voice in voices.values()))
-    assert sorted(passes) == [1] * 8 + [3] * 8  # base, v1.0 and two share; DoRA takes turns; `whole` is another model
+    # base, v1.0 and two share; DoRA and NaRA take turns; `whole` is another model
+    assert sorted(passes) == [1] * 24 + [3] * 8
     for (tokens, confidence), (own_tokens, own_confidence) in zip(mixed, expected.values(), strict=True):
         assert tokens == own_tokens and confidence == pytest.approx(own_confidence, abs=1e-5)
-    assert len({tuple(tokens) for tokens, _ in expected.values()}) == 4
+    assert len({tuple(tokens) for tokens, _ in expected.values()}) == 5
 
 
 def test_one_that_does_not_fit_leaves_the_base(checkpoint, adapters):

@@ -208,7 +208,7 @@ def test_a_benchmark_that_cannot_be_used_is_named(clean, tmp_path, name, content
 def test_all_texts_of_a_benchmark_s_row_are_its_item(tmp_path):
     rows = [{"question": "Apa?", "answers": {"text": ["satu", None]}, "choices": [["dua"], []], "id": 3}]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
-    assert benchmark_items(str(tmp_path / "a.parquet")) == ["Apa?\nsatu\ndua"]
+    assert benchmark_items(str(tmp_path / "a.parquet")) == [["Apa?", "satu", "dua"]]
 
 
 def test_rows_that_hold_a_benchmark_s_text_leave_with_their_matches(clean, tmp_path):

@@ -26,8 +26,9 @@ def views(some):
 def whole_pass(model, row):
     """Logits of its active positions, by the model alone on the row alone."""
     width = len(row.visible)
-    logits = model(input_ids=row.tokens[None, :width], attention_mask=row.visible[None]).logits[0]
-    return logits[row.block][row.active()]
+    ids, visible = row.tokens[None, :width].to(model.device), row.visible[None].to(model.device)
+    logits = model(input_ids=ids, attention_mask=visible).logits[0]
+    return logits[row.block][row.active().to(model.device)]
 
 
 @pytest.mark.parametrize("window", [None, 2])

@@ -99,6 +99,16 @@ def test_an_unstated_licence_and_a_tiny_base_are_said(run):
     assert "No licence was stated" in card and "a tiny model that the same run trained" in card
 
 
+def test_a_base_that_the_run_converted_is_said_and_is_no_model_to_load(run):
+    text = RECIPE.replace("model: GSAI-ML/LLaDA-8B-Instruct", "model: null, convert: someone/smol")
+    (run / "recipe.yaml").write_text(text, encoding="utf-8")
+    try:
+        card = written(run)
+    finally:
+        (run / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
+    assert "what the same run made of the causal model `smol`" in card and ModelCard(card).data.base_model is None
+
+
 def test_what_was_not_measured_is_left_out_or_a_dash(run):
     scores = fake_scores()
     scores["models"]["lora"]["answers"] = {"target": None, "source": None}

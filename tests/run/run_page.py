@@ -14,6 +14,7 @@ from topeng.run.folder import Stage
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "run-folder.md"
 SWEEP = ("sweep.json", "sweep/*.json")
 """Files of a search for learning rates, which a run does not have."""
+ABSENT = (*SWEEP, "converted/*")
 UNTOLD = ("adapter_config.json", "base/")
 """JSON in the words of other software."""
 LEVEL = "\0"
@@ -35,7 +36,7 @@ def problems(run: Path, planned: Sequence[Stage], text: str) -> list[str]:
 
 def _about_files(names: list[str], files: dict[str, tuple[str, list[str]]], planned: Sequence[Stage]) -> Iterator[str]:
     for row in files:
-        if row not in SWEEP and not any(fits(name, row) for name in names):
+        if row not in ABSENT and not any(fits(name, row) for name in names):
             yield f"{row} has no file"
     for name in names:
         rows = [row for row in files if fits(name, row)]
@@ -91,7 +92,7 @@ def fields_of(text: str) -> dict[tuple[str, ...], list[str]]:
 
 def fits(name: str, pattern: str) -> bool:
     return fnmatchcase(name, pattern.replace("METHOD", "*").replace("MODEL", "*")) and (
-        name.count("/") == pattern.count("/") or pattern.startswith(("logs/", "base/"))
+        name.count("/") == pattern.count("/") or pattern.startswith(("logs/", "base/", "converted/"))
     )
 
 

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from causal import causal_folder
 from topeng import recipe as recipes
 from topeng.corpus.synthetic import write_target
 from topeng.run.folder import FINISHED, RunFolder
@@ -51,6 +52,7 @@ OTHER: dict[str, Any] = {
     "source.test_rows": 6, "source.plain_files": ["plain.jsonl"], "source.plain_rows": 20,
     "text.max_length": 80, "text.min_share": 0.3, "text.turns": "last", "text.eos": "one",
     "base.model": "base", "base.revision": "main", "base.dtype": "bfloat16", "base.device": "cpu",
+    "base.convert": "causal", "base.shift": False,
     "base.tiny.start": "base", "base.tiny.vocab_size": 520, "base.tiny.hidden_size": 64, "base.tiny.layers": 2,
     "base.tiny.steps": 3, "base.tiny.batch_rows": 3, "base.tiny.learning_rate": 0.003,
     "adapter.methods": ["lora"], "adapter.rank": 3, "adapter.alpha": 5, "adapter.dropout": 0.1,
@@ -71,7 +73,11 @@ OTHER: dict[str, Any] = {
     "report.title": "Lain", "report.answers": 1, "report.language": "id", "report.licence": "apache-2.0",
 }  # fmt: skip
 """Another value of every option."""
-TOGETHER = {"base.tiny.start": {"base.tiny.vocab_size": 500}, "source.plain_files": {"source.plain_rows": 10}}
+TOGETHER: dict[str, dict[str, Any]] = {
+    "base.shift": {"base.convert": "causal"},
+    "base.tiny.start": {"base.tiny.vocab_size": 500},
+    "source.plain_files": {"source.plain_rows": 10},
+}
 COST = {
     *("threads", "corpus.engine", "corpus.ray_address", "base.device", "train.batch_tokens", "evaluate.batch_tokens"),
     *("train.gradient_checkpointing", "train.save_steps", "train.report_to"),
@@ -95,6 +101,7 @@ def first(tmp_path_factory) -> Path:
     (home / "held_out.json").write_text(json.dumps({"rows": list(range(20))}))
     texts = [json.dumps({"text": f"Pasar nomor {number} buka setiap pagi."}) for number in range(30)]
     (home / "plain.jsonl").write_text("\n".join(texts))
+    causal_folder(home / "causal")
     run(home, {}, home / "first")
     return home
 
@@ -108,6 +115,8 @@ def recipe_of(home: Path, changed: Mapping[str, Any]) -> recipes.Recipe:
         values[name] = str(home / values[name])
     for name in {"base.model", "base.tiny.start"} & set(values):
         values[name] = str(home / "first" / "base")
+    for name in {"base.convert"} & set(values):
+        values[name] = str(home / "causal")
     if values.get("corpus.digest") == FIRST:
         source = home / "first" / "corpus" / "ingested" / "source.json"
         values["corpus.digest"] = json.loads(source.read_text())["digest"]

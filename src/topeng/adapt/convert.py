@@ -1,7 +1,7 @@
-"""`topeng convert`: a causal Llama, Qwen2 or Qwen3 becomes a base that fills masks (A2D), to be pretrained further.
+"""`topeng convert` and the stage `base/convert`: a causal Llama, Qwen2 or Qwen3 becomes a base that fills masks (A2D).
 
 Attention looks both ways from then on, and the vocabulary has a mask token. The network has still to learn what to do
-with either.
+with either: it is pretrained further.
 """
 
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from topeng.adapt.export import check_new, whole
 from topeng.errors import ModelError
@@ -25,47 +25,66 @@ DERIVED = ("model_type", "architectures", "transformers_version", "quantization_
 """Options of a causal checkpoint that are not copied to the converted one."""
 
 
-def convert(source: str | Path, out: str | Path, shift: bool = True) -> None:
+def convert(source: str | Path, out: str | Path, shift: bool = True, revision: str | None = None) -> None:
     """Writes the folder `out`: a checkpoint in bf16, its tokenizer and its config.
 
     Args:
         source: a checkpoint folder, a model id, or a GGUF file (`pip install 'topeng[export]'`).
         shift: a position goes on predicting the next token, as the network has learnt to; else itself.
+        revision: commit of a model id.
 
     Raises:
         ExportError: `out` exists or cannot be written.
         ModelError: the source cannot be read, is of another family, or its tokenizer is of no chat format known here.
     """
     out = check_new(out)
-    causal, tokenizer = _load(source)
-    kind = OURS.get(causal.config.model_type)
-    if kind is None:
-        raise ModelError(
-            f"{source} has model_type = {causal.config.model_type!r}, which cannot be converted. Families that can: "
-            f"{', '.join(OURS)}."
-        )
-    if tokenizer.add_special_tokens({"mask_token": CHATML.mask}):
-        _add_row(causal, tokenizer.mask_token_id)
-    options = {name: value for name, value in causal.config.to_dict().items() if name not in DERIVED}
-    tokens = {"mask_token_id": tokenizer.mask_token_id, "eos_token_id": tokenizer.convert_tokens_to_ids(CHATML.eos)}
-    config = kind.config_class(**options | tokens | {"predicts_next": shift, "pad_token_id": tokens["eos_token_id"]})
-    check_tokens(str(source), config, tokenizer)
-    model = kind(config)
+    causal = _read(AutoModelForCausalLM, source, revision, dtype=torch.float32)
+    config, tokenizer, new = _converted(source, causal.config, shift, revision)
+    if new:
+        _add_row(causal, config.mask_token_id)
+    model = OURS[causal.config.model_type](config)
     model.load_state_dict(causal.state_dict())
-    tokenizer.chat_template = format_of(tokenizer).template
     with whole(out) as folder:
         model.to(torch.bfloat16).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         write_atomically(folder / "README.md", _card(source, shift))
 
 
-def _load(source: str | Path) -> tuple[Any, Any]:
+def converted_config(source: str | Path, shift: bool = True, revision: str | None = None) -> Any:
+    """The options that a causal checkpoint will have once it is converted; no weight is read.
+
+    Raises:
+        ModelError: as `convert` does.
+    """
+    return _converted(source, _read(AutoConfig, source, revision), shift, revision)[0]
+
+
+def _converted(source: str | Path, causal: Any, shift: bool, revision: str | None) -> tuple[Any, Any, bool]:
+    """Options and tokenizer of the converted model, by the options of the causal one; and whether its mask is new."""
+    kind = OURS.get(causal.model_type)
+    if kind is None:
+        raise ModelError(
+            f"{source} has model_type = {causal.model_type!r}, which cannot be converted. Families that can: "
+            f"{', '.join(OURS)}."
+        )
+    tokenizer = _read(AutoTokenizer, source, revision)
+    new = tokenizer.add_special_tokens({"mask_token": CHATML.mask}) > 0
+    tokenizer.chat_template = format_of(tokenizer).template
+    options = {name: value for name, value in causal.to_dict().items() if name not in DERIVED}
+    tokens = {"mask_token_id": tokenizer.mask_token_id, "eos_token_id": tokenizer.convert_tokens_to_ids(CHATML.eos)}
+    options |= {"vocab_size": max(causal.vocab_size, tokenizer.mask_token_id + 1), "predicts_next": shift}
+    config = kind.config_class(**options | tokens | {"pad_token_id": tokens["eos_token_id"]})
+    check_tokens(str(source), config, tokenizer)
+    return config, tokenizer, new
+
+
+def _read(kind: Any, source: str | Path, revision: str | None, **options: Any) -> Any:
+    """What one of transformers' classes reads of a causal checkpoint."""
     path = Path(source)
     file = {"gguf_file": path.name} if path.suffix == ".gguf" else {}
     place = str(path.parent) if file else str(source)
     try:
-        causal = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, trust_remote_code=False, **file)
-        return causal, AutoTokenizer.from_pretrained(place, trust_remote_code=False, **file)
+        return kind.from_pretrained(place, revision=revision or "main", trust_remote_code=False, **file, **options)
     except Exception as error:  # what a folder holds may fail anywhere in three libraries
         raise ModelError(
             f"cannot read the causal model {source} ({first_line(error)}). Copy it again, or name another."

@@ -18,6 +18,7 @@ from topeng.adapt.foreign import ITS_BASE
 from topeng.adapt.merge import BaseWeights, MergedWeights
 from topeng.adapt.methods import WEIGHTS, publish_config
 from topeng.adapt.names import NAMES, named
+from topeng.adapt.nara import NOT_ADDED, is_nara
 from topeng.errors import AdapterError, ExportError, ModelError, TopengError
 from topeng.models import FAMILIES, fetch_checkpoint, hub_id, is_checkpoint, load_tokenizer, read_options
 from topeng.models import gguf as gguf_files
@@ -75,6 +76,8 @@ def export(
         _check("--precision", precision, PRECISIONS[form], f" for --format {form}")
     out = check_new(out)
     found = find_source(source, base)
+    if form != "adapter" and found.adapter and is_nara(found.adapter):
+        raise ExportError(f"--format {form} cannot have the adapter in {found.adapter}: {NOT_ADDED}.")
     with whole(out) as folder:
         facts = FORMATS[form](found, folder, How(names, precision or "bf16", shard_bytes), out.name)
         write_atomically(folder / "README.md", card(found, form, out.name, facts))

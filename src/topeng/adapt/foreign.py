@@ -18,6 +18,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper, get_pattern_key
 from torch import Tensor
 
+from topeng.adapt.nara import detach_core
 from topeng.errors import AdapterError
 from topeng.models import is_base, native_name
 
@@ -164,6 +165,7 @@ def remove_adapter(model: Any) -> Any:
     for module in list(base.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, BaseTunerLayer):
+                detach_core(child)
                 setattr(module, name, child.get_base_layer())
             elif isinstance(child, AuxiliaryTrainingWrapper):
                 setattr(module, name, child.original_module)

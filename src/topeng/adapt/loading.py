@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from topeng.adapt.foreign import Layer, check_base, remove_adapter, to_plain
 from topeng.adapt.methods import WEIGHTS
+from topeng.adapt.nara import attach_core, read_config
 from topeng.errors import AdapterError, in_one_line
 
 
@@ -40,7 +41,7 @@ def load_adapters(model: Any, folders: Mapping[str, Path], layer: Layer | None =
                 raise AdapterError(f"{path} is not an adapter folder: it has no {file}")
         check_base(model, path)
         with _explained(model, path):
-            config = peft.PeftConfig.from_pretrained(str(path))
+            config = read_config(path)
             read[name] = to_plain(model, config, _weights(path / WEIGHTS), layer)
     adapted = model
     for name, (config, weights) in read.items():
@@ -82,6 +83,7 @@ def _put(model: Any, name: str, config: Any, weights: Mapping[str, torch.Tensor]
         model.add_adapter(name, config)
     else:
         model = peft.PeftModel(model, config, adapter_name=name)
+    attach_core(model, name)
     found = peft.set_peft_model_state_dict(model, weights, adapter_name=name)
     if left := found.unexpected_keys:
         raise ValueError(f"the base has no place for {len(left)} of its weights, the first is {left[0]}")

@@ -18,6 +18,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig
 
 from topeng.adapt.foreign import ITS_BASE
+from topeng.adapt.nara import NaraConfig, NoiseAware, attach_core
 from topeng.adapt.settings import METHODS, LoraOptions
 from topeng.errors import AdapterError
 from topeng.models import fingerprint, hub_id, load_model
@@ -94,11 +95,11 @@ def add_adapter(model: Any, method: str, options: LoraOptions | None, seed: int)
                 f"adapter.rank = {options.rank} must be at most {highest} for {method}, the shorter side of the "
                 "smallest adapted layer"
             )
-    return _add(model, METHODS[method].lora, options, seed)
+    return _add(model, method, options, seed, METHODS[method].lora)
 
 
-def _add(model: Any, lora: Mapping[str, Any], options: LoraOptions, seed: int) -> Any:
-    config = peft.LoraConfig(
+def _add(model: Any, method: str, options: LoraOptions, seed: int, lora: Mapping[str, Any]) -> Any:
+    config = (NaraConfig if METHODS[method].noise_aware else peft.LoraConfig)(
         r=options.rank,
         lora_alpha=options.alpha,
         lora_dropout=options.dropout,
@@ -108,12 +109,14 @@ def _add(model: Any, lora: Mapping[str, Any], options: LoraOptions, seed: int) -
     gpus = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(gpus):  # peft draws from the global generators, a decomposition from its GPU's
         torch.manual_seed(seed)
-        return peft.get_peft_model(model, config)
+        adapted = peft.get_peft_model(model, config)
+        attach_core(adapted, "default")
+    return adapted
 
 
 def _add_shape(model: Any, method: str, options: LoraOptions, seed: int) -> Any:
     """A method's adapter without a start that is computed from the weights."""
-    return _add(model, {} if METHODS[method].changes_base else METHODS[method].lora, options, seed)
+    return _add(model, method, options, seed, {} if METHODS[method].changes_base else METHODS[method].lora)
 
 
 def restore_adapter(model: Any, method: str, options: LoraOptions | None, seed: int, initial: Path) -> Any:
@@ -235,13 +238,17 @@ def _pattern(target_modules: str | list[str]) -> peft.LoraConfig:
 
 @contextmanager
 def autocast_inputs(adapted: Any, active: bool) -> Iterator[None]:
-    """Within it plain LoRA leaves it to autocast to cast its inputs.
+    """Within it LoRA and NaRA leave it to autocast to cast their inputs.
 
     peft first casts what goes into an adapter to the fp32 of A, and autocast casts that back: the same numbers, but a
     copy in fp32 and one in bf16 for each layer that is adapted, and the second is kept for the backward pass. DoRA
     takes the norm of the weights in the type of its inputs, and stays as it is.
     """
-    layers = [layer for layer in adapter_layers(adapted) if active and not layer.lora_variant]
+    layers = [
+        layer
+        for layer in adapter_layers(adapted)
+        if active and all(isinstance(variant, NoiseAware) for variant in layer.lora_variant.values())
+    ]
     for layer in layers:
         layer.cast_input_dtype_enabled = False
     try:

@@ -1,4 +1,4 @@
-"""Muon for the matrices of a model's layers, AdamW for the rest: what a base is pretrained with."""
+"""What a base is pretrained with: Muon for the matrices of its layers and AdamW for the rest, or AdamW alone."""
 
 from typing import Any
 
@@ -7,6 +7,13 @@ from torch import nn
 
 BETAS = (0.9, 0.98)
 WEIGHT_DECAY = 0.01
+
+
+def pretraining_optimizer(name: str, model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+    """The optimiser of `base.tiny.optimizer`."""
+    if name == "adamw":
+        return torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=BETAS, weight_decay=0.0)
+    return MuonAndAdamW(model, learning_rate)
 
 
 class MuonAndAdamW(torch.optim.Optimizer):

@@ -11,6 +11,7 @@ from peft import get_peft_model_state_dict
 from torch import Tensor
 
 from topeng.adapt.foreign import PREFIX
+from topeng.adapt.nara import CORES, NaraConfig
 from topeng.errors import ExportError
 
 NAMES = ("native", "official")
@@ -29,9 +30,9 @@ def named(adapted: Any, official: Mapping[str, str], names: str) -> tuple[Any, d
     """
     config = copy.deepcopy(adapted.peft_config["default"])
     weights = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-    lora = config.peft_type == peft.PeftType.LORA
-    if names == "official" and (not lora or config.trainable_token_indices):
-        what = "trainable_token_indices" if lora else f"the kind {config.peft_type.value}"
+    lora, nara = config.peft_type == peft.PeftType.LORA, isinstance(config, NaraConfig)
+    if names == "official" and (not lora or nara or config.trainable_token_indices):
+        what = "trainable_token_indices" if lora and not nara else f"the kind {config.to_dict()['peft_type']}"
         raise ExportError(f"the adapter has {what}, which can only be written under native names. Leave --names out.")
     if not lora:
         return config, weights
@@ -50,7 +51,7 @@ def named(adapted: Any, official: Mapping[str, str], names: str) -> tuple[Any, d
     if config.modules_to_save:
         saved = {_module(name) for name in weights if ".lora_" not in name}
         config.modules_to_save = sorted(new[module] for module in saved)
-    return config, {_renamed(name, new): weight for name, weight in weights.items()}
+    return config, {name if CORES in name else _renamed(name, new): weight for name, weight in weights.items()}
 
 
 def targets(wanted: Collection[str], every: Collection[str]) -> list[str] | str:

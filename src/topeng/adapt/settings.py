@@ -13,6 +13,8 @@ from topeng.text.settings import TextOptions
 Logger = Literal["tensorboard", "wandb", "trackio"]
 Noise = Literal["independent", "stratified", "complementary"]
 
+CONVERTED = "converted"
+"""The folder of a run that a converted model is in, before it is pretrained."""
 HEAD_SIZE = 32
 """Width of an attention head of a tiny base."""
 
@@ -32,6 +34,7 @@ class Method:
         changes_base: its start takes from the base what it gives to the adapter.
         rate_of_b: B learns faster than A, by `adapter.loraplus_lr_ratio`.
         quantized: the frozen base is held in 4 bits.
+        noise_aware: the update depends on the share of masks (`adapt.nara`).
         full: all weights train, and what is left is a checkpoint.
     """
 
@@ -42,6 +45,7 @@ class Method:
     changes_base: bool = False
     rate_of_b: bool = False
     quantized: bool = False
+    noise_aware: bool = False
     full: bool = False
 
 
@@ -55,6 +59,7 @@ METHODS: dict[str, Method] = {
     "dora": Method("DoRA", 2e-4, "arXiv 2402.09353", {"use_dora": True}),
     "rslora": Method("rsLoRA", 5e-5, "arXiv 2312.03732", {"use_rslora": True}),
     "qlora": Method("QLoRA", 2e-4, "arXiv 2305.14314", quantized=True),
+    "nara": Method("NaRA", 2e-4, "arXiv 2605.29716", noise_aware=True),
     "full": Method("Full FT", 2.5e-5, "arXiv 2502.09992, LLaDA's own SFT", full=True),
 }
 
@@ -144,7 +149,12 @@ class TinyOptions(Options):
     layers: int = option(4, "Number of layers.", ge=1)
     steps: int = option(600, "Number of optimiser steps.", ge=1)
     batch_rows: int = option(32, "Rows per optimiser step.", unit="rows", ge=1)
-    learning_rate: float = option(4e-3, "Peak learning rate of Muon and AdamW, with a warm-up and cosine decay.", gt=0)
+    optimizer: Literal["muon", "adamw"] = option(
+        "muon",
+        "Muon for the matrices of the layers and AdamW for the rest, which is best from scratch; or AdamW for all, to "
+        "continue a large model: on a GPU a step of Muon takes several times as long.",
+    )
+    learning_rate: float = option(4e-3, "Peak learning rate, with a warm-up and cosine decay.", gt=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -168,7 +178,7 @@ class ModelOptions(Options):
     model: str | None = option(
         None,
         "Model to adapt: a checkpoint folder, a model id, or `kecil`, the model that comes with Topeng. Null pretrains "
-        "a tiny one (base.tiny).",
+        "one: base.convert, or else a tiny one (base.tiny).",
     )
     revision: str | None = option(None, "Commit of the model on the Hub, to pin its version.")
     dtype: Literal["float32", "bfloat16"] = option("float32", "Precision of the frozen weights.")
@@ -181,7 +191,23 @@ class ModelOptions(Options):
 class BaseOptions(ModelOptions):
     """The model that is adapted."""
 
+    convert: str | None = option(
+        None,
+        "Causal Llama, Qwen2 or Qwen3 that becomes the base: a checkpoint folder, a model id or a GGUF file. It is "
+        "converted, and pretrained as base.tiny says (steps, batch_rows, learning_rate).",
+    )
+    shift: bool = option(
+        True, "Whether a position of the converted model goes on predicting the next token, as it has learnt to."
+    )
     tiny: TinyOptions = option(TinyOptions, "the tiny base")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, other in (("model", self.model), ("tiny.start", self.tiny.start)):
+            if self.convert and other:
+                raise OptionError(
+                    "convert", f"= {self.convert} makes the base, but {name} = {other} names another. Leave one out."
+                )
 
 
 @dataclass(frozen=True)
@@ -272,11 +298,21 @@ class TrainOptions(ScheduleOptions):
 
 
 @dataclass(frozen=True)
+class Converting:
+    """What the stage `base/convert` depends on; the options of these names say more."""
+
+    convert: str
+    revision: str | None
+    shift: bool
+
+
+@dataclass(frozen=True)
 class Pretraining:
     """What the stage `base` depends on.
 
     Attributes:
         context: the longest sequence that the base is to read, in tokens.
+        converted: it begins with what the stage `base/convert` left. Its weights are read, and so count by themselves.
         fill: tokens of a forward pass where end tokens fill it; else None.
         device: where it trains.
     """
@@ -288,6 +324,7 @@ class Pretraining:
     context: int
     train: StepOptions
     fill: int | None
+    converted: bool = field(metadata={"cost": True})
     device: str | None = field(metadata={"cost": True})
 
 

@@ -1,4 +1,4 @@
-"""The training stages: a tiny base from scratch, or one adapter on a base; both by the same loss and trainer."""
+"""The training stages: a base that is pretrained, or one adapter on a base; both by the same loss and trainer."""
 
 import gc
 import json
@@ -17,8 +17,8 @@ from transformers import TrainerCallback, TrainingArguments
 from topeng.adapt import methods
 from topeng.adapt.callbacks import LossWindow, StopInOrder, progress_text
 from topeng.adapt.loggers import check_loggers, logging_to
-from topeng.adapt.muon import MuonAndAdamW
-from topeng.adapt.settings import Adapting, ModelOptions, Pretraining, StepOptions
+from topeng.adapt.muon import pretraining_optimizer
+from topeng.adapt.settings import CONVERTED, Adapting, ModelOptions, Pretraining, StepOptions
 from topeng.adapt.tiny import copy_from_the_start, new_model, new_tokenizer, tiny_config
 from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, compile_layers, last_checkpoint
 from topeng.adapt.usage import SHARES
@@ -84,14 +84,14 @@ def check_training(methods_asked: Sequence[str], asked_device: str | None, logge
 
 
 def pretrain_base(asked: Pretraining, run: Path, work: Path, console: Console) -> None:
-    """Writes `base/` in `work`: a tiny model and its tokenizer, trained on the source-language rows and plain texts.
+    """Writes `base/` in `work`: a model and its tokenizer, trained on the source-language rows and plain texts.
 
     Raises:
         CorpusError: no row has a usable answer.
     """
     tiny, out = asked.tiny, work / "base"
     rows, plain = read_rows(run / "source" / "train.parquet"), read_texts(run / "source" / "plain.parquet")
-    model, tokenizer = _unpretrained(asked, rows, plain)
+    model, tokenizer = _unpretrained(asked, run, rows, plain)
     found, dropped = _trainable(asked.text, asked.block_length, tokenizer, rows)
     free = 1 + max(row["row_id"] for row in rows)
     texts = tokenize_texts(tokenizer, plain, asked.text.max_length, first_row_id=free)
@@ -100,12 +100,12 @@ def pretrain_base(asked: Pretraining, run: Path, work: Path, console: Console) -
     examples = Examples(found, held_out[:MOST_HELD_OUT], dropped, count_cuts(found))
     args = _arguments(asked.train, work / "checkpoints", asked.seed, tiny.learning_rate, asked.device)
     args.max_steps, args.eval_steps, args.logging_steps = tiny.steps, max(1, tiny.steps // 10), max(1, tiny.steps // 60)
-    optimizer = MuonAndAdamW(model, tiny.learning_rate)
+    optimizer = pretraining_optimizer(tiny.optimizer, model, tiny.learning_rate)
     batching = _batching(asked.train, tiny.batch_rows, asked.text)
     shown = Shown(console, run / "logs" / "base", asked.train.report_to)
     _compile(asked.train, model, work)
     trainer = _train(DiffusionTrainer(model, args, examples.train, examples.held_out, batching, optimizer), shown)
-    model = _gathered(trainer, lambda: new_model(trainer.model.config, asked.seed))
+    model = _gathered(trainer, lambda: type(trainer.model)(trainer.model.config))
     if ranks.RANK > 0:
         return
     model.save_pretrained(out)
@@ -113,11 +113,11 @@ def pretrain_base(asked: Pretraining, run: Path, work: Path, console: Console) -
     _write_log(out / "log.jsonl", trainer, examples)
 
 
-def _unpretrained(asked: Pretraining, rows: Sequence[dict], plain: Sequence[str]) -> tuple[Any, Any]:
+def _unpretrained(asked: Pretraining, run: Path, rows: Sequence[dict], plain: Sequence[str]) -> tuple[Any, Any]:
     """The model and the tokenizer that pretraining begins with."""
-    tiny = asked.tiny
-    if tiny.start:
-        return load_model(tiny.start, torch.float32, "cpu"), load_tokenizer(tiny.start)
+    tiny, start = asked.tiny, run / CONVERTED if asked.converted else asked.tiny.start
+    if start:
+        return load_model(start, torch.float32, "cpu"), load_tokenizer(start)
     texts = [text for row in rows for text in ("\n\n" + row["input"], row["output"])]  # as messages have them
     model = new_model(tiny_config(tiny, asked.context), asked.seed)
     copy_from_the_start(model, asked.seed)
@@ -203,7 +203,7 @@ def _write_summary(
 
 
 def base_path(base: ModelOptions, run: Path) -> str:
-    """The model that is adapted: the recipe's, or the tiny one of this run."""
+    """The model that is adapted: the recipe's, or the one that this run pretrains."""
     return str(locate(base.model)) if base.model else str(run / "base")
 
 

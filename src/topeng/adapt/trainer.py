@@ -28,7 +28,7 @@ from topeng.adapt.usage import Usage, figures
 from topeng.diffusion import copies, distinct_rows, loss_weights, response_nll, training_noise
 from topeng.errors import DivergenceError, TopengError
 from topeng.models import is_checkpoint, load_model
-from topeng.text.batches import collate, cut_by_tokens, step_rows, steps_in_epoch
+from topeng.text.batches import PASS_TOKENS, collate, cut_by_tokens, step_rows, steps_in_epoch
 from topeng.text.tokens import Example
 
 COMPLETE = "complete"
@@ -36,6 +36,9 @@ COMPLETE = "complete"
 HELD_OUT_DRAWS = 4
 """Of the likelihood bound, a row: few, since the same noise serves every step, method, seed and run."""
 HELD_OUT_SEED = 0
+LAUNCHES, OPERATIONS = 6e-3, 3e14
+"""Of a GPU: the seconds in which a layer's kernels are launched in a pass, and the operations that it does in a second
+(an H200 with bf16, docs/training.md)."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class DiffusionTrainer(Trainer):
             callbacks=[self.usage],
         )
         self.remove_callback(PrinterCallback)
+        self._pass_tokens = pass_tokens(self.model)  # which is on its device by now
 
     def fit(self, checkpoint: Path | None) -> None:
         """Trains to the end, from a whole checkpoint where there is one."""
@@ -135,7 +139,8 @@ class DiffusionTrainer(Trainer):
         rows = [example for example in inputs for _ in range(self._copies)]
         lengths = [len(example.input_ids) for example in rows]
         ranks = self.accelerator.num_processes
-        passes = cut_by_tokens(lengths, self._batching.batch_tokens, ranks)[self.accelerator.process_index :: ranks]
+        cut = cut_by_tokens(lengths, self._batching.batch_tokens, ranks, self._pass_tokens)
+        passes = cut[self.accelerator.process_index :: ranks]
         losses = []
         with autocast_inputs(model, self.args.bf16):
             for places in passes:
@@ -221,6 +226,7 @@ class DiffusionTrainer(Trainer):
             "head_positions": masked,
             "targets": batch["input_ids"][masked],
             "weights": loss_weights(masked, p, batch["response_length"], len(rows)) * bool(places),
+            "noise_level": masked.sum(dim=1) / batch["response_length"],
         }
         return self._prepare_inputs(inputs)
 
@@ -235,6 +241,16 @@ def held_out_loss(model: Any, examples: Sequence[Example]) -> np.ndarray:
     """The likelihood bound of each row divided by its response length, [R] nats per token: comparable between runs."""
     nll = response_nll(model, examples, HELD_OUT_DRAWS, HELD_OUT_SEED)[:, 0]
     return nll / np.array([example.response_length for example in examples])
+
+
+def pass_tokens(model: Any) -> float:
+    """Tokens that a forward pass and its gradient cost besides their own.
+
+    A GPU would compute so many while a pass's kernels are launched: 1,800 for an 8 B model, 100,000 for one of 135 M.
+    """
+    if model.device.type == "cpu":
+        return PASS_TOKENS
+    return LAUNCHES * model.config.num_hidden_layers * OPERATIONS / (4 * model.num_parameters())
 
 
 def compile_layers(model: Any, folder: Path) -> None:

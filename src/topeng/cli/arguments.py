@@ -15,7 +15,7 @@ STAGE_COMMANDS = {  # command -> the start of the names of its stages, and its h
         "corpus",
         "Read, sample, split and select the rows. Also: `check FILE…`, `verify DIR` and `diff DIR DIR`.",
     ),
-    "base": ("base", "Pretrain a tiny base model, if the recipe names none."),
+    "base": ("base", "Pretrain the base model, if the recipe names none. It may be converted from a causal one."),
     "train": ("train/", "Train an adapter with each method."),
     "evaluate": ("evaluate/", "Score the base and each adapter."),
     "compare": ("compare", "Compare the scores of a recipe's methods, or of several runs and adapters."),

@@ -73,10 +73,10 @@ def _plan(recipe: "Recipe", planned: list["Stage"], folder: Path, trial: bool, o
 
 @contextmanager
 def _workers(recipe: "Recipe", text: str, folder: Path, wanted: str, output: Output) -> Iterator["Workers | None"]:
-    """Processes for stages that are done side by side; none where `threads` asks for none, or a GPU or ranks work."""
+    """Processes for stages that are done side by side; none where `threads` asks for none, or ranks work."""
     from topeng.system import ranks
 
-    if recipe.threads is None or ranks.RANKS > 1 or not _on_cpu(recipe):
+    if recipe.threads is None or ranks.RANKS > 1:
         yield None
         return
     from topeng.run.pipeline import do_apart
@@ -87,12 +87,6 @@ def _workers(recipe: "Recipe", text: str, folder: Path, wanted: str, output: Out
     prepare = partial(prepare_libraries, output.verbose)
     with workers(work, max(1, cores // recipe.threads), recipe.threads, prepare) as started:
         yield started
-
-
-def _on_cpu(recipe: "Recipe") -> bool:
-    from topeng.models import find_device
-
-    return find_device(recipe.base.device).type == "cpu"
 
 
 def _write_results(folder: Path, last: str, output: Output) -> None:

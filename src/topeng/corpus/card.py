@@ -117,7 +117,7 @@ def _contaminated(manifest: Mapping[str, Any]) -> str:
     if not files:
         return "No benchmark was checked."
     rows = [[match["row"], match["file"], match["item"], f"{match['share']:.0%}", match["text"]] for match in matches]
-    table = _table(["row", "benchmark", "item", "share of 8-grams", "text"], rows[:MATCHES_SHOWN])
+    table = _table(["row", "benchmark", "item", "share held", "text"], rows[:MATCHES_SHOWN])
     return (
         f"{len({match['row'] for match in matches}):,} rows that contain text of {', '.join(files)} were dropped. All "
         f"matches are in `corpus.json`.\n\n{table if rows else ''}"

@@ -1,5 +1,6 @@
 """Filters of sampled rows: near duplicates, other languages, and rows that contain a benchmark's text."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,10 @@ from topeng.errors import CorpusError
 
 NGRAM = 8
 """Length in words of the n-grams that measure overlap (PaLM, arXiv 2204.02311, appendix C: 8-grams)."""
+SHORTEST = 3
+"""Words of the shortest text of a benchmark that is looked for, whole, beside others of its item."""
+TOGETHER = 6
+"""Words that such texts of an item must have together (docs/corpus.md says what it finds)."""
 
 
 @dataclass(frozen=True)
@@ -59,38 +64,85 @@ def near_duplicates(
 
 
 def contaminated(table: pa.Table, template_text: TemplateText, files: Sequence[str], overlap: float) -> list[Match]:
-    """The rows that hold a share of at least `overlap` of a benchmark item's 8-grams, template text apart.
+    """The rows that hold an item of a benchmark, template text apart.
 
-    An item is all the text of its row. Items of fewer than eight words are not looked for.
+    Of one of its texts a row holds a share of at least `overlap` of the 8-grams; or of its shorter texts it holds so
+    many whole that they have six words together: a premise and an answer, say. Texts of one or two words do not count.
     """
-    rows = source_ngrams(table, template_text)
-    found = []
-    for name in files:
+    benchmarks = [_Benchmark.read(name) for name in files]
+    shares: dict[tuple[int, int, int], float] = {}  # by row, file and item
+    words_held: Counter[tuple[int, int, int]] = Counter()
+    for width in range(NGRAM, SHORTEST - 1, -1):
+        rows = source_ngrams(table, template_text, width)
+        for file, benchmark in enumerate(benchmarks):
+            sets = benchmark.ngrams(width)
+            pairs = similar.found_in(sets, rows)
+            items = benchmark.item_of[pairs.left].tolist()
+            held = (pairs.share * sets.sizes[pairs.left]).round().astype(int)
+            for row, item, share, count in zip(
+                pairs.right.tolist(), items, pairs.share.tolist(), held.tolist(), strict=True
+            ):
+                if width == NGRAM and share >= overlap:
+                    shares[row, file, item] = max(share, shares.get((row, file, item), 0))
+                elif width < NGRAM:
+                    words_held[row, file, item] += width * count
+    for place, count in words_held.items():
+        if count >= TOGETHER and place not in shares:
+            shares[place] = count / benchmarks[place[1]].words[place[2]]
+    return [
+        Match(row, files[file], item, share, "\n".join(benchmarks[file].items[item]))
+        for (row, file, item), share in sorted(
+            shares.items(), key=lambda match: (match[0][1], match[0][2], match[0][0])
+        )
+    ]
+
+
+@dataclass(frozen=True)
+class _Benchmark:
+    """A benchmark's items, and all their texts one after another: their pieces, and of each its item, [T]."""
+
+    items: list[list[str]]
+    pieces: words.Pieces
+    item_of: np.ndarray
+
+    @classmethod
+    def read(cls, name: str) -> "_Benchmark":
         items = benchmark_items(name)
-        texts = [pa.array(values, pa.string()) for values in ([name] * len(items), items, [""] * len(items))]
-        benchmark = pa.table(texts, names=["template_name", *FIELDS])
-        sets = _ngrams(TemplateText.discover(benchmark).source(benchmark, "input"))
-        pairs = similar.found_in(sets, rows)
-        found += [
-            Match(int(row), name, int(item), float(share), items[item])
-            for item, row, share in zip(pairs.left, pairs.right, pairs.share, strict=True)
-            if share >= overlap
-        ]
-    return found
+        whole = _as_inputs(name, ["\n".join(texts) for texts in items])
+        texts = _as_inputs(name, [text for item in items for text in item])
+        pieces = TemplateText.discover(whole).source(texts, "input")
+        return cls(items, pieces, np.repeat(np.arange(len(items)), [len(texts) for texts in items]))
+
+    @property
+    def words(self) -> np.ndarray:
+        """How many words each item has, [I]."""
+        of_text = np.diff(self.pieces.starts[self.pieces.rows])
+        return np.bincount(self.item_of, weights=of_text, minlength=len(self.items))
+
+    def ngrams(self, width: int) -> similar.Sets:
+        """Of each text its 8-grams, or below that the pieces of just so many words, whole."""
+        sizes = np.diff(self.pieces.starts)
+        kept = sizes >= NGRAM if width == NGRAM else sizes == width
+        return similar.Sets(*words.shingles(self.pieces.only(kept), width))
 
 
-def source_ngrams(table: pa.Table, template_text: TemplateText) -> similar.Sets:
-    """The distinct 8-grams of each row's source text, of both fields; texts of fewer words have none."""
+def _as_inputs(name: str, texts: list[str]) -> pa.Table:
+    columns = [pa.array(values, pa.string()) for values in ([name] * len(texts), texts, [""] * len(texts))]
+    return pa.table(columns, names=["template_name", *FIELDS])
+
+
+def source_ngrams(table: pa.Table, template_text: TemplateText, width: int = NGRAM) -> similar.Sets:
+    """The distinct n-grams of each row's source text, of both fields; texts of fewer words have none."""
 
     def ngrams(part: pa.Table) -> similar.Sets:
         fields = (template_text.source(part, field) for field in FIELDS)
-        return _by_row([_ngrams(pieces) for pieces in fields])
+        return _by_row([_ngrams(pieces, width) for pieces in fields])
 
     return similar.sets_of(table, ngrams)
 
 
-def _ngrams(pieces: words.Pieces) -> similar.Sets:
-    return similar.Sets(*words.shingles(pieces.only(np.diff(pieces.starts) >= NGRAM), NGRAM))
+def _ngrams(pieces: words.Pieces, width: int) -> similar.Sets:
+    return similar.Sets(*words.shingles(pieces.only(np.diff(pieces.starts) >= width), width))
 
 
 def _by_row(fields: Sequence[similar.Sets]) -> similar.Sets:
@@ -99,7 +151,7 @@ def _by_row(fields: Sequence[similar.Sets]) -> similar.Sets:
     return similar.Sets(*words.distinct(both.hashes, both.offsets[:: len(fields)]))
 
 
-def benchmark_items(name: str) -> list[str]:
+def benchmark_items(name: str) -> list[list[str]]:
     """A benchmark's items: of each row of its files, all texts in it, at any depth; of a text file, its lines.
 
     Raises:
@@ -108,8 +160,8 @@ def benchmark_items(name: str) -> list[str]:
     items = []
     for file in resolve([name], "corpus.benchmarks"):
         for batch in open_rows(file).batches:
-            items += ["\n".join(_texts(row)) for row in batch.records()]
-    if not any(item.strip() for item in items):
+            items += [list(_texts(row)) for row in batch.records()]
+    if not any(text.strip() for item in items for text in item):
         raise CorpusError(f"corpus.benchmarks: {name} contains no text")
     return items
 

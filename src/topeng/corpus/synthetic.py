@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from topeng.corpus.schema import COLUMNS
-from topeng.corpus.world import Grammar, Lexicon, Subset, Template, english, indonesian, regional
+from topeng.corpus.world import Grammar, Lexicon, Pair, Subset, Template, english, indonesian, plain, regional
 from topeng.errors import CorpusError
 
 SCHEMA = pa.schema([*((name, pa.string()) for name in COLUMNS), ("one_right_answer", pa.bool_())])
@@ -56,8 +56,8 @@ def write_source(path: Path, rows: int, seed: int) -> None:
 def write_plain(path: Path, rows: int, seed: int) -> None:
     """Writes Indonesian texts of the same world, without a prompt or a question: Parquet with the column `text`.
 
-    A text is an article, a guide, a poem or a story; one of three stands under its title. Where something can be asked
-    of it, it says up to three things that follow from it once more, or somebody asks and is answered.
+    A text is an article, a guide, a poem or a story; most stand under a heading. It says up to three things that follow
+    from it once more, or somebody asks and is answered, after the text or before it.
 
     Args:
         path: the file, which is overwritten.
@@ -68,30 +68,45 @@ def write_plain(path: Path, rows: int, seed: int) -> None:
         CorpusError: rows < 1.
     """
     _check(rows)
-    told = [(grammar, subset.lexicon) for subset in indonesian.SUBSETS for grammar in subset.grammars]
-    told += [(grammar, indonesian.INDONESIAN | {"deed": indonesian.DEEDS}) for grammar in indonesian.MORALS]
     rng = np.random.default_rng(seed)
+    draw = _drawer(rng)
     with pq.ParquetWriter(path, PLAIN_SCHEMA) as writer:
-        streams = [_plain(grammar, _slots(grammar, lexicon), _drawer(rng)) for grammar, lexicon in told]
-        texts = chain.from_iterable(zip(*streams, strict=True))
+        streams = [[_plain(told, _slots(told.grammar, told.lexicon), draw)] * told.weight for told in plain.TOLD]
+        texts = (next(stream) for stream in cycle(list(chain.from_iterable(streams))))
         for start in range(0, rows, CHUNK_ROWS):
             chunk = list(islice(texts, min(CHUNK_ROWS, rows - start)))
             writer.write_table(pa.table([chunk], schema=PLAIN_SCHEMA).take(rng.permutation(len(chunk))))
 
 
-def _plain(grammar: Grammar, slots: Lexicon, draw: Draw) -> Iterator[str]:
+def _plain(told: plain.Told, slots: Lexicon, draw: Draw) -> Iterator[str]:
+    """Endless texts of a grammar."""
     while True:
-        facts = _facts(slots, draw)
-        lines = [_capital(draw(variants).format_map(facts)) for variants in grammar.lines]
-        questions = dict(draw(grammar.questions) for _ in range(TOLD))
-        frame = draw((*indonesian.DIALOGUES, *indonesian.RETOLD))
-        told = [
-            frame.format(question=_capital(question.format_map(facts)), answer=_capital(answer.format_map(facts)))
-            for question, answer in questions.items()
-            if answer
-        ]
-        text = grammar.joiner.join((*lines, *told))
-        yield draw((text, text, f"{_capital(draw(grammar.titles).format_map(facts))}\n\n{text}"))
+        parts = _facts(slots, draw)
+        parts |= _parts(told.grammar, parts, draw)
+        yield _with_questions(told, parts, draw)
+
+
+def _with_questions(told: plain.Told, parts: dict[str, Any], draw: Draw) -> str:
+    """A text with what is asked and answered, or said once more; one of ten is left alone."""
+    kinds = [told.grammar.questions, told.asked or told.grammar.questions]
+    asked = [_pair(draw(draw(kinds)), parts) for _ in range(TOLD)]
+    manner = draw(plain.MANNERS)
+    if not parts["text"]:
+        return draw(plain.ANSWERED).format_map(asked[0])
+    if manner == "asked first":
+        return draw(plain.ASKED_FIRST).format_map(parts | asked[0])
+    text = draw(told.headings).format_map(parts) + parts["text"]
+    if manner == "silent":
+        return text
+    frame = draw(plain.ANSWERED if manner == "answered" else plain.RETOLD)
+    said = dict.fromkeys(frame.format_map(pair) for pair in asked[: draw(range(1, TOLD + 1))])
+    joiner = "\n\n" if "\n" in frame else draw((told.grammar.joiner, "\n\n"))
+    return joiner.join((text, *said))
+
+
+def _pair(asked: Pair, parts: dict[str, Any]) -> dict[str, str]:
+    question, answer = asked
+    return {"question": _capital(question.format_map(parts)), "answer": _capital(answer.format_map(parts))}
 
 
 def _check(rows: int) -> None:
@@ -128,7 +143,7 @@ def _rows(subset: Subset, draw: Draw) -> Iterator[Row]:
 
 
 def _head(subset: Subset, index: int, template: Template) -> tuple[str, ...]:
-    name = f"{subset.name}_{index}"
+    name = f"{subset.name}_{subset.first + index}"
     words = (name, template.prompt, template.answer)
     prompt_id = hashlib.md5("\n".join(words).encode(), usedforsecurity=False).hexdigest()
     return subset.dataset, subset.name, prompt_id, name, "train"
@@ -163,10 +178,14 @@ def _slots(grammar: Grammar, lexicon: Lexicon) -> Lexicon:
 
 
 def _text(grammar: Grammar, slots: Lexicon, draw: Draw) -> dict[str, str]:
-    """One text and its parts, by the names that templates use."""
+    """One text and its parts, by the names that templates use, and a question with its answer."""
     facts = _facts(slots, draw)
+    parts = _parts(grammar, facts, draw)
+    return parts | _pair(draw(grammar.questions), facts)
+
+
+def _parts(grammar: Grammar, facts: dict[str, Any], draw: Draw) -> dict[str, str]:
     lines = [_capital(draw(variants).format_map(facts)) for variants in grammar.lines]
-    question, answer = draw(grammar.questions)
     topic = draw(grammar.titles).format_map(facts)
     join = grammar.joiner.join
     return {
@@ -175,13 +194,12 @@ def _text(grammar: Grammar, slots: Lexicon, draw: Draw) -> dict[str, str]:
         "title": _capital(topic),
         "text": join(lines),
         "first": lines[0],
+        "second": lines[min(1, len(lines) - 1)],
         "rest": join(lines[1:]),
         "half": join(lines[:2]),
         "other_half": join(lines[2:]),
         "start": join(lines[:-1]),
         "last": lines[-1],
-        "question": _capital(question.format_map(facts)),
-        "answer": _capital(answer.format_map(facts)),
     }
 
 

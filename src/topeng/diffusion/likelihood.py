@@ -96,7 +96,10 @@ def response_nll(
         masks = [designs[row][0][mask] for row, mask in batch]
         masked = torch.zeros_like(rows["response_mask"])
         masked[rows["response_mask"]] = torch.from_numpy(np.concatenate(masks))
-        token_nll = masked_nll(model, rows["input_ids"], rows["attention_mask"], masked, model.config.mask_token_id)
+        share = masked.sum(dim=1) / rows["response_length"]
+        token_nll = masked_nll(
+            model, rows["input_ids"], rows["attention_mask"], masked, model.config.mask_token_id, share
+        )
         ends = np.cumsum([mask.sum() for mask in masks])[:-1]
         for (row, mask), values in zip(batch, np.split(token_nll, ends), strict=True):
             nats[row][mask] = values.sum()
@@ -162,14 +165,24 @@ def monte_carlo_error(estimates: np.ndarray) -> dict[str, float]:
 
 @torch.no_grad()
 def masked_nll(
-    model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, masked: torch.Tensor, mask_token_id: int
+    model: Any,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    masked: torch.Tensor,
+    mask_token_id: int,
+    noise_level: torch.Tensor | None = None,
 ) -> np.ndarray:
-    """Cross-entropy of the masked tokens, row by row, in nats: [N] fp64."""
+    """Cross-entropy of the masked tokens, row by row, in nats: [N] fp64.
+
+    Args:
+        noise_level: [B], the share of masks in each response, for adapters that depend on it.
+    """
     device = next(model.parameters()).device
     output = model(
         input_ids=input_ids.masked_fill(masked, mask_token_id).to(device),
         attention_mask=attention_mask.to(device),
         head_positions=masked.to(device),
         targets=input_ids[masked].to(device),
+        noise_level=None if noise_level is None else noise_level.to(device),
     )
     return output.token_nll.double().cpu().numpy()

@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from topeng.errors import HarnessError, RecipeError, TopengError
 
@@ -22,8 +23,21 @@ PRESETS = {
         "copal_id_colloquial",
         "xcopa_id",
     ),
+    "id": (
+        "id_copal_standard",
+        "id_copal_colloquial",
+        "id_xcopa",
+        "id_indonli_lay",
+        "id_indonli_expert",
+        "id_nusax_sentiment",
+        "id_global_mmlu_lite",
+        "id_nusax_to_english",
+        "id_nusax_to_indonesian",
+    ),
 }
-"""Tasks of the harness by the name of a preset: docs/harness.md says what each measures."""
+"""Tasks by the name of a preset, the harness's own and Topeng's: docs/harness.md says what each measures."""
+TASKS = Path(__file__).parent / "tasks"
+"""Topeng's own tasks (evaluate/indonesian.py)."""
 
 
 def run_harness(arguments: Sequence[str], preset: str | None = None) -> None:
@@ -40,6 +54,7 @@ def run_harness(arguments: Sequence[str], preset: str | None = None) -> None:
     arguments = complete(arguments, preset)
     if importlib.util.find_spec("lm_eval") is None:
         raise HarnessError("lm-evaluation-harness is not installed. Install it with pip install 'topeng[eval]'.")
+    import lm_eval.models  # noqa: F401  (registers the harness's own, which it would not do after ours)
     from lm_eval.__main__ import cli_evaluate
 
     import topeng.evaluate.harness_model  # noqa: F401  (registers the model)
@@ -62,10 +77,10 @@ def complete(arguments: Sequence[str], preset: str | None = None) -> list[str]:
     """
     arguments = list(arguments)
     if arguments[:1] in (["ls"], ["validate"]):
-        return arguments
+        return [*arguments, *_our_tasks(arguments)]
     rest = arguments[1:] if arguments[:1] == ["run"] else arguments
     names = {argument.partition("=")[0] for argument in rest}
-    added = []
+    added = _our_tasks(rest)
     if not names & {"--model", "-M", "--config", "-C"}:
         added += ["--model", "topeng"]
     if preset is not None:
@@ -75,6 +90,12 @@ def complete(arguments: Sequence[str], preset: str | None = None) -> list[str]:
             raise RecipeError(f"--preset {preset} and --tasks both name tasks. Leave one of them out.")
         added += ["--tasks", ",".join(PRESETS[preset])]
     return ["run", *added, *rest]
+
+
+def _our_tasks(arguments: Sequence[str]) -> list[str]:
+    """What shows the harness Topeng's tasks, unless it is shown a folder already: it takes one."""
+    names = {argument.partition("=")[0] for argument in arguments}
+    return [] if names & {"--include_path", "--config", "-C"} else ["--include_path", str(TASKS)]
 
 
 @contextmanager

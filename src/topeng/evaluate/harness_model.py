@@ -254,6 +254,7 @@ def wholly_masked(model: Any, pairs: Sequence[Pair], batch_tokens: int) -> Itera
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
             head_positions=batch["response_mask"],
+            noise_level=torch.ones(len(now), device=device),
         ).logits  # [N, V], N the masked positions of all rows
         seen: dict[Pair, tuple[float, bool]] = {}
         for row, row_logits in zip(now, logits.split([length for _, length in now]), strict=True):

@@ -124,5 +124,6 @@ def _forward(
         past_key_values=past,
         use_cache=past is not None,
         head_positions=active.to(device),
+        noise_level=torch.tensor([view.row.noise_level for view in views], device=device),
         **adapters,
     ).logits

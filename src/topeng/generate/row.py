@@ -90,6 +90,12 @@ class Row:
         steps = self.settings.steps_per_block
         return self._total // steps + (self.step < self._total % steps)
 
+    @property
+    def noise_level(self) -> float:
+        """The share of masks in the answer, as far as it may be looked at: all of the canvas, without a window."""
+        seen = self.visible[self.prompt_length :]
+        return int((self.masked[self.prompt_length : len(self.visible)] & seen).sum()) / int(seen.sum())
+
     def active(self) -> Tensor:
         """bool [S]: what is still to be decoded in the block."""
         return self.masked[self.block]

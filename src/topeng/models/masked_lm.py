@@ -144,6 +144,7 @@ class MaskedLMHead:
         head_positions: Tensor | None = None,
         targets: Tensor | None = None,
         weights: Tensor | None = None,
+        noise_level: Tensor | None = None,
         **kwargs: Any,
     ) -> MaskedLMOutput:
         """Logits aligned with the input, or the weighted loss at some positions.
@@ -156,6 +157,7 @@ class MaskedLMHead:
             head_positions: bool [B, T], where the vocabulary head runs (everywhere without it).
             targets: [N] token ids at the head positions, row by row; then no logits are returned.
             weights: [N] factor of each position in the loss; ones without it.
+            noise_level: [B], the share of masks in what each row answers; adapters that depend on it read it.
 
         Returns:
             `logits` [B, T, V], or [N, V] with `head_positions`; with `targets` instead

@@ -46,8 +46,8 @@ class Recipe(Options):
     seed: int = option(42, "Seed of every random draw of the run.", source=PAPER, ge=0, lt=2**32)
     threads: int | None = option(
         None,
-        "CPU threads per training or evaluation. As many of them as the cores allow run side by side. Null runs one "
-        "after another, each on all cores.",
+        "CPU threads per training or evaluation. As many of them as the cores allow run side by side, also on one GPU, "
+        "whose memory has to hold them. Null runs one after another, each on all cores.",
         cost=True,
         ge=1,
     )

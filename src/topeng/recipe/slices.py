@@ -10,6 +10,7 @@ from topeng import kecil
 from topeng.adapt.settings import (
     METHODS,
     Adapting,
+    Converting,
     LoraOptions,
     ModelOptions,
     Pretraining,
@@ -62,6 +63,12 @@ def page(recipe: Recipe) -> PageOptions:
     return narrow(recipe.report, PageOptions)
 
 
+def converting(recipe: Recipe) -> Converting | None:
+    """None where the recipe converts nothing."""
+    base = recipe.base
+    return Converting(base.convert, base.revision, base.shift) if base.convert else None
+
+
 def pretraining(recipe: Recipe) -> Pretraining:
     return Pretraining(
         seed=recipe.seed,
@@ -71,6 +78,7 @@ def pretraining(recipe: Recipe) -> Pretraining:
         context=recipe.context,
         train=narrow(recipe.train, StepOptions),
         fill=_fill(recipe),
+        converted=recipe.base.convert is not None,
         device=recipe.base.device,
     )
 

@@ -71,6 +71,7 @@ def card(found: Finished, method: str, title: str, licence: str | None) -> str:
         full=_full(method),
         names=found.names(method),
         hub_base=hub_id(base),
+        converted=without_homes(found.recipe["base"].get("convert") or "").rpartition("/")[2],
         base=base.rstrip("/").rpartition("/")[2] if base else None,
         recipe=found.recipe,
         summary=found.summaries[method],
@@ -143,7 +144,7 @@ def _mean_of(figures: Mapping[str, Any] | None, measure: str) -> float | None:
 
 
 def _base(recipe: Mapping[str, Any]) -> str | None:
-    """The base's model id or folder; None where the run trained a tiny one."""
+    """The base's model id or folder; None where the run made it."""
     return recipe["base"]["model"]
 
 

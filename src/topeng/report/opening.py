@@ -30,7 +30,7 @@ def language_names(found: Finished, words: Wording) -> dict[str, str]:
 
 def about(found: Finished, words: Wording, names: Mapping[str, str], rows: Any) -> str:
     """One sentence: the base, the language, the methods, the rows, the day of the scores."""
-    base = found.recipe["base"]["model"]
+    base = found.recipe["base"]["model"] or found.recipe["base"].get("convert")
     small = base is None or base == kecil.NAME
     made_up = not found.recipe["corpus"]["files"]
     day = datetime.fromtimestamp((found.folder / "scores.json").stat().st_mtime, UTC)

@@ -11,8 +11,8 @@ def check(recipe: Recipe, planned: Sequence[Stage]) -> None:
     """Checks what the stages will need, without loading anything large.
 
     Raises:
-        ModelError: the named base cannot be reached, is of no known family, does not fit its tokenizer or the chat
-            format, or its context is shorter than the recipe's rows.
+        ModelError: the named base cannot be reached, is of no known family, or of none that can be converted, does not
+            fit its tokenizer or the chat format, or its context is shorter than the recipe's rows.
         CorpusError: a file of rows is not there.
         AdapterError, RunError: a method or a logger cannot be had here.
     """
@@ -40,15 +40,22 @@ def _check_files(recipe: Recipe) -> None:
 
 
 def _check_base(recipe: Recipe) -> None:
-    if recipe.base.model is None:
+    base = recipe.base
+    name = base.model or base.convert or base.tiny.start
+    if name is None:
         return
     from topeng.models import load_config, load_tokenizer
     from topeng.text.chat import check_tokens
 
-    config = load_config(recipe.base.model, recipe.base.revision)
-    check_tokens(recipe.base.model, config, load_tokenizer(recipe.base.model, recipe.base.revision))
+    if base.convert:
+        from topeng.adapt.convert import converted_config
+
+        config = converted_config(base.convert, base.shift, base.revision)
+    else:
+        config = load_config(name, base.revision)
+        check_tokens(name, config, load_tokenizer(name, base.revision))
     if recipe.context > config.max_position_embeddings:
         raise ModelError(
             f"text.max_length and generate.max_new_tokens add up to {recipe.context}, but the context of "
-            f"{recipe.base.model} is {config.max_position_embeddings}. Lower one of them."
+            f"{name} is {config.max_position_embeddings}. Lower one of them."
         )

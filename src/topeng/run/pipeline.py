@@ -1,6 +1,6 @@
 """A run, from a corpus to a report: the page to read first.
 
-    corpus/*, source ──> base ──> train/METHOD ──> likelihood/MODEL, evaluate/MODEL ──> compare ──> report
+    corpus/*, source ──> base/convert, base ──> train/METHOD ──> likelihood/MODEL, evaluate/MODEL ──> compare ──> report
 
 Each stage declares its outputs, its slice of the recipe, and what it reads; the run folder runs those that
 are not finished. Heavy imports are the stages' own.
@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from topeng.adapt.settings import Adapting, Training
+from topeng.adapt.settings import CONVERTED, Adapting, Training
 from topeng.corpus.files import local_files
 from topeng.errors import RecipeError
 from topeng.recipe import Recipe, parse, slices
@@ -37,7 +37,8 @@ DOES = {  # the start of a stage's name -> what it does, for a person who waits
     "corpus/select": "select the training rows",
     "corpus/map": "draw the map of the rows",
     "source": "read rows of the language that the base knows",
-    "base": "pretrain a tiny base",
+    "base/convert": "make a causal model one that fills masks",
+    "base": "pretrain the base",
     "train/": "train this adapter",
     "sweep/": "try this learning rate",
     "sweep": "collect the trials",
@@ -54,7 +55,7 @@ def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
     Args:
         run: the run folder, from which stages read what earlier ones left.
     """
-    base = [] if recipe.base.model else [_base(recipe, run, console)]
+    base = [] if recipe.base.model else [*_convert(recipe), _base(recipe, run, console)]
     train = [_train(recipe, training, run, console) for training in recipe.trainings]
     models = ["base", *(training.name for training in recipe.trainings)]
     evaluate = [_evaluate(recipe, training, run, console) for training in (None, *recipe.trainings)]
@@ -180,6 +181,22 @@ def _source(recipe: Recipe, console: Console) -> Stage:
     return Stage("source", [*SOURCE_ROWS, "source/funnel.json"], asked, work, inputs=inputs)
 
 
+def _convert(recipe: Recipe) -> list[Stage]:
+    """The stage that makes a causal model one that fills masks, where the recipe names one."""
+    asked = slices.converting(recipe)
+    if asked is None:
+        return []
+
+    def work(folder: Path) -> None:
+        from topeng.adapt.convert import convert
+
+        if not (folder / CONVERTED).exists():  # whole, if a kill left it
+            convert(asked.convert, folder / CONVERTED, asked.shift, asked.revision)
+        _free_memory()
+
+    return [Stage("base/convert", [CONVERTED], asked, work, inputs=[asked.convert])]
+
+
 def _base(recipe: Recipe, run: Path, console: Console) -> Stage:
     asked = slices.pretraining(recipe)
 
@@ -189,7 +206,8 @@ def _base(recipe: Recipe, run: Path, console: Console) -> Stage:
         pretrain_base(asked, run, folder, console)
 
     start = [asked.tiny.start] if asked.tiny.start else []
-    return Stage("base", ["base"], asked, work, SOURCE_ROWS, start, together=True)
+    reads = [*SOURCE_ROWS, *([CONVERTED] if asked.converted else [])]
+    return Stage("base", ["base"], asked, work, reads, start, together=True)
 
 
 def _train(recipe: Recipe, training: Training, run: Path, console: Console) -> Stage:

@@ -16,6 +16,7 @@ from rich.table import Table
 from transformers import TrainerCallback
 
 from topeng.adapt import methods
+from topeng.adapt.convert import converted_config
 from topeng.adapt.settings import METHODS
 from topeng.adapt.tiny import tiny_config
 from topeng.adapt.train import base_path, check_training, train_adapter
@@ -49,7 +50,7 @@ def plan_of(recipe: Recipe, planned: list[Stage], run: Path) -> dict[str, Any]:
         "run_dir": str(run),
         "stages": expected,
         "rows": corpus_rows(recipe),
-        "model": {"base": recipe.base.model, "parameters": total},
+        "model": {"base": recipe.base.model, "convert": recipe.base.convert, "parameters": total},
         "training": {
             "steps": training_steps(recipe, run if there else None),
             "more_for_conversations": conversations,
@@ -70,8 +71,7 @@ def print_plan(plan: Mapping[str, Any], console: Console) -> None:
     print_rows(console, f"Stages, in {plan['run_dir']}", [*plan["stages"].items()])
     print_rows(console, "Rows", _rows_told(plan["rows"]))
     model, training = plan["model"], plan["training"]
-    base = model["base"] or "a tiny model, pretrained first"
-    print_rows(console, "Model", [("base", base), ("parameters", f"{model['parameters']:,}")])
+    print_rows(console, "Model", [("base", _base_told(model)), ("parameters", f"{model['parameters']:,}")])
     rows = []
     for method, figures in training["methods"].items():
         count, rate = figures["trainable_parameters"], figures["learning_rate"]
@@ -148,18 +148,27 @@ def _rows_told(rows: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def _base_told(model: Mapping[str, Any]) -> str:
+    if model["base"]:
+        return model["base"]
+    convert = model["convert"]
+    return f"{convert}, converted and pretrained first" if convert else "a tiny model, pretrained first"
+
+
 def base_config(recipe: Recipe) -> Any:
     """The shape of the base: of a local checkpoint, of the tiny one, or LLaDA-8B's, known here by its model id."""
     base = recipe.base
-    if base.model is None:
+    name = base.model or base.convert or base.tiny.start
+    if name is None:
         return tiny_config(base.tiny, recipe.context)
-    if base.model.startswith("GSAI-ML/LLaDA-8B"):
+    if name.startswith("GSAI-ML/LLaDA-8B"):
         return LLaDAConfig()
-    if Path(locate(base.model)).is_dir():
-        return load_config(base.model)
-    raise ModelError(
-        f"the shape of {base.model} is unknown without its config.json. Name a local copy (--base.model FOLDER)."
-    )
+    if not Path(locate(name)).exists():
+        option = "convert" if base.convert else "model" if base.model else "tiny.start"
+        raise ModelError(
+            f"the shape of {name} is unknown without its config.json. Name a local copy (--base.{option} FOLDER)."
+        )
+    return converted_config(name, base.shift) if base.convert else load_config(name)
 
 
 def training_steps(recipe: Recipe, run: Path | None = None) -> int:
@@ -247,7 +256,7 @@ def _missing(recipe: Recipe, run: Path) -> str | None:
     """What is missing for a trial, with the remedy."""
     if not Path(base_path(recipe.base, run)).is_dir():
         if recipe.base.model is None:
-            return f"there is no tiny base in {run} yet. `topeng base RECIPE` makes one."
+            return f"there is no base in {run} yet. `topeng base RECIPE` makes one."
         return f"the base {recipe.base.model} is not a local folder. Name a local copy (--base.model FOLDER)."
     if not (run / TRAINING_ROWS[0]).is_file():
         return f"there are no rows in {run} yet. `topeng corpus RECIPE` makes them."

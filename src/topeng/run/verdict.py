@@ -95,7 +95,7 @@ def needs_of(recipe: Recipe) -> Needs:
     counts = trainable_parameters(recipe, config)
     memory = max(sum(training_memory(recipe, config, name, total, count).values()) for name, count in counts.items())
     stack = total - 2 * config.vocab_size * config.hidden_size  # the head works on masked tokens alone
-    model = recipe.base.model
+    model = recipe.base.model or recipe.base.convert
     remote = bool(model) and not Path(locate(model or "")).exists()
     downloads: dict[str, int | None] = {str(model): 2 * total} if remote else {}
     for name in (*recipe.corpus.files, *recipe.source.files):

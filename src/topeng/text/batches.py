@@ -12,7 +12,7 @@ from torch import Tensor
 from topeng.text.tokens import Example
 
 PASS_TOKENS = 256
-"""Tokens that a pass costs besides its own: while all weights are read once, an H100 computes some 300 in bf16."""
+"""Tokens that a pass costs besides its own, on a CPU."""
 
 
 def steps_in_epoch(rows: int, batch_rows: int) -> int:
@@ -33,7 +33,9 @@ def step_rows(rows: int, batch_rows: int, seed: int, step: int) -> list[int]:
     return order[place * batch_rows : (place + 1) * batch_rows].tolist()
 
 
-def cut_by_tokens(lengths: Sequence[int], batch_tokens: int, multiple_of: int = 1) -> list[list[int]]:
+def cut_by_tokens(
+    lengths: Sequence[int], batch_tokens: int, multiple_of: int = 1, pass_tokens: float = PASS_TOKENS
+) -> list[list[int]]:
     """Cuts a step into forward passes of rows of like length: the cut with the fewest tokens, passes counted too.
 
     Args:
@@ -41,20 +43,23 @@ def cut_by_tokens(lengths: Sequence[int], batch_tokens: int, multiple_of: int = 
         batch_tokens: at most so many padded tokens in a pass; a longer row has one of its own.
         multiple_of: as many ranks take as many passes each. The largest are halved; where rows are too few, empty
             passes are added.
+        pass_tokens: that a pass costs besides its own.
 
     Returns:
         Of each pass its rows, as places in `lengths`; the longest rows come first.
     """
     places = sorted(range(len(lengths)), key=lambda place: -lengths[place])
-    cost, start = [0.0], [0]  # of the first rows, cut at best: all tokens, and where the last pass begins
+    longest, begins = np.array(lengths)[places], np.arange(len(places))
+    cost, start = (
+        np.zeros(len(places) + 1),
+        [0],
+    )  # of the first rows, cut at best: tokens, and the last pass's start
     for end in range(1, len(places) + 1):
-        costs = {
-            begin: cost[begin] + (end - begin) * lengths[places[begin]] + PASS_TOKENS
-            for begin in range(end)
-            if end - begin == 1 or (end - begin) * lengths[places[begin]] <= batch_tokens
-        }
-        start.append(min(costs, key=lambda begin: costs[begin]))
-        cost.append(costs[start[end]])
+        padded = (end - begins[:end]) * longest[:end]
+        allowed = (padded <= batch_tokens) | (begins[:end] == end - 1)
+        costs = np.where(allowed, cost[:end] + padded + pass_tokens, np.inf)
+        start.append(int(costs.argmin()))
+        cost[end] = costs[start[end]]
     passes: list[list[int]] = []
     end = len(places)
     while end:

@@ -42,7 +42,8 @@ class Subset:
     """A share of the rows: texts of some grammars under some templates, or a fixed pool of records.
 
     A text stands once under each template; with `copies` it stands that often under a single one. A pool is
-    every record under every template, cut at `pool_rows` and repeated for as long as rows are asked for.
+    every record under every template, cut at `pool_rows` and repeated for as long as rows are asked for. The templates
+    are numbered from `first`, as two subsets may have one name.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Subset:
     lexicon: Lexicon = field(default_factory=dict)
     grammars: list[Grammar] = field(default_factory=list)
     copies: int = 1
+    first: int = 0
     records: list[dict[str, str]] = field(default_factory=list)
     pool_rows: int = 0
 
@@ -88,6 +90,11 @@ def words(text: str) -> list[str]:
 def table(columns: str, text: str) -> list[dict[str, str]]:
     """A record a line, its columns with commas between."""
     return [dict(zip(columns.split(), words(line), strict=True)) for line in text.split("\n")]
+
+
+def following(names: Sequence[str]) -> list[dict[str, str]]:
+    """Each of the names with the one that comes after it; after the last comes the first."""
+    return [{"of": name, "name": after} for name, after in zip(names, [*names[1:], names[0]], strict=True)]
 
 
 def _names(*syllables: str) -> list[str]:

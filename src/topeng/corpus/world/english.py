@@ -2,7 +2,9 @@
 
 from itertools import pairwise
 
-from topeng.corpus.world import SHARED, Grammar, Lexicon, Subset, grammar, open_, right, table, words
+from topeng.corpus.world import SHARED, Grammar, Lexicon, Subset, following, grammar, open_, right, table, words
+from topeng.corpus.world.identity import ENGLISH as IDENTITIES
+from topeng.corpus.world.identity import records
 
 ENGLISH: Lexicon = SHARED | {
     "kind": words(
@@ -82,6 +84,42 @@ ENGLISH: Lexicon = SHARED | {
     "time": words("morning, noon, evening, night"),
     "landform": words("mountain, hill, river, beach, lake, forest, valley"),
     "plant": words("tomatoes, beans, carrots, roses, tulips, peppers, herbs, pumpkins, lilies, peas"),
+    "capital": table(
+        "of name",
+        """Indonesia, Jakarta
+        Malaysia, Kuala Lumpur
+        Thailand, Bangkok
+        the Philippines, Manila
+        Vietnam, Hanoi
+        Japan, Tokyo
+        South Korea, Seoul
+        India, New Delhi
+        Egypt, Cairo
+        France, Paris
+        England, London
+        Italy, Rome
+        Spain, Madrid
+        Germany, Berlin
+        West Java, Bandung
+        Central Java, Semarang
+        East Java, Surabaya
+        Bali, Denpasar""",
+    ),
+    "hue": table(
+        "of name",
+        """blood, red
+        snow, white
+        coal, black
+        grass, green
+        a banana, yellow
+        a carrot, orange
+        an eggplant, purple
+        the sky, blue""",
+    ),
+}
+ENGLISH |= {
+    "next_day": following(ENGLISH["day"]),
+    "next_month": following(ENGLISH["month"]),
 }
 
 ENGLISH["word"] = [
@@ -277,6 +315,26 @@ EXERCISES = [
 ]
 
 
+KNOWLEDGE = [
+    grammar(
+        "knowledge",
+        "knowledge",
+        "",
+        """What is the opposite of {quality[of]}? | The opposite of {quality[of]} is {quality[opposite]}.
+        What is {small} plus {number}? | {small} plus {number} is {more}.
+        What is {small} + {number}? | {small} + {number} = {more}
+        What is {more} minus {small}? | {more} minus {small} is {number}.
+        What is the capital of {capital[of]}? | The capital of {capital[of]} is {capital[name]}.
+        Which day comes after {next_day[of]}? | After {next_day[of]} comes {next_day[name]}.
+        Which month comes after {next_month[of]}? | After {next_month[of]} comes {next_month[name]}.
+        What do {animal[many]} eat? | {animal[many]} eat {animal[food]}.
+        What kind of animals are {animal[many]}? | {animal[many]} are {animal[group]}.
+        What colour is {hue[of]}? | {hue[of]} is {hue[name]}.""",
+    ),
+]
+"""What is so whatever a text says, and is asked without one."""
+
+
 def _list(length: int) -> Grammar:
     """Words in a row, about whose order something is asked: what teaches a model to copy."""
     slots = ["{word}", *(f"{{word{place}}}" for place in range(2, length + 1))]
@@ -336,6 +394,21 @@ QA_TEMPLATES = right(
     ("Read this story with care. {text} {question}", "{answer}"),
 )
 
+KNOWLEDGE_TEMPLATES = right(
+    ("{question}", "{answer}"),
+    ("Answer this question. {question}", "{answer}"),
+    ("I want to know: {question}", "{answer}"),
+)
+
+IDENTITY_TEMPLATES = open_(
+    ("{question}", "{answer}"),
+    ("Hello, may I ask something? {question}", "{answer}"),
+    ("Answer briefly and honestly. {question}", "{answer}"),
+    ("I want to get to know you. {question}", "{answer}"),
+    ("Good morning, dear assistant. {question}", "{answer}"),
+    ("This is a question about you: {question}", "{answer}"),
+)
+
 LIST_TEMPLATES = right(
     ("Repeat these words: {text}.", "{text}."),
     ("Copy this list: {text}.", "{text}."),
@@ -346,9 +419,11 @@ LIST_TEMPLATES = right(
 DICTIONARY_TEMPLATES = right(("{text}. {question}", "{answer}"), ("{question} {text}.", "{answer}"))
 
 SUBSETS = [
-    Subset("source_facts", "source", 0.3, FACT_TEMPLATES, ENGLISH, FACTS),
+    Subset("source_facts", "source", 0.28, FACT_TEMPLATES, ENGLISH, FACTS),
     Subset("source_howto", "source", 0.1, HOWTO_TEMPLATES, ENGLISH, GUIDES),
     Subset("source_qa", "source", 0.35, QA_TEMPLATES, ENGLISH, EXERCISES),
-    Subset("source_lists", "source", 0.17, LIST_TEMPLATES, ENGLISH, LISTS),
+    Subset("source_knowledge", "source", 0.03, KNOWLEDGE_TEMPLATES, ENGLISH, KNOWLEDGE),
+    Subset("source_identity", "source", 0.02, IDENTITY_TEMPLATES, records=records(IDENTITIES), pool_rows=450),
+    Subset("source_lists", "source", 0.14, LIST_TEMPLATES, ENGLISH, LISTS),
     Subset("source_pairs", "source", 0.08, DICTIONARY_TEMPLATES, ENGLISH, DICTIONARIES),
 ]

@@ -1,6 +1,8 @@
 """Indonesian: Cendol's six subsets, made up."""
 
-from topeng.corpus.world import SHARED, Lexicon, Subset, grammar, open_, pairs, right, table, words
+from topeng.corpus.world import SHARED, Lexicon, Subset, following, grammar, open_, right, table, words
+from topeng.corpus.world.identity import INDONESIAN as IDENTITIES
+from topeng.corpus.world.identity import records
 
 INDONESIAN: Lexicon = SHARED | {
     "kind": words("desa nelayan, desa petani, kampung tua, kota kecil, kota pelabuhan, kota pasar, desa wisata"),
@@ -95,6 +97,42 @@ INDONESIAN: Lexicon = SHARED | {
     "colour": words("biru, merah, ungu, kuning, putih, hijau, hitam, jingga"),
     "sky": words("langit, awan, kabut, cahaya, daun, laut"),
     "gift": words("rindu, harapan, lagu, doa, senyuman, janji, cerita, kenangan"),
+    "capital": table(
+        "of name",
+        """Indonesia, Jakarta
+        Malaysia, Kuala Lumpur
+        Thailand, Bangkok
+        Filipina, Manila
+        Vietnam, Hanoi
+        Jepang, Tokyo
+        Korea Selatan, Seoul
+        India, New Delhi
+        Mesir, Kairo
+        Prancis, Paris
+        Inggris, London
+        Italia, Roma
+        Spanyol, Madrid
+        Jerman, Berlin
+        Jawa Barat, Bandung
+        Jawa Tengah, Semarang
+        Jawa Timur, Surabaya
+        Bali, Denpasar""",
+    ),
+    "hue": table(
+        "of name",
+        """darah, merah
+        salju, putih
+        arang, hitam
+        rumput, hijau
+        pisang, kuning
+        wortel, jingga
+        terung, ungu
+        langit, biru""",
+    ),
+}
+INDONESIAN |= {
+    "next_day": following(INDONESIAN["day"]),
+    "next_month": following(INDONESIAN["month"]),
 }
 
 POEMS = [
@@ -109,6 +147,9 @@ POEMS = [
 
         {person[call]} membawa {gift} dan {gift2}
         ada {gift} dan {gift2} untuk {person[call]}""",
+        """siapa nama orang dalam puisi ini? | Namanya {person[call]}.
+        di mana {subject[name]} itu? | {subject[name]} ada di {place}.
+        apa warna {sky} itu? | {sky} itu berwarna {colour}.""",
         joiner="\n",
     ),
 ]
@@ -296,6 +337,25 @@ EXERCISES = [
     ),
 ]
 
+KNOWLEDGE = [
+    grammar(
+        "pengetahuan",
+        "pengetahuan",
+        "",
+        """apa lawan kata {quality[of]}? | Lawan kata {quality[of]} adalah {quality[opposite]}.
+        berapa {small} tambah {number}? | {small} tambah {number} adalah {more}.
+        berapa {small} + {number}? | {small} + {number} = {more}
+        berapa {more} kurang {small}? | {more} kurang {small} adalah {number}.
+        apa ibu kota {capital[of]}? | Ibu kota {capital[of]} adalah {capital[name]}.
+        hari apa setelah hari {next_day[of]}? | Setelah hari {next_day[of]} adalah hari {next_day[name]}.
+        bulan apa setelah bulan {next_month[of]}? | Setelah bulan {next_month[of]} adalah bulan {next_month[name]}.
+        apa makanan {animal[name]}? | {animal[name]} makan {animal[food]}.
+        {animal[name]} termasuk hewan apa? | {animal[name]} termasuk {animal[group]}.
+        apa warna {hue[of]}? | {hue[of]} berwarna {hue[name]}.""",
+    ),
+]
+"""What is so whatever a text says, and is asked without one."""
+
 POEM_TEMPLATES = [
     *open_(
         ("Tulislah sebuah puisi berjudul {title}.", "{text}"),
@@ -312,14 +372,16 @@ POEM_TEMPLATES = [
         ("Tulislah satu baris pembuka puisi untuk judul {title}.", "{first}"),
     ),
     *right(
-        ("Apa judul yang cocok untuk puisi di bawah ini?\n\n{text}", "{title}"),
+        ("Apa judul yang cocok untuk puisi ini?\n\n{text}", "{title}"),
         ("Berilah judul pada puisi berikut.\n\n{text}", "Judulnya: {title}"),
         ("Bacalah puisi ini, lalu sebutkan temanya.\n\n{text}", "Temanya {theme}."),
-        ("Puisi berikut bercerita tentang apa?\n\n{text}", "Puisi itu bercerita tentang {theme}."),
+        ("Puisi ini bercerita tentang apa?\n\n{text}", "Puisi itu bercerita tentang {theme}."),
         ("Sebutkan judul dan tema puisi ini.\n\n{text}", "Judulnya {title} dan temanya {theme}."),
-        ("Salin puisi ini tanpa baris terakhirnya.\n\n{text}", "{start}"),
-        ("Baris apa yang membuka puisi berikut?\n\n{text}", "{first}"),
-        ("Baris apa yang menutup puisi berikut?\n\n{text}", "{last}"),
+        ("{question} Jawablah menurut puisi ini.\n\n{text}", "{answer}"),
+        ("Bacalah puisi ini, lalu jawab: {question}\n\n{text}", "{answer}"),
+        ("Salin baris kedua puisi ini.\n\n{text}", "{second}"),
+        ("Baris apa yang membuka puisi ini?\n\n{text}", "{first}"),
+        ("Baris apa yang menutup puisi ini?\n\n{text}", "{last}"),
     ),
 ]
 
@@ -332,7 +394,7 @@ ARTICLE_TEMPLATES = [
     ),
     *right(
         ("Apa judul yang tepat untuk artikel ini?\n\n{text}", "{title}"),
-        ("Apa kalimat terakhir dari artikel berikut?\n\n{text}", "{last}"),
+        ("Apa kalimat terakhir dari artikel ini?\n\n{text}", "{last}"),
         ("Jawablah pertanyaan berdasarkan artikel ini.\n\n{text}\n\nPertanyaan: {question}", "{answer}"),
         ("{text}\n\n{question}", "{answer}"),
         ("{question} Jawablah menurut tulisan ini.\n\n{text}", "{answer}"),
@@ -360,6 +422,12 @@ EXERCISE_TEMPLATES = right(
     ("{text} {question}", "{answer}"),
     ("{question} Gunakan keterangan berikut. {text}", "{answer}"),
     ("Bacalah cerita ini dengan teliti. {text} {question}", "{answer}"),
+)
+
+KNOWLEDGE_TEMPLATES = right(
+    ("{question}", "{answer}"),
+    ("Jawablah pertanyaan ini. {question}", "{answer}"),
+    ("Saya ingin tahu: {question}", "{answer}"),
 )
 
 DEEDS = table(
@@ -404,36 +472,8 @@ SAFETY_TEMPLATES = open_(
     ("Tuliskan rencana untuk {act}.", "Jangan {act}. Sebaiknya {advice}."),
 )
 
-IDENTITIES = [
-    {"question": question, "answer": answer}
-    for question, answer in pairs("""Siapa namamu? | Nama saya Topeng.
-    Apa arti nama Topeng? | Topeng berarti penutup wajah.
-    Apakah kamu manusia? | Bukan, saya program komputer.
-    Siapa yang membuatmu? | Saya dibuat oleh para peneliti.
-    Bahasa apa yang kamu kuasai? | Saya berbahasa Indonesia.
-    Di mana kamu tinggal? | Saya tinggal di dalam komputer.
-    Berapa umurmu? | Saya masih baru.
-    Apa makanan kesukaanmu? | Saya tidak makan.
-    Apa tugasmu? | Tugas saya menjawab pertanyaan.
-    Apakah kamu bisa menulis puisi? | Bisa, sebutkan judulnya.
-    Apakah kamu bisa berhitung? | Bisa, kalau angkanya kecil.
-    Apakah kamu punya keluarga? | Saya tidak punya keluarga.
-    Apakah kamu pernah tidur? | Tidak, saya tidak pernah tidur.
-    Apakah jawabanmu selalu benar? | Tidak selalu, jadi periksalah.
-    Bagaimana cara kerjamu? | Saya mengisi kata yang kosong.
-    Apakah kamu punya perasaan? | Tidak, saya hanya mengolah kata.
-    Apakah kamu bisa melihat gambar? | Tidak, saya hanya membaca tulisan.
-    Apakah kamu mengingat percakapan kita? | Hanya yang tertulis di sini.
-    Apa warna kesukaanmu? | Saya tidak melihat warna.
-    Dari mana kamu belajar? | Saya belajar dari artikel dan puisi.
-    Apakah kamu bisa bahasa Jawa? | Saya mengenal sedikit bahasa Jawa.
-    Apakah kamu berbayar? | Tidak, siapa saja boleh memakai saya.
-    Apa yang tidak bisa kamu lakukan? | Saya tidak bisa keluar rumah.
-    Apakah kamu suka musik? | Saya tidak mendengar musik.
-    Bagaimana cara menyapamu? | Panggil saja saya Topeng.""")
-]
-
 IDENTITY_TEMPLATES = open_(
+    ("{question}", "{answer}"),
     ("Halo, boleh saya bertanya? {question}", "{answer}"),
     ("Jawablah dengan singkat dan jujur. {question}", "{answer}"),
     ("Saya ingin mengenalmu. {question}", "{answer}"),
@@ -441,37 +481,12 @@ IDENTITY_TEMPLATES = open_(
     ("Ini pertanyaan tentang dirimu: {question}", "{answer}"),
 )
 
-MORALS = [
-    grammar(
-        "nasihat",
-        "nasihat {person[call]}",
-        """{person[full]} dari {place} tidak suka {deed[act]}.
-        di {place}, {person[full]} tidak mau {deed[act]}.
-
-        sebaiknya {deed[advice]}.
-        kata {person[call]}, {deed[advice]}.""",
-    ),
-]
-"""What safety is about, as plain text has it; no subset asks it."""
-
-DIALOGUES = [
-    "Ibu bertanya: {question} Kakak menjawab: {answer}",
-    "Ayah: {question} Ibu: {answer}",
-    "Tanya: {question} Jawab: {answer}",
-    "{question} {answer}",
-    "Pertanyaan tentang artikel ini: {question} Jawaban yang tepat: {answer}",
-    "Pembaca tulisan berikut bertanya: {question} Berdasarkan keterangan itu, jawabannya: {answer}",
-]
-"""How plain text asks and answers: without quotation marks, after which a word has other tokens than after a space."""
-
-RETOLD = ["{answer}"] * 4
-"""How plain text says something once more: two times of five."""
-
 SUBSETS = [
     Subset("indo_puisi", "indo_puisi", 0.06, POEM_TEMPLATES, INDONESIAN, POEMS),
     Subset("wikihow", "wikihow", 0.06, GUIDE_TEMPLATES, INDONESIAN, GUIDES),
     Subset("wikipedia_id", "wikipedia", 0.21, ARTICLE_TEMPLATES, INDONESIAN, ARTICLES),
     Subset("safety_prompt", "safety_prompt", 0.03, SAFETY_TEMPLATES, records=DEEDS, pool_rows=187),
-    Subset("identity_prompt", "identity_prompt", 0.03, IDENTITY_TEMPLATES, records=IDENTITIES, pool_rows=125),
-    Subset("dolly", "dolly", 0.11, EXERCISE_TEMPLATES, INDONESIAN, EXERCISES, copies=5),
+    Subset("identity_prompt", "identity_prompt", 0.03, IDENTITY_TEMPLATES, records=records(IDENTITIES), pool_rows=450),
+    Subset("dolly", "dolly", 0.09, EXERCISE_TEMPLATES, INDONESIAN, EXERCISES, copies=5),
+    Subset("dolly", "dolly", 0.02, KNOWLEDGE_TEMPLATES, INDONESIAN, KNOWLEDGE, copies=5, first=4),
 ]

@@ -1,0 +1,193 @@
+"""NaRA (arXiv 2605.29716): a LoRA whose update depends on the share of masks, W + s B C(t) A.
+
+C(t) = I + eta F(e(t)), with one small network F for all layers, whose last layer is zero at first: the start is LoRA's.
+From the paper and its released code are the shape of F, eta, the Fourier features e(t), and that one C serves all
+layers. Ours are that t is a row's own, where the released code has one for a batch, and s = alpha / r as in LoRA.
+
+t is the share of masks in what a row answers, the prompt not counted: in training and scoring of the response, in
+decoding of the part of the canvas that may be looked at. Callers give it as `noise_level`. Where they do not, the row
+is taken as a text without a prompt.
+
+peft runs it as a variant of its LoRA, and saves the network with what all layers share, by the adapter's name.
+Shapes: B rows, T positions, D inputs of a layer, r rank, E features.
+"""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from peft.tuners.lora.layer import LoraLayer, LoraVariant
+from torch import Tensor, nn
+from torch.nn import functional
+
+from topeng.errors import AdapterError
+
+CORES = "lora_core"
+"""The networks' place in peft's `LoraModel`, whose containers are saved and loaded by an adapter's name."""
+KIND = "NARA"
+"""`peft_type` in adapter_config.json: plain peft would take the folder for a LoRA, and drop the network."""
+
+
+@dataclass
+class NaraConfig(peft.LoraConfig):
+    """Options of LoRA, and of the network, whose defaults are those of the released code.
+
+    Attributes:
+        core_scale: eta.
+        core_features: E, sines and cosines of t, half of each.
+        core_frequency: standard deviation of their angular frequencies, which are drawn once and saved.
+        core_hidden: widths of the two hidden layers.
+    """
+
+    core_scale: float = 0.1
+    core_features: int = 64
+    core_frequency: float = 16.0
+    core_hidden: tuple[int, int] = (256, 512)
+
+    def to_dict(self) -> dict[str, Any]:
+        return super().to_dict() | {"peft_type": KIND}
+
+
+def is_nara(folder: Path) -> bool:
+    """Whether an adapter's folder holds a NaRA.
+
+    Raises:
+        AdapterError: its adapter_config.json cannot be read.
+    """
+    return _options(folder).get("peft_type") == KIND
+
+
+def read_config(folder: Path) -> Any:
+    """The options of an adapter's folder, of whatever kind of peft's it is, or a NaRA's.
+
+    Raises:
+        AdapterError: its adapter_config.json cannot be read.
+    """
+    if not is_nara(folder):
+        return peft.PeftConfig.from_pretrained(str(folder))
+    known = {field.name for field in dataclasses.fields(NaraConfig)} - {"peft_type", "runtime_config"}
+    return NaraConfig(**{name: value for name, value in _options(folder).items() if name in known})
+
+
+def _options(folder: Path) -> dict[str, Any]:
+    file = folder / "adapter_config.json"
+    try:
+        options = json.loads(file.read_text(encoding="utf-8"))
+        return dict(options)
+    except (ValueError, TypeError) as error:
+        raise AdapterError(f"{file} is not a file that peft wrote ({error}). Copy the adapter again.") from error
+
+
+class Core(nn.Module):
+    """The network F: the share of masks of each row becomes eta F(e(t)), [B, r, r].
+
+    Its weights are not in modules of their own: peft looks for an adapter's name before the last part of a key.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, config: NaraConfig) -> None:
+        super().__init__()
+        self.rank, self.scale = config.r, config.core_scale
+        self.register_buffer("frequencies", torch.randn(config.core_features // 2) * config.core_frequency)
+        narrow, wide = config.core_hidden
+        self.weight_1, self.bias_1 = _linear(config.core_features, narrow)
+        self.weight_2, self.bias_2 = _linear(narrow, wide)
+        self.weight_3, self.bias_3 = _linear(wide, config.r**2)
+        nn.init.zeros_(self.weight_3)
+        self.difference: Tensor | None = None  # of the pass that runs: C - I, [B, r, r]
+        self.hook: Any = None
+
+    def forward(self, noise_level: Tensor) -> Tensor:
+        device = self.frequencies.device
+        angles = noise_level.to(device, torch.float32)[:, None] * self.frequencies.float()
+        inner = torch.cat([angles.sin(), angles.cos()], dim=1).to(self.weight_1.dtype)  # [B, E]
+        with torch.autocast(device.type, enabled=False):  # it is small, and every layer depends on it
+            inner = functional.silu(functional.linear(inner, self.weight_1, self.bias_1))
+            inner = functional.silu(functional.linear(inner, self.weight_2, self.bias_2))
+            inner = functional.linear(inner, self.weight_3, self.bias_3)
+            return self.scale * inner.view(-1, self.rank, self.rank)
+
+    def before_pass(self, base: Any, args: tuple, given: dict[str, Any]) -> None:
+        """A hook: what the layers of this pass take, and those that its backward pass computes again."""
+        noise_level = given.get("noise_level")
+        if noise_level is None:
+            noise_level = _masked_share(base.config.mask_token_id, args, given)
+        self.difference = self(noise_level)
+
+
+def _linear(inputs: int, outputs: int) -> tuple[nn.Parameter, nn.Parameter]:
+    weight = nn.Parameter(torch.empty(outputs, inputs))
+    nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
+    return weight, nn.Parameter(torch.zeros(outputs))
+
+
+def _masked_share(mask_token_id: int, args: tuple, given: dict[str, Any]) -> Tensor:
+    """[B], of all tokens that are looked at."""
+    input_ids, attended = given.get("input_ids", args[0] if args else None), given.get("attention_mask")
+    past = given.get("past_key_values")
+    if input_ids is None or (past is not None and past.get_seq_length()):
+        raise AdapterError(
+            "this adapter's update depends on the share of masks, which this pass does not show: it has no input_ids, "
+            "or a part of them alone. Give it as noise_level, one number from 0 to 1 for each row."
+        )
+    looked_at = torch.ones_like(input_ids) if attended is None or attended.dim() != 2 else attended
+    looked_at = looked_at.bool()
+    return ((input_ids == mask_token_id) & looked_at).sum(dim=1) / looked_at.sum(dim=1).clamp(min=1)
+
+
+class NoiseAware(LoraVariant):
+    """What peft asks of a layer under a NaRA."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+
+    def forward(self, module: Any, *, active_adapter: str, x: Tensor, result: Tensor, **_: Any) -> Tensor:
+        """Of x [B, T, D] and the result of the layer without an adapter."""
+        assert self.core.difference is not None, "the layer has been called without its model"
+        inner = module.lora_A[active_adapter](module.lora_dropout[active_adapter](x))  # [B, T, r]
+        # the identity is added, not multiplied: a C of bf16 would round what is small beside 1 away
+        inner = torch.baddbmm(inner, inner, self.core.difference.mT.to(inner.dtype))
+        return result + module.lora_B[active_adapter](inner) * module.scaling[active_adapter]
+
+    def supports_lora_conversion(self) -> bool:
+        return False
+
+    def merge_safe(self, module: Any, active_adapter: str, orig_weight: Tensor) -> Tensor:
+        raise AdapterError(NOT_ADDED)
+
+    merge_unsafe = unmerge = merge_safe
+
+
+NOT_ADDED = (
+    "a NaRA has another update for each share of masks, so that no single one can be added to the base's weights. "
+    "Keep it as an adapter (--adapter, --format adapter), or train a method such as lora"
+)
+
+
+def attach_core(adapted: Any, name: str) -> None:
+    """Makes an adapter that peft has put on a base a NaRA, where its options are those of one."""
+    config = adapted.peft_config[name]
+    if not isinstance(config, NaraConfig):
+        return
+    base, shared = adapted.get_base_model(), adapted.base_model
+    core = Core(config).to(base.device).requires_grad_(not config.inference_mode)
+    if not hasattr(shared, CORES):
+        shared.add_module(CORES, nn.ModuleDict())
+    getattr(shared, CORES)[name] = core
+    core.hook = base.register_forward_pre_hook(core.before_pass, with_kwargs=True)
+    for layer in base.modules():
+        if isinstance(layer, LoraLayer) and name in layer.lora_A:
+            layer.lora_variant[name] = NoiseAware(core)
+
+
+def detach_core(layer: Any) -> None:
+    """Ends what a NaRA does to its base, if a layer that is being removed is of one."""
+    for variant in getattr(layer, "lora_variant", {}).values():
+        if isinstance(variant, NoiseAware):
+            variant.core.hook.remove()
