@@ -72,7 +72,7 @@ def test_the_wheel_has_what_a_run_needs_and_is_small(wheel):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_the_wheel_generates_in_an_empty_environment(wheel, tmp_path):
+def test_the_wheel_generates_and_runs_the_demo_in_an_empty_environment(wheel, tmp_path):
     venv.create(tmp_path / "venv", with_pip=True)
     binaries = tmp_path / "venv" / "bin"
     shutil.copy(wheel, tmp_path)
@@ -84,5 +84,7 @@ def test_the_wheel_generates_in_an_empty_environment(wheel, tmp_path):
     assert where.startswith(str(tmp_path))
     question = "Budi Wibowo is 10 and Joko Santoso is 16 years old. Who is younger?"
     assert run([binaries / "topeng", "generate", "kecil", question], tmp_path).strip().endswith(".")
-    assert "compare" in run([binaries / "topeng", "demo", "--dry-run"], tmp_path)
+    few = ["--train.steps=3", "--adapter.methods=[lora]", "--evaluate.generate_rows=8", "--corpus.test_rows=60"]
+    found = json.loads(run([binaries / "topeng", "demo", "--json", "--source.test_rows=60", *few], tmp_path))
+    assert found["scores"]["gain"].keys() == {"lora"} and Path(tmp_path / found["report"]).stat().st_size > 50_000
     run([binaries / "pip", "check"], tmp_path)

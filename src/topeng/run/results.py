@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from topeng.adapt.sweep import best_trials
 from topeng.run.folder import RunFolder
 
 
@@ -17,6 +16,8 @@ def results_of(path: Path, last: str) -> dict[str, Any]:
     """
     found: dict[str, Any] = {"run_dir": str(path)}
     if last == "sweep":
+        from topeng.adapt.sweep import best_trials
+
         trials = json.loads((path / "sweep.json").read_text(encoding="utf-8"))
         return found | {"trials": trials, "best": best_trials(trials)}
     found["stages"] = {
