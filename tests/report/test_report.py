@@ -302,7 +302,7 @@ def test_it_opens_with_what_was_adapted_and_one_question(run):
         "right",
         "wrong",
     ]  # of the base, then each
-    assert "Of 1 rows with one right answer, 1 are answered wrongly by the base and rightly by LoRA. This is the first of" in page
+    assert "Of 1 rows with one right answer, 1 are answered wrongly by the base and rightly by LoRA." in page
     assert "9 % → 58 %" in page and page.index("9 % → 58 %") < plain(report(run)).index("3.71 nats per token")
 
 
