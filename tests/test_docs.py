@@ -153,6 +153,11 @@ def without_comments(text: str) -> str:
     return re.sub(r"\s+#.*$", "", text, flags=re.MULTILINE)
 
 
+@pytest.mark.parametrize("name", ["README.md", "README.id.md"])
+def test_the_readme_is_under_120_lines(name):
+    assert len((ROOT / name).read_text("utf-8").splitlines()) < 120
+
+
 @pytest.mark.parametrize("name", ["README.md", "docs/quickstart.md", "docs/how-llada-learns-indonesian.md"])
 def test_both_languages_have_the_same_commands_headings_and_links(name):
     english = ROOT / name

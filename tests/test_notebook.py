@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +16,14 @@ def test_outputs_are_cleared():
     cells = [cell for cell in json.loads(NOTEBOOK.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
     assert len(cells) > 8
     assert not [cell for cell in cells if cell["outputs"] or cell["execution_count"]]
+
+
+def test_it_has_a_badge_for_the_project_s_address_if_there_is_one():
+    project = tomllib.loads((NOTEBOOK.parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+    address = project.get("urls", {}).get("Source", "").removeprefix("https://github.com/")
+    text = NOTEBOOK.read_text("utf-8")
+    badges = re.findall(r"colab\.research\.google\.com/github/(\S+?)/blob/", text)
+    assert badges == ([address] if address else []) and "OWNER" not in text
 
 
 @pytest.mark.slow

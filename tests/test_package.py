@@ -1,6 +1,8 @@
 """What is published: one version everywhere, and an sdist and a wheel that work where nothing else is."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -17,8 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 MOST_WHEEL_BYTES = 12 * 2**20
 
 
-def run(arguments: list[str | Path], folder: Path) -> str:
+def run(arguments: list[str | Path], folder: Path, **variables: str) -> str:
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
+    env |= variables
     done = subprocess.run(arguments, cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
     return done.stdout
@@ -69,14 +72,19 @@ def test_the_wheel_has_what_a_run_needs_and_is_small(wheel):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_the_wheel_generates_in_an_empty_environment(wheel, tmp_path):
+def test_the_wheel_generates_and_runs_the_demo_in_an_empty_environment(wheel, tmp_path):
     venv.create(tmp_path / "venv", with_pip=True)
     binaries = tmp_path / "venv" / "bin"
-    run([binaries / "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", wheel], tmp_path)
+    shutil.copy(wheel, tmp_path)
+    cells = json.loads((ROOT / "notebooks" / "topeng.ipynb").read_text("utf-8"))["cells"]
+    install = next("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")  # as in Colab
+    run([binaries / "python", "-c", install], tmp_path, PIP_CONSTRAINT=str(ROOT / "constraints.txt"))
     assert run([binaries / "topeng", "--version"], tmp_path) == f"topeng {topeng.__version__}\n"
     where = run([binaries / "python", "-c", "import topeng; print(topeng.__file__)"], tmp_path)
     assert where.startswith(str(tmp_path))
     question = "Budi Wibowo is 10 and Joko Santoso is 16 years old. Who is younger?"
     assert run([binaries / "topeng", "generate", "kecil", question], tmp_path).strip().endswith(".")
-    assert "compare" in run([binaries / "topeng", "demo", "--dry-run"], tmp_path)
+    few = ["--train.steps=3", "--adapter.methods=[lora]", "--evaluate.generate_rows=8", "--corpus.test_rows=60"]
+    found = json.loads(run([binaries / "topeng", "demo", "--json", "--source.test_rows=60", *few], tmp_path))
+    assert found["scores"]["gain"].keys() == {"lora"} and Path(tmp_path / found["report"]).stat().st_size > 50_000
     run([binaries / "pip", "check"], tmp_path)

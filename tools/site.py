@@ -28,6 +28,16 @@ PAGES = {  # file of the repository -> page
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml"}
 FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(\]\()(?![a-z]+:|#)([^)\s#]+)")
+COMMANDS = """# Commands
+
+This is what `topeng COMMAND --help` prints. Options of a recipe have [a page of their own](options.md).
+
+Three flags mean the same in every command that has them, before the command or after it. `--json` writes the result to
+stdout as one JSON document, and progress to stderr; if the command fails, the document is
+`{"error": {"type": …, "message": …}}`, and the exit status tells it too. `--quiet` prints no progress: only the result,
+warnings and errors. `--verbose` adds what the libraries log, and the traceback of an error. Commands whose result is
+not data (`chat`, `serve`, `completion`) have no `--json`, and all arguments of `lm-eval` are the harness's own.
+"""
 BADGE = re.compile(r"\[!\[[^\]]*\]\(https?://[^)]*\)\]\([^)]*\)\n?")
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 LETTER = re.compile(r"\\mathrm\{(\w)\}")
@@ -125,10 +135,7 @@ def _commands() -> str:
     os.environ["COLUMNS"] = "100"
     from topeng.cli.arguments import commands_of, parser
 
-    text = (
-        "# Commands\n\nThis is what `topeng COMMAND --help` prints. Options of a recipe have "
-        "[a page of their own](options.md).\n"
-    )
+    text = COMMANDS
     for name, command in commands_of(parser()).items():
         text += f"\n## topeng {name}\n\n```text\n{command.format_help().strip()}\n```\n"
     return text

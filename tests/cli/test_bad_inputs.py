@@ -1,4 +1,4 @@
-"""Each bad input is answered with the one line that docs/failures.md shows, and nothing that was finished is lost."""
+"""Each bad input is answered with the one line that bad_inputs.md shows, and nothing that was finished is lost."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import pytest
 from topeng.cli import main
 from topeng.system.files import digest
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "failures.md"
+PAGE = Path(__file__).with_name("bad_inputs.md")
 RECIPE = """
 corpus: {files: [mine.csv], subsets: [], languages: [], sample_fraction: 1.0, test_rows: 4, validation_rows: 2,
          clusters: 2, train_rows: 8, umap_rows: 50}

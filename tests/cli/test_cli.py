@@ -78,14 +78,14 @@ def test_wrong_input_is_one_line_and_status_1(arguments, message, tmp_path, caps
 def test_a_full_memory_is_one_line(monkeypatch, capsys):
     import torch
 
-    monkeypatch.setattr("topeng.cli.commands.options", lambda known, rest: torch.empty(2**60))
+    monkeypatch.setattr("topeng.cli.commands.options", lambda known, rest, output: torch.empty(2**60))
     assert main(["options"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("topeng: out of memory (") and error.count("\n") == 1
 
 
 def test_a_bug_is_no_such_line(monkeypatch):
-    def bug(known, rest):
+    def bug(known, rest, output):
         raise RuntimeError("a bug")
 
     monkeypatch.setattr("topeng.cli.commands.options", bug)

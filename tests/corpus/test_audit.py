@@ -44,6 +44,9 @@ def test_a_changed_file_and_a_missing_one_are_named(corpus, capsys):
     assert main(["corpus", "verify", str(corpus)]) == 1
     out = capsys.readouterr().out
     assert "train.parquet has the digest" in out and "test.parquet is missing" in out
+    assert main(["corpus", "verify", str(corpus), "--json"]) == 1
+    (check,) = json.loads(capsys.readouterr().out)["checks"]
+    assert check["what"].startswith("files match") and "test.parquet is missing" in check["problems"]
 
 
 def test_a_leak_is_named_though_the_digests_hold(corpus):
@@ -72,6 +75,9 @@ def test_two_selections_differ_by_options_rows_and_reasons(clean, tmp_path, caps
     assert sum(found.why[0].values()) == first and "near duplicate" in found.why[0]
     assert main(["corpus", "diff", str(clean), str(other)]) == 0
     assert "near_duplicate: 0.8 in A, 0.5 in B" in capsys.readouterr().out
+    assert main(["corpus", "diff", str(clean), str(other), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["options"] == {"near_duplicate": [0.8, 0.5]} and told["rows"]["train"] == [both, first, second]
     assert diff(clean, clean).rows["train"] == (400, 0, 0)
 
 

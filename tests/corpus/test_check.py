@@ -57,6 +57,17 @@ def test_a_file_that_cannot_be_used_fails_and_the_others_are_told_of(tmp_path, c
     assert said(capsys, tmp_path / "nowhere.csv")[0] == 1
 
 
+def test_the_same_as_numbers(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("input,input\na,b\n")
+    (tmp_path / "b.csv").write_text("input,output\na,b\na,b\nc,\n")
+    status, out = said(capsys, tmp_path / "a.csv", tmp_path / "b.csv", "--corpus.languages", "[en]", "--json")
+    bad, good = json.loads(out)["files"]
+    assert status == 1 and not bad["usable"] and "occurs 2 times in the header" in bad["error"]
+    assert good["usable"] and (good["rows"], good["repeated"]) == (3, 1)
+    assert good["dropped"] == {"empty input or output": {"rows": 1, "first": 4}} and good["counted_in"] == "line"
+    assert good["lengths"]["questions"]["median"] == 1 and good["languages"]["wanted"] == ["en"]
+
+
 def test_the_sample_is_of_all_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(check, "SAMPLE", 20)
     (tmp_path / "a.csv").write_text("input,output\n" + "".join(f"{row},ya\n" for row in range(1_000)))

@@ -96,7 +96,7 @@ def test_with_one_seed_nothing_is_concluded_of_methods(tmp_path):
     scores = compare_models([tmp_path])
     assert all((pair["real"], pair["p"], pair["seeded"]) == (False, None, False) for pair in scores["pairs"])
     text = " ".join(printed(scores).split())
-    assert "With one seed of LoRA and PiSSA nothing can be concluded of methods, only of these adapters" in text
+    assert "With only one seed of LoRA and PiSSA, the comparison is about these adapters, not" in text
     assert "is better than" not in text
 
 
@@ -213,6 +213,8 @@ def test_the_command(tmp_path, capsys):
     write_seeds(tmp_path / "run", "lora", -0.5)
     assert main(["compare", str(tmp_path / "run"), "--out", str(tmp_path / "figures.json")]) == 0
     assert "LoRA" in capsys.readouterr().out and json.loads((tmp_path / "figures.json").read_text())["format"] == 3
+    assert main(["compare", str(tmp_path / "run"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "figures.json").read_text())
     (tmp_path / "empty").mkdir()
     assert main(["compare", str(tmp_path / "empty")]) == 1
     assert "has no scores. Name a run folder" in capsys.readouterr().err

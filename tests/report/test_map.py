@@ -83,7 +83,7 @@ def test_dots_that_are_a_sample_say_of_how_many_rows(corpus):
     assert total == 300
     page = drawn(corpus)
     assert "The dots are a random sample: 200 of the 300 rows that were clustered." in page
-    assert f"drawn strongly: {sum(data_of(page)['selected'])} of the dots" in page
+    assert f"{sum(data_of(page)['selected'])} of the dots were selected" in page
     assert "Titik-titik ini sampel acak: 200 dari 300 baris" in drawn(corpus, language="id")
 
 
@@ -266,7 +266,7 @@ def test_legend_header_and_panel_count_alike(corpus, page):
         assert text(page, "cluster-dots").startswith(f"{dots}, of these selected: ")
         assert text(page, "cluster-rows").startswith(f"{clusters[place]['rows']}, of these selected: 125")
     page.run("byId('selected').click()")
-    assert sum(page.run(counts)) == int(re.search(r"strongly: (\d+) of the dots", text(page, "about"))[1])
+    assert sum(page.run(counts)) == int(re.search(r"(\d+) of the dots were selected", text(page, "about"))[1])
 
 
 NAMES = """[...document.querySelectorAll('#labels span')].map(one => {

@@ -78,9 +78,9 @@ def test_numbers_appear(run):
         *("ef56" * 16, "cd34" * 16, "ab12" * 16, "no difference was shown between LoRA+ and PiSSA"),
     ):
         assert text in page, text
-    assert "Of 40,000 rows 1,000 were kept (2.5 %). Of the methods, PiSSA has the lowest" in page
+    assert "1,000 of 40,000 rows were kept (2.5 %). Of the methods, PiSSA has the lowest" in page
     assert (
-        "3.71 nats per token (perplexity 41), 2.39 under the base (2.29 … 2.49). It costs 0.21 nats per token" in page
+        "3.71 nats per token (perplexity 41), 2.39 below the base (2.29 … 2.49). It costs 0.21 nats per token" in page
     )
 
 
@@ -302,7 +302,7 @@ def test_it_opens_with_what_was_adapted_and_one_question(run):
         "right",
         "wrong",
     ]  # of the base, then each
-    assert "The first of 1 rows, of 1 with one right answer, that the base answers wrongly and LoRA rightly." in page
+    assert "Of 1 rows with one right answer, 1 are answered wrongly by the base and rightly by LoRA." in page
     assert "9 % → 58 %" in page and page.index("9 % → 58 %") < plain(report(run)).index("3.71 nats per token")
 
 
@@ -311,7 +311,7 @@ def test_a_small_model_on_made_up_text_is_called_so(run):
     (run / "recipe.yaml").write_text(re.sub(r"files: .*", "files: []", recipe))
     page = opened(report(run))
     assert "A small model was adapted to Indonesian on 1,000 rows of made-up text" in page
-    assert "In English, answers got worse: 63 % of PiSSA’s are right; of the base’s, 80 %." in page
+    assert "In English, answers got worse: 63 % of PiSSA’s are right, compared with 80 % of the base’s." in page
     assert "Sebuah model kecil diadaptasi ke bahasa Indonesia" in opened(report(run, language="id"))
 
 
@@ -323,9 +323,9 @@ def test_the_opening_never_hides_that_answers_got_worse(run):
     scores["gain"]["lora"]["exact_match"] = worse
     write_json(run / "scores.json", scores)
     page = opened(report(run))
-    assert "less like their references than the base’s (chrF++ 4.0): PiSSA (0.5) and LoRA (0.6)." in page
-    assert "More answers in Indonesian are empty than the base’s (0 %): LoRA (90 %)." in page
-    assert "In Indonesian, fewer answers than the base’s are right with the others as well: LoRA (64 %)." in page
+    assert "less similar to their references than the base’s (chrF++ 4.0): PiSSA (0.5) and LoRA (0.6)." in page
+    assert "More answers in Indonesian are empty than with the base (0 %): LoRA (90 %)." in page
+    assert "In Indonesian, the other methods also give fewer right answers than the base: LoRA (64 %)." in page
 
 
 def test_few_rows_and_none_are_said(run):
@@ -333,7 +333,7 @@ def test_few_rows_and_none_are_said(run):
     for model in scores["models"].values():
         model["answers"]["target"]["judged"] = 2
     write_json(run / "scores.json", scores)
-    assert "Only 2 rows in Indonesian could be judged: too few to tell." in opened(report(run))
+    assert "Only 2 rows in Indonesian could be judged, which is too few for a conclusion." in opened(report(run))
     for model in scores["models"].values():
         for found in model["answers"].values():
             found |= {"judged": 0, "exact_match": None, "exact_match_low": None, "exact_match_high": None, "f1": None}

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import run_page
 from rich.console import Console
 
 from topeng import recipe as recipes
@@ -143,6 +144,20 @@ def test_the_run_folder_is_as_the_contract_says(run):
     assert not list((run / ".work").iterdir())
 
 
+def test_the_page_about_the_folder_tells_each_file_and_field(run, recipe):
+    planned = stages(recipes.load(recipe), run, Console(quiet=True))
+    text = run_page.PAGE.read_text("utf-8")
+    assert run_page.problems(run, planned, text) == []
+    for line, problem in [
+        ("| `kept_share` | their share |\n", "corpus/funnel.json: kept_share is not told"),
+        ("| `corpus/overlap.json` |", "corpus/overlap.json is on 0 lines"),
+    ]:
+        without = re.sub(f"{re.escape(line)}.*", "", text)
+        assert problem in run_page.problems(run, planned, without)
+    swapped = text.replace("| `source` | `base` |", "| `source` | `report` |")
+    assert any("source/plain.parquet is written by" in one for one in run_page.problems(run, planned, swapped))
+
+
 def test_the_report_names_versions_and_digests(run):
     page, manifest = (run / "report.html").read_text(), json.loads((run / "manifest.json").read_text())
     assert f"Made by topeng {manifest['versions']['topeng']} from" in page
@@ -170,6 +185,38 @@ def test_a_second_run_does_nothing_and_a_changed_option_what_depends_on_it(run, 
     assert redone("--report.answers", "2") == ["corpus/select", "corpus/map", "report"]
     pissa = ["train/pissa", "likelihood/pissa", "evaluate/pissa", "compare", "report"]
     assert redone("--report.answers", "2", "--train.learning_rate", "{lora: 0.01, pissa: 0.02}") == pissa
+
+
+def test_a_run_as_one_json_document(run, recipe, capsys):
+    def printed(*arguments):
+        assert main([*arguments, "--run-dir", str(run)]) == 0
+        return capsys.readouterr()
+
+    out, error = printed("run", str(recipe), "--json")
+    found = json.loads(out)
+    assert found["scores"] == json.loads((run / "scores.json").read_text()) and "already done" in error
+    assert found["report"] == str(run / "report.html") and found["stages"].keys() == stages_of(run).keys()
+    assert str(run / "adapters/lora") in found["stages"]["train/lora"]["outputs"]
+    out, error = printed("evaluate", str(recipe), "--json", "--quiet")
+    assert json.loads(out)["scores"]["models"].keys() == found["scores"]["models"].keys() and error == ""
+    out, error = printed("run", str(recipe), "--quiet")
+    assert "What to do next" in out and "already done" not in out and error == ""
+    out, error = printed("run", str(recipe), "--dry-run", "--json")
+    assert set(json.loads(out)["stages"].values()) == {"finished"}
+    assert main(["status", str(run), "--json", "--seed", "1"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["stages"]["corpus/ingest"]["next"] == "finished" and found["left"][0] == "corpus/draw"
+    assert found["stages"]["base"]["seconds"] > 0
+
+
+@pytest.mark.slow
+def test_what_workers_print_is_no_part_of_the_document(run, recipe, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    command = [sys.executable, "-m", "topeng", "train", str(recipe), "--run-dir", str(folder), "--train.steps", "4"]
+    for more, silent in (["--json"], False), (["--json", "--quiet", "--train.seeds", "[1]"], True):
+        done = subprocess.run([*command, "--threads", "1", *more], capture_output=True, text=True, check=True)
+        assert "train/pissa" in " ".join(json.loads(done.stdout)["stages"])
+        assert (done.stderr == "") == silent and ("held-out loss" in done.stderr) != silent
 
 
 def test_text_is_utf_8_whatever_the_locale(recipe, tmp_path, checkpoint):
@@ -233,6 +280,8 @@ def test_a_sweep_prints_recipe_lines(run, recipe, tmp_path, capsys):
     lines = recipes.yaml.safe_load(shown[shown.index("train:\n") : shown.index("The run folder")])
     assert set(recipes.parse(lines).train.learning_rate) == {"lora", "pissa"}
     assert stages_of(folder)["train/lora"] == stages_of(run)["train/lora"]
+    (fields,) = [told for names, told in run_page.fields_of(run_page.PAGE.read_text()).items() if "sweep.json" in names]
+    assert run_page.field_names(folder / "sweep.json") == set(fields)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from rich.console import Console
 from topeng.cli import main
 from topeng.errors import RunError
 from topeng.run.folder import RunFolder, Stage
-from topeng.run.status import open_run, print_status
+from topeng.run.status import open_run, print_status, status_of
 
 
 def stage(name, options=0, reads=()):
@@ -21,7 +21,7 @@ def write(path):
 
 def told(path, planned):
     out = io.StringIO()
-    print_status(open_run(path), planned, Console(file=out, width=200))
+    print_status(status_of(open_run(path), planned), Console(file=out, width=200))
     return out.getvalue()
 
 

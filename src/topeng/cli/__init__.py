@@ -4,10 +4,13 @@ import io
 import os
 import signal
 import sys
+from argparse import ArgumentParser
 from collections.abc import Sequence
+from dataclasses import replace
 
-from topeng.cli.arguments import parser
-from topeng.errors import Stopped, TopengError
+from topeng.cli.arguments import JSON_COMMANDS, UsageError, parser
+from topeng.cli.output import Output, failure_json
+from topeng.errors import RecipeError, Stopped, TopengError
 from topeng.system.stop import SIGNALS, handling, stop
 
 NO_MEMORY = ("can't allocate memory", "out of memory")
@@ -18,38 +21,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # characters that the locale cannot encode
-    arguments_of = parser()
-    if not (sys.argv[1:] if arguments is None else arguments):
-        arguments_of.print_help()
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if not given:
+        parser().print_help()
         return 0
-    known, rest = arguments_of.parse_known_args(arguments)
+    try:
+        known, rest = parser().parse_known_args(given)
+    except UsageError as error:
+        if "--json" in given:
+            print(failure_json("UsageError", str(error)))
+        ArgumentParser.error(error.parser, str(error))  # prints the usage, and exits with 2
+    output = Output.of(known)
+    if known.called != "lm-eval" and "--json" in rest:  # of a command that does not have it
+        output = replace(output, json=True)
     try:
         with handling(stop, *SIGNALS):
-            return known.command(known, rest)
+            _check_json(known.called, output.json)
+            return known.command(known, rest, output)
     except TopengError as error:
-        return _failed(str(error))
+        return _failed(output, error, str(error))
     except BrokenPipeError:  # of `topeng options | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:  # of what is written outside a run folder
-        return _failed(f"{error}. Check this path, or choose another.")
+        return _failed(output, error, f"{error}. Check this path, or choose another.")
     except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError
         if isinstance(error, RuntimeError) and not any(words in str(error) for words in NO_MEMORY):
             raise
-        return _failed(f"out of memory ({error}). Try a smaller model, rank, batch or canvas.")
-    except KeyboardInterrupt:
-        return _stopped(signal.SIGINT)
+        return _failed(output, error, f"out of memory ({error}). Try a smaller model, rank, batch or canvas.")
+    except KeyboardInterrupt as error:
+        return _stopped(output, error, signal.SIGINT)
     except Stopped as stopped:
-        return _stopped(stopped.signal)
+        return _stopped(output, stopped, stopped.signal)
 
 
-def _failed(message: str) -> int:
+def _check_json(command: str, wanted: bool) -> None:
+    """
+    Raises:
+        RecipeError: JSON is wanted of a command whose result is not data.
+    """
+    if wanted and command not in JSON_COMMANDS:
+        raise RecipeError(f"`topeng {command}` has no result to write as JSON. Leave out --json.")
+
+
+def _failed(output: Output, error: BaseException, message: str) -> int:
     """Prints an error as one line, even if a name in it contains line breaks."""
-    print(f"topeng: {' '.join(message.splitlines())}", file=sys.stderr)
+    message = " ".join(message.splitlines())
+    output.failure(error, message)
+    print(f"topeng: {message}", file=sys.stderr)
     return 1
 
 
-def _stopped(number: int) -> int:
+def _stopped(output: Output, error: BaseException, number: int) -> int:
     """Prints that a signal stopped the command, and returns the exit status that shells use for it."""
-    print(f"topeng: stopped by {signal.Signals(number).name}. Run the same command again to continue.", file=sys.stderr)
+    message = f"stopped by {signal.Signals(number).name}. Run the same command again to continue."
+    output.failure(error, message)
+    print(f"topeng: {message}", file=sys.stderr)
     return 128 + number

@@ -3,10 +3,11 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from topeng import __version__
-from topeng.cli import commands
+from topeng.cli import commands, runs
+from topeng.cli.output import JSON, QUIET, VERBOSE
 
 STAGE_COMMANDS = {  # command -> the start of the names of its stages, and its help
     "run": ("report", "Run every stage of a recipe."),
@@ -21,6 +22,9 @@ STAGE_COMMANDS = {  # command -> the start of the names of its stages, and its h
     "report": ("report", "Write the report, an HTML page."),
 }
 
+JSON_COMMANDS = {"demo", *STAGE_COMMANDS, "status", "generate", "export", "convert", "push", "options"}
+"""Those whose result is data, which `--json` writes."""
+
 MODEL = "A checkpoint folder, a model id, or kecil, the model that comes with Topeng."
 SYSTEM = "System message for conversations that have none."
 TURNS = "Number of earlier turns that the model sees (default: the checkpoint's setting, or all)."
@@ -31,8 +35,23 @@ ANY_SETTING = (
 )
 
 
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
+class UsageError(Exception):
+    """Arguments that a command does not take."""
+
+    def __init__(self, parser: argparse.ArgumentParser, message: str) -> None:
+        super().__init__(message)
+        self.parser = parser
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises what is wrong with arguments, which is wanted as JSON too."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(self, message)
+
+
+def parser() -> Parser:
+    top = Parser(
         prog="topeng",
         description="Adapt masked diffusion language models to a language.",
         allow_abbrev=False,
@@ -42,13 +61,14 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--version", action="version", version=f"topeng {__version__}", help="Show the version of Topeng and exit."
     )
+    _add_output(top, True)
     parsers = top.add_subparsers(required=True, metavar="COMMAND")
-    demo = _add(parsers, "demo", "Run a small example on synthetic text. Nothing is downloaded.", commands.run)
+    demo = _add(parsers, "demo", "Run a small example on synthetic text. Nothing is downloaded.", runs.run)
     demo.set_defaults(recipe=None, last="report")
     _add_run_options(demo)
     for name, (last, text) in STAGE_COMMANDS.items():
         _add_stage_command(parsers, name, last, text)
-    status = _add(parsers, "status", "Show which stages of a run are done and which would run again.", commands.status)
+    status = _add(parsers, "status", "Show which stages of a run are done and which would run again.", runs.status)
     status.add_argument("folder", metavar="RUN", help="The run folder.")
     status.add_argument("recipe", nargs="?", metavar="RECIPE", help="Recipe to compare it with (default: its own).")
     status.epilog = ANY_OPTION
@@ -82,8 +102,17 @@ def commands_of(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPars
 def _add(parsers: Any, name: str, text: str, function: Callable) -> argparse.ArgumentParser:
     command = parsers.add_parser(name, help=text, description=text, allow_abbrev=False, add_help=False)
     _add_help(command)
-    command.set_defaults(command=function)
+    if name != "lm-eval":  # whose arguments are the harness's own
+        _add_output(command, name in JSON_COMMANDS)
+    command.set_defaults(command=function, called=name)
     return command
+
+
+def _add_output(command: argparse.ArgumentParser, data: bool) -> None:
+    """What is given before the command or after it; so nothing is set where it is not given."""
+    flags = {"--json": JSON} if data else {}
+    for flag, text in {**flags, "--quiet": QUIET, "--verbose": VERBOSE}.items():
+        command.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=text)
 
 
 def _add_help(command: argparse.ArgumentParser) -> None:
@@ -91,7 +120,7 @@ def _add_help(command: argparse.ArgumentParser) -> None:
 
 
 def _add_stage_command(parsers: Any, name: str, last: str, text: str) -> None:
-    function = {"corpus": commands.corpus, "compare": commands.compare}.get(name, commands.run)
+    function = {"corpus": runs.corpus, "compare": runs.compare}.get(name, runs.run)
     command = _add(parsers, name, text, function)
     command.add_argument("recipe", metavar="RECIPE", help="The recipe, a YAML file.")
     if name == "corpus":

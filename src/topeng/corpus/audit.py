@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -107,19 +108,14 @@ def diff(one: Path, other: Path) -> Difference:
     )
 
 
-def print_checks(folder: Path) -> int:
-    """Prints what was checked, and returns 1 if something is wrong."""
-    checks = verify(folder)
+def print_checks(checks: Sequence[Check]) -> None:
     for check in checks:
         print(f"{'ok  ' if not check.problems else 'FAIL'}  {check.what}")
         for problem in check.problems:
             print(f"      {problem}")
-    return int(any(check.problems for check in checks))
 
 
-def print_difference(one: Path, other: Path) -> int:
-    """Prints how two corpora differ; returns 0."""
-    found = diff(one, other)
+def print_difference(one: Path, other: Path, found: Difference) -> None:
     print(f"A is {one}, B is {other}")
     for name, (value, changed) in found.options.items():
         print(f"  {name}: {value!r} in A, {changed!r} in B")
@@ -129,7 +125,6 @@ def print_difference(one: Path, other: Path) -> int:
         there = "B" if name == "A" else "A"
         for reason, count in reasons.items():
             print(f"  only in train of {name}: {count:,} {reason} in {there}")
-    return 0
 
 
 def _open(folder: Path) -> tuple[Path, dict[str, Any]]:

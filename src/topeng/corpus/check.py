@@ -3,9 +3,10 @@
 import random
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
@@ -47,30 +48,40 @@ class Seen:
 
 def check_files(
     names: Sequence[str], reading: Reading, languages: Sequence[str], count: Count, unit: str, longest: int | None
-) -> int:
-    """Prints what files hold; returns 1 where one cannot be used.
+) -> list[dict[str, Any]]:
+    """What files hold, one after another as plain values; `usable` is false for one that has no row to offer, and if it
+    cannot be read at all, `error` says why.
 
     Args:
         languages: that answers are wanted in; none: they are not looked at.
         unit: what `count` counts.
         longest: tokens at which a row is cut, where tokens are counted.
     """
-    console, failed = Console(highlight=False), False
+    checked: list[dict[str, Any]] = []
     for name in names:
         try:
             found = files.resolve([name], "topeng corpus check")
         except CorpusError as error:
-            failed = _fail(console, name, error)
+            checked.append(_unusable(name, error))
             continue
         for file in found:
             try:
                 seen = look(file, reading)
             except CorpusError as error:
-                failed = _fail(console, file, error)
+                checked.append(_unusable(file, error))
                 continue
-            _show(console, file, seen, [*_lengths(seen, count, unit, longest), *_spoken(seen, languages)])
-            failed |= seen.dropped.total() == seen.rows
-    return int(failed)
+            measured = {"lengths": _lengths(seen, count, unit, longest), "languages": _spoken(seen, languages)}
+            checked.append(_values(file, seen) | measured)
+    return checked
+
+
+def print_files(checked: Sequence[Mapping[str, Any]], console: Console) -> None:
+    for one in checked:
+        if "error" in one:
+            console.print(Text(one["file"], style="bold"))
+            console.print(Text(f"  cannot be used: {one['error'].removeprefix(one['file'] + ', ')}", style="red"))
+        else:
+            _show(one, console)
 
 
 def look(name: str, reading: Reading) -> Seen:
@@ -115,80 +126,112 @@ def _draw(seen: Seen, dice: random.Random, given: str, answer: str) -> None:
         seen.sample[place : place + 1] = [row]
 
 
-def _lengths(seen: Seen, count: Count, unit: str, longest: int | None) -> Iterable[tuple[str, str]]:
+def _lengths(seen: Seen, count: Count, unit: str, longest: int | None) -> dict[str, Any] | None:
     if not seen.sample:
-        return
+        return None
     given = [count(text) * share for text, _, share, _ in seen.sample]
     answers = [count(text) * share for _, text, _, share in seen.sample]
-    yield "questions", _spread(given)
-    yield "answers", _spread(answers)
-    yield "counted", f"in {unit}"
+    long = None
     if longest is not None:
         long = statistics.fmean(one + other > longest for one, other in zip(given, answers, strict=True))
-        yield "cut", f"{long:.0%} of the rows, which exceed text.max_length = {longest}"
+    return {"unit": unit, "questions": _spread(given), "answers": _spread(answers), "max_length": longest, "cut": long}
 
 
-def _spread(values: Sequence[float]) -> str:
+def _spread(values: Sequence[float]) -> dict[str, float]:
     ordered = sorted(values)
-    middle, high = statistics.median(ordered), ordered[int(0.95 * (len(ordered) - 1))]
-    return f"median length {middle:,.0f}, 5 % over {high:,.0f}, longest {ordered[-1]:,.0f}"
+    return {
+        "median": statistics.median(ordered),
+        "percentile_95": ordered[int(0.95 * (len(ordered) - 1))],
+        "longest": ordered[-1],
+    }
 
 
-def _spoken(seen: Seen, languages: Sequence[str]) -> Iterable[tuple[str, str]]:
+def _spoken(seen: Seen, languages: Sequence[str]) -> dict[str, Any] | None:
+    """Shares of the four most frequent languages, and of rows that would be dropped."""
     if not languages or not seen.sample:
-        return
+        return None
     from topeng.corpus.language import identify_rows
 
     found, likely = identify_rows([row[0] for row in seen.sample], [row[1] for row in seen.sample], languages)
     most = Counter(str(code) for code in found).most_common(4)
-    shares = ", ".join(f"{code} {rows / len(seen.sample):.0%}" for code, rows in most)
-    others = 1 - statistics.fmean((likely >= 0.5).tolist())
-    wanted = ", ".join(languages)
-    yield (
-        "languages",
-        f"{shares}; {others:.0%} would be dropped: not in corpus.languages ({wanted})",
-    )
+    return {
+        "found": {code: rows / len(seen.sample) for code, rows in most},
+        "wanted": list(languages),
+        "dropped": 1 - statistics.fmean((likely >= 0.5).tolist()),
+    }
 
 
-def _show(console: Console, name: str, seen: Seen, more: Iterable[tuple[str, str]]) -> None:
-    found = seen.convention
-    columns = ", ".join(found.roles.values())
+def _values(name: str, seen: Seen) -> dict[str, Any]:
+    return {
+        "file": name,
+        "usable": seen.dropped.total() < seen.rows,
+        "format": seen.format,
+        "bytes": None if files.is_address(name) else Path(name).stat().st_size,
+        "rows": seen.rows,
+        "read_as": seen.convention.name,
+        "columns": dict(seen.convention.roles),
+        "not_read": list(seen.convention.unread),
+        "subsets": dict(seen.subsets.most_common()),
+        "conversations": seen.turns,
+        "judged": seen.right,
+        "repeated": seen.repeated,
+        "dropped": {why: {"rows": rows, "first": seen.first[why]} for why, rows in seen.dropped.items()},
+        "counted_in": seen.unit,
+    }
+
+
+def _unusable(name: str, error: CorpusError) -> dict[str, Any]:
+    return {"file": name, "usable": False, "error": str(error)}
+
+
+def _show(one: Mapping[str, Any], console: Console) -> None:
+    columns = ", ".join(one["columns"].values())
+    subsets = [f"{name} {_rows(rows)}" for name, rows in [*one["subsets"].items()][:5]]
     lines = [
-        ("format", f"{seen.format}; {_size(name)}{_rows(seen.rows)}"),
-        ("read as", found.name + (f" ({columns})" if columns not in found.name else "")),
-        ("not read", ", ".join(found.unread)),
-        ("subsets", ", ".join(f"{name} {_rows(rows)}" for name, rows in seen.subsets.most_common(5))),
-        ("turns", f"{_rows(seen.turns)} with a system message or several turns" if seen.turns else ""),
-        ("judged", f"{_rows(seen.right)} with one right answer" if seen.right else ""),
-        *more,
-        ("repeated", f"{_rows(seen.repeated)} with the content of an earlier row" if seen.repeated else ""),
+        ("format", f"{one['format']}; {_size(one['bytes'])}{_rows(one['rows'])}"),
+        ("read as", one["read_as"] + (f" ({columns})" if columns not in one["read_as"] else "")),
+        ("not read", ", ".join(one["not_read"])),
+        ("subsets", ", ".join(subsets)),
+        ("turns", f"{_rows(one['conversations'])} with a system message or several turns" * (one["conversations"] > 0)),
+        ("judged", f"{_rows(one['judged'])} with one right answer" * (one["judged"] > 0)),
+        *_measured_lines(one),
+        ("repeated", f"{_rows(one['repeated'])} with the content of an earlier row" * (one["repeated"] > 0)),
     ]
-    leave = [f"{count:,} {reason}, first in {seen.unit} {seen.first[reason]}" for reason, count in seen.dropped.items()]
+    unit = one["counted_in"]
+    leave = [f"{why['rows']:,} {reason}, first in {unit} {why['first']}" for reason, why in one["dropped"].items()]
     lines.append(("dropped", "\n".join(leave) or "none"))
-    if seen.rows > SAMPLE:
+    if one["rows"] > SAMPLE:
         lines.append(("based on", f"{SAMPLE:,} random rows for lengths and languages, all rows for the rest"))
     table = Table.grid(padding=(0, 2, 0, 0))
     for label, text in lines:
         if text:
             table.add_row(Text(label, style="bold"), Text(text))
-    console.print(Text(name, style="bold"))
+    console.print(Text(one["file"], style="bold"))
     console.print(Padding(table, (0, 0, 0, 2)))
 
 
-def _fail(console: Console, name: str, error: CorpusError) -> bool:
-    console.print(Text(name, style="bold"))
-    console.print(Text(f"  cannot be used: {str(error).removeprefix(f'{name}, ')}", style="red"))
-    return True
+def _measured_lines(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if lengths := one["lengths"]:
+        for name in ("questions", "answers"):
+            median, high, longest = lengths[name].values()
+            yield name, f"median length {median:,.0f}, 5 % over {high:,.0f}, longest {longest:,.0f}"
+        yield "counted", f"in {lengths['unit']}"
+        if lengths["cut"] is not None:
+            yield "cut", f"{lengths['cut']:.0%} of the rows, which exceed text.max_length = {lengths['max_length']}"
+    if spoken := one["languages"]:
+        shares = ", ".join(f"{code} {share:.0%}" for code, share in spoken["found"].items())
+        wanted = ", ".join(spoken["wanted"])
+        dropped = f"{spoken['dropped']:.0%} would be dropped: not in corpus.languages ({wanted})"
+        yield "languages", f"{shares}; {dropped}"
 
 
 def _rows(count: int) -> str:
     return f"{count:,} row{'' if count == 1 else 's'}"
 
 
-def _size(name: str) -> str:
-    if files.is_address(name):
+def _size(size: float | None) -> str:
+    if size is None:
         return ""
-    size = float(Path(name).stat().st_size)
     for unit in ("bytes", "kB", "MB"):
         if size < 1_000:
             return f"{size:.0f} {unit}, "

@@ -129,21 +129,48 @@ def as_dict(options: Options) -> dict[str, Any]:
     return dataclasses.asdict(options)
 
 
-def describe(cls: type[Options] = Recipe, prefix: str = "") -> list[tuple[str, str, str]]:
-    """Every option as (name, default, help with unit and source)."""
+@dataclass(frozen=True)
+class Declared:
+    """An option, by its name in a recipe such as `adapter.rank`."""
+
+    name: str
+    default: Any
+    help: str
+    unit: str
+    source: str
+
+    @property
+    def section(self) -> str:
+        return self.name.rpartition(".")[0]
+
+    @property
+    def default_text(self) -> str:
+        return yaml.safe_dump(self.default, default_flow_style=True, width=1000).split("\n")[0]
+
+    @property
+    def text(self) -> str:
+        """The help, with unit and source."""
+        notes = {"Unit": "" if f" {self.unit}" in self.help else self.unit, "Source": self.source}
+        return self.help + "".join(f" {note}: {value}." for note, value in notes.items() if value)
+
+
+def declared(cls: type[Options] = Recipe, prefix: str = "") -> list[Declared]:
+    """Every option of a recipe."""
     rows = []
     for field in dataclasses.fields(cls):
         name, default = f"{prefix}{field.name}", field.default
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
         if isinstance(default, Options):
-            rows += describe(type(default), f"{name}.")
-            continue
-        text, unit = field.metadata["help"], field.metadata["unit"]
-        notes = {"Unit": "" if f" {unit}" in text else unit, "Source": field.metadata["source"]}
-        text += "".join(f" {note}: {value}." for note, value in notes.items() if value)
-        rows.append((name, yaml.safe_dump(default, default_flow_style=True, width=1000).split("\n")[0], text))
+            rows += declared(type(default), f"{name}.")
+        else:
+            rows.append(Declared(name, default, *(field.metadata[key] for key in ("help", "unit", "source"))))
     return rows
+
+
+def describe() -> list[tuple[str, str, str]]:
+    """Every option as (name, default, help with unit and source)."""
+    return [(one.name, one.default_text, one.text) for one in declared()]
 
 
 def set_option(values: dict[str, Any], name: str, text: str) -> None:

@@ -90,16 +90,17 @@ def stages_for(recipe: Recipe, wanted: str, run: Path, console: Console) -> list
     return [replace(stage, does=_does(stage.name)) for stage in needed]
 
 
-def do_apart(recipe: str, run: Path, wanted: str, name: str, folder: Path) -> None:
+def do_apart(recipe: str, run: Path, wanted: str, shown: tuple[bool, bool], name: str, folder: Path) -> None:
     """What a worker does: the work of one stage, with progress in plain lines.
 
     Args:
         recipe: as YAML, every option resolved.
         wanted: as of `stages_for`.
+        shown: whether progress goes to stderr, and whether it is left out.
         name: of the stage.
         folder: to write into.
     """
-    console = Console(force_terminal=False, soft_wrap=True)
+    console = Console(force_terminal=False, soft_wrap=True, stderr=shown[0], quiet=shown[1])
     planned = stages_for(parse(yaml.safe_load(recipe)), wanted, run, console)
     next(stage for stage in planned if stage.name == name).work(folder)
 

@@ -3,6 +3,7 @@
 import gc
 import math
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from transformers import TrainerCallback
 
 from topeng.adapt import methods
 from topeng.adapt.convert import converted_config
-from topeng.adapt.settings import METHODS, BaseOptions
+from topeng.adapt.settings import METHODS
 from topeng.adapt.tiny import tiny_config
 from topeng.adapt.train import base_path, check_training, train_adapter
 from topeng.diffusion import distinct_rows
@@ -38,31 +39,49 @@ NF4_BYTES = 4.127 / 8
 TRIAL_STEPS = 6
 
 
-def print_plan(recipe: Recipe, planned: list[Stage], run: Path, console: Console) -> None:
-    """Prints the stages, the row counts, the trainable parameters and an estimate of memory; nothing is loaded."""
-    expected = outlook(planned, run)
-    print_rows(console, f"Stages, in {run}", [*expected.items()])
-    print_rows(console, "Rows", corpus_rows(recipe))
-    config = base_config(recipe)
+def plan_of(recipe: Recipe, planned: list[Stage], run: Path) -> dict[str, Any]:
+    """What a run will do with each stage, its rows and base, and what each method needs. Nothing is loaded."""
+    expected, config = outlook(planned, run), base_config(recipe)
     with torch.device("meta"):
-        model = FAMILIES[config.model_type](config)
-    total = model.num_parameters()
-    print_rows(
-        console,
-        "Model",
-        [("base", _told(recipe.base)), ("parameters", f"{total:,}")],
-    )
-    counts = trainable_parameters(recipe, config)
-    rows = [
-        (method, f"{count:,} ({count / total:.2%} of the base) trainable, learning rate {recipe.train.rate(method):g}")
-        for method, count in counts.items()
-    ]
+        total = FAMILIES[config.model_type](config).num_parameters()
     there = expected.get("corpus/select") == FINISHED
-    steps = f"{training_steps(recipe, run if there else None):,} of {recipe.train.batch_rows} rows, for each method"
-    if not (there or recipe.train.steps or recipe.text.turns == "last") and recipe.corpus.files:
+    conversations = not (there or recipe.train.steps or recipe.text.turns == "last") and bool(recipe.corpus.files)
+    return {
+        "run_dir": str(run),
+        "stages": expected,
+        "rows": corpus_rows(recipe),
+        "model": {"base": recipe.base.model, "convert": recipe.base.convert, "parameters": total},
+        "training": {
+            "steps": training_steps(recipe, run if there else None),
+            "more_for_conversations": conversations,
+            "batch_rows": recipe.train.batch_rows,
+            "methods": {
+                method: {
+                    "trainable_parameters": count,
+                    "learning_rate": recipe.train.rate(method),
+                    "memory_bytes": training_memory(recipe, config, method, total, count),
+                }
+                for method, count in trainable_parameters(recipe, config).items()
+            },
+        },
+    }
+
+
+def print_plan(plan: Mapping[str, Any], console: Console) -> None:
+    print_rows(console, f"Stages, in {plan['run_dir']}", [*plan["stages"].items()])
+    print_rows(console, "Rows", _rows_told(plan["rows"]))
+    model, training = plan["model"], plan["training"]
+    print_rows(console, "Model", [("base", _base_told(model)), ("parameters", f"{model['parameters']:,}")])
+    rows = []
+    for method, figures in training["methods"].items():
+        count, rate = figures["trainable_parameters"], figures["learning_rate"]
+        share = f"{count / model['parameters']:.2%} of the base"
+        rows.append((method, f"{count:,} ({share}) trainable, learning rate {rate:g}"))
+    steps = f"{training['steps']:,} of {training['batch_rows']} rows, for each method"
+    if training["more_for_conversations"]:
         steps += "; more if rows are conversations, as every answer is trained on (text.turns: all)"
     print_rows(console, "Training", [*rows, ("optimiser steps", steps)])
-    _print_memory(recipe, config, total, counts, console)
+    _print_memory({method: figures["memory_bytes"] for method, figures in training["methods"].items()}, console)
 
 
 def outlook(planned: list[Stage], run: Path) -> dict[str, str]:
@@ -70,11 +89,10 @@ def outlook(planned: list[Stage], run: Path) -> dict[str, str]:
     return RunFolder(run).outlook(planned) if run.is_dir() else {stage.name: "to do" for stage in planned}
 
 
-def _print_memory(recipe: Recipe, config: Any, total: int, counts: dict[str, int], console: Console) -> None:
+def _print_memory(needed: Mapping[str, dict[str, int]], console: Console) -> None:
     """Prints one column for all methods that need the same memory."""
     columns: dict[tuple, list[str]] = {}
-    for method, count in counts.items():
-        parts = training_memory(recipe, config, method, total, count)
+    for method, parts in needed.items():
         columns.setdefault(tuple(parts.items()), []).append(method)
     title = "Estimated memory during training, on top of what the process itself needs"
     table = Table("", *map(", ".join, columns.values()), title=title, title_justify="left", box=None, padding=(0, 2))
@@ -94,31 +112,47 @@ def trainable_parameters(recipe: Recipe, config: Any) -> dict[str, int]:
     return counts
 
 
-def corpus_rows(recipe: Recipe) -> list[tuple[str, str]]:
-    """Row counts according to the recipe; exact if the counts of the source are pinned."""
+def corpus_rows(recipe: Recipe) -> dict[str, Any]:
+    """Row counts according to the recipe; exact if the counts of the source are pinned, else None where unknown."""
     corpus = recipe.corpus
     kept = sum(corpus.expected_rows.get(subset, 0) for subset in corpus.subsets)
-    drawn = corpus.sample_rows or (corpus.drawn(kept) if kept else None)
-    clusters = f"{corpus.clusters} clusters" if corpus.clusters > 1 else "one cluster"
-    source = ", ".join(corpus.files) or f"synthetic, {corpus.synthetic_rows:,} rows"
+    return {
+        "files": list(corpus.files),
+        "synthetic": 0 if corpus.files else corpus.synthetic_rows,
+        "subsets": list(corpus.subsets),
+        "of_these_subsets": kept or None,
+        "sampled": corpus.sample_rows or (corpus.drawn(kept) if kept else None),
+        "sample_fraction": corpus.sample_fraction,
+        "train": corpus.train_rows,
+        "clusters": corpus.clusters,
+        "test": corpus.test_rows,
+        "answered": min(recipe.evaluate.generate_rows, corpus.test_rows),
+        "validation": corpus.validation_rows,
+    }
+
+
+def _rows_told(rows: Mapping[str, Any]) -> list[tuple[str, str]]:
+    kept, drawn = rows["of_these_subsets"], rows["sampled"]
+    clusters = f"{rows['clusters']} clusters" if rows["clusters"] > 1 else "one cluster"
     return [
-        ("source", source),
-        ("subsets", ", ".join(corpus.subsets) or "all"),
+        ("source", ", ".join(rows["files"]) or f"synthetic, {rows['synthetic']:,} rows"),
+        ("subsets", ", ".join(rows["subsets"]) or "all"),
         ("rows of these subsets", f"{kept:,}" if kept else "known after reading the source"),
-        ("sampled, stratified by template_name", f"{drawn:,}" if drawn else f"{corpus.sample_fraction:.0%} of them"),
-        ("selected for training", f"{corpus.train_rows:,} from {clusters}"),
         (
-            "test",
-            f"{corpus.test_rows:,}, of which {min(recipe.evaluate.generate_rows, corpus.test_rows):,} are answered",
+            "sampled, stratified by template_name",
+            f"{drawn:,}" if drawn else f"{rows['sample_fraction']:.0%} of them",
         ),
-        ("validation", f"{corpus.validation_rows:,}"),
+        ("selected for training", f"{rows['train']:,} from {clusters}"),
+        ("test", f"{rows['test']:,}, of which {rows['answered']:,} are answered"),
+        ("validation", f"{rows['validation']:,}"),
     ]
 
 
-def _told(base: BaseOptions) -> str:
-    if base.model:
-        return base.model
-    return f"{base.convert}, converted and pretrained first" if base.convert else "a tiny model, pretrained first"
+def _base_told(model: Mapping[str, Any]) -> str:
+    if model["base"]:
+        return model["base"]
+    convert = model["convert"]
+    return f"{convert}, converted and pretrained first" if convert else "a tiny model, pretrained first"
 
 
 def base_config(recipe: Recipe) -> Any:
@@ -177,29 +211,45 @@ def training_memory(recipe: Recipe, config: Any, method: str, total: int, traina
     }
 
 
-def print_trial(recipe: Recipe, run: Path, console: Console) -> None:
-    """Trains each method for a few steps, saves nothing, and prints what all steps will take.
+def trial_of(recipe: Recipe, run: Path) -> dict[str, Any]:
+    """Trains each method for a few steps, saves nothing, and tells what a step, an evaluation and all steps take.
 
-    If the base or the rows do not exist yet, it says so, and only the estimates are printed.
+    If the base or the rows do not exist yet, it tells what is missing.
     """
     missing = _missing(recipe, run)
     if missing:
-        console.print(f"No trial: {missing}", highlight=False, soft_wrap=True)
-        return
+        return {"missing": missing}
     check_training(recipe.adapter.methods, recipe.base.device, recipe.train.report_to)
-    rows, alone = [], memory_in_use()
+    methods_of, alone, steps = {}, memory_in_use(), training_steps(recipe, run)
+    evaluations = 2 + (steps - 1) // recipe.train.eval_steps  # at the start, and at the end
     for method in recipe.adapter.methods:
         step, evaluation, memory = _trial(recipe, method, run)
-        steps = training_steps(recipe, run)
-        evaluations = 2 + (steps - 1) // recipe.train.eval_steps  # at the start, and at the end
-        minutes = (steps * step + evaluations * evaluation) / 60
+        methods_of[method] = {
+            "seconds_per_step": step,
+            "seconds_per_evaluation": evaluation,
+            "steps": steps,
+            "seconds": steps * step + evaluations * evaluation,
+            "peak_memory_bytes": memory,
+        }
+    before = None if peak_at_work()[1] else alone
+    return {"timed_steps": TRIAL_STEPS, "methods": methods_of, "memory_before_bytes": before}
+
+
+def print_trial(trial: Mapping[str, Any], console: Console) -> None:
+    if "missing" in trial:
+        console.print(f"No trial: {trial['missing']}", highlight=False, soft_wrap=True)
+        return
+    rows = []
+    for method, found in trial["methods"].items():
         took = (
-            f"{step:.2f} s per step, {evaluation:.1f} s per evaluation, {minutes:,.1f} minutes for all {steps:,} steps"
+            f"{found['seconds_per_step']:.2f} s per step, {found['seconds_per_evaluation']:.1f} s per evaluation, "
+            f"{found['seconds'] / 60:,.1f} minutes for all {found['steps']:,} steps"
         )
-        rows.append((method, f"{took}; peak memory {in_gib(memory, 2)}"))
-    if not peak_at_work()[1]:
-        rows.append(("memory", f"includes {in_gib(alone, 2)} in use before the first base is loaded"))
-    print_rows(console, f"Timed over {TRIAL_STEPS} steps, without the first", rows)
+        rows.append((method, f"{took}; peak memory {in_gib(found['peak_memory_bytes'], 2)}"))
+    if trial["memory_before_bytes"] is not None:
+        held = in_gib(trial["memory_before_bytes"], 2)
+        rows.append(("memory", f"includes {held} in use before the first base is loaded"))
+    print_rows(console, f"Timed over {trial['timed_steps']} steps, without the first", rows)
 
 
 def _missing(recipe: Recipe, run: Path) -> str | None:

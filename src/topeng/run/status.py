@@ -1,7 +1,9 @@
 """`topeng status`: what of a run is done, when and at what cost, and what the same or another recipe would do again."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -26,22 +28,33 @@ def open_run(path: Path) -> RunFolder:
     return RunFolder(path)
 
 
-def print_status(folder: RunFolder, planned: list[Stage], console: Console) -> None:
+def status_of(folder: RunFolder, planned: list[Stage]) -> dict[str, Any]:
+    """What the next run would do with each stage (`next`), and when (UTC), how long and in how much memory it was done.
+
+    Of a stage that was never finished the last three are None.
+    """
+    stages = {}
+    for name, expected in folder.outlook(planned).items():
+        entry = folder.manifest["stages"].get(name, {})
+        stages[name] = {"next": expected} | {key: entry.get(key) for key in ("ended", "seconds", "peak_memory_bytes")}
+    left = [name for name, stage in stages.items() if stage["next"] != FINISHED]
+    return {"run_dir": str(folder.path), "stages": stages, "left": left}
+
+
+def print_status(found: Mapping[str, Any], console: Console) -> None:
     """Prints a line for each stage, and what the next run would do."""
-    outlook = folder.outlook(planned)
     table = Table("stage", "done", "took", "memory", "", box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for name, expected in outlook.items():
-        table.add_row(name, *_done(folder, name), Text("" if expected == FINISHED else expected))
+    for name, stage in found["stages"].items():
+        table.add_row(name, *_done(stage), Text("" if stage["next"] == FINISHED else stage["next"]))
     console.print(table)
-    left = [name for name, expected in outlook.items() if expected != FINISHED]
-    counted = f"{len(outlook) - len(left)} of {len(outlook)} stages are done"
+    left, count = found["left"], len(found["stages"])
+    counted = f"{count - len(left)} of {count} stages are done"
     console.print(f"{counted}. The next run starts with {left[0]}." if left else f"{counted}. Nothing is left to do.")
 
 
-def _done(folder: RunFolder, name: str) -> tuple[str, str, str]:
+def _done(stage: Mapping[str, Any]) -> tuple[str, str, str]:
     """When a stage ended (local time), how long it took, and its peak memory."""
-    entry = folder.manifest["stages"].get(name)
-    if entry is None:
+    if stage["ended"] is None:
         return "", "", ""
-    ended = datetime.fromisoformat(entry["ended"]).astimezone()
-    return f"{ended:%Y-%m-%d %H:%M}", clock(entry["seconds"]), in_gib(entry["peak_memory_bytes"])
+    ended = datetime.fromisoformat(stage["ended"]).astimezone()
+    return f"{ended:%Y-%m-%d %H:%M}", clock(stage["seconds"]), in_gib(stage["peak_memory_bytes"])

@@ -8,6 +8,7 @@ import shutil
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -49,11 +50,28 @@ class Needs:
     on_gpu: dict[str, float]
 
 
+def verdict_of(recipe: Recipe, run: Path) -> dict[str, Any]:
+    """What a run takes, and whether this machine has it; sizes in bytes, but the card's in GB. Nothing is loaded."""
+    needs, fitting = needs_of(recipe), {}
+    if not fits(needs):
+        fitting = {"would_fit": nearest(recipe)}
+    return {
+        "memory_bytes": needs.memory,
+        "memory_available_bytes": memory_here(),
+        "fits": fits(needs),
+        "hours": needs.here,
+        "gpu": {"memory_gb": _card(needs), "hours": needs.on_gpu},
+        "download_bytes": needs.downloads,
+        "disk_bytes": _disk(needs),
+        "disk_free_bytes": shutil.disk_usage(_existing(run)).free,
+        **fitting,
+    }
+
+
 def print_verdict(recipe: Recipe, run: Path, console: Console) -> None:
-    """Prints it. Nothing is loaded."""
+    """Prints it."""
     needs = needs_of(recipe)
-    disk = needs.disk + sum(size or 0 for size in needs.downloads.values())
-    free = shutil.disk_usage(_existing(run)).free
+    disk, free = _disk(needs), shutil.disk_usage(_existing(run)).free
     named = [f"{name} {_gb(size) if size else 'of unknown size'}" for name, size in needs.downloads.items()]
     rows = [
         ("this machine", f"{this_machine(needs)}: {_hours(needs.here)}"),
@@ -64,6 +82,10 @@ def print_verdict(recipe: Recipe, run: Path, console: Console) -> None:
     if not fits(needs):
         rows.append(("would fit", nearest(recipe)))
     print_rows(console, "Verdict (estimated from the rates in benchmarks/; the GPU's rate is assumed)", rows)
+
+
+def _disk(needs: Needs) -> int:
+    return needs.disk + sum(size or 0 for size in needs.downloads.values())
 
 
 def needs_of(recipe: Recipe) -> Needs:
@@ -106,12 +128,16 @@ def this_machine(needs: Needs) -> str:
 
 def gpu_needed(needs: Needs) -> str:
     """The smallest card that holds it with a tenth to spare."""
-    card = next((size for size in CARDS if size * 1e9 >= 1.1 * needs.memory), None)
+    card = _card(needs)
     return (
         f"one with {card} GB, as {_gb(needs.memory)} are needed"
         if card
         else f"several, sharded: {_gb(needs.memory)} are needed"
     )
+
+
+def _card(needs: Needs) -> int | None:
+    return next((size for size in CARDS if size * 1e9 >= 1.1 * needs.memory), None)
 
 
 def nearest(recipe: Recipe) -> str:

@@ -70,8 +70,12 @@ def all_keys(given: Sequence[str]) -> list[str]:
     return [key for key in (*given, *os.environ.get("TOPENG_API_KEY", "").split(",")) if key]
 
 
-def serve(known: argparse.Namespace, settings: Settings) -> None:
+def serve(known: argparse.Namespace, settings: Settings, quiet: bool = False, verbose: bool = False) -> None:
     """Runs until SIGTERM or Ctrl-C, which let what has begun end.
+
+    Args:
+        quiet: its end is not told.
+        verbose: a line is logged for each request.
 
     Raises:
         ModelError, AdapterError: something cannot be loaded.
@@ -92,10 +96,11 @@ def serve(known: argparse.Namespace, settings: Settings) -> None:
     if is_emulated(base.dtype, base.device):
         print("topeng: this processor has no bf16 instructions: --dtype float32 is several times as fast", flush=True)
     # Paths may be logged, bodies never are.
-    config = uvicorn.Config(app, address.host, address.port, log_level="warning")
+    config = uvicorn.Config(app, address.host, address.port, log_level="info" if verbose else "warning")
     running = uvicorn.Server(config)
     try:
         running.run()
     except (KeyboardInterrupt, Stopped):
         begun = "cancelled" if running.force_exit else "answered"  # by a second Ctrl-C
-        print(f"topeng: stopped. Requests in progress were {begun}.", flush=True)
+        if not quiet:
+            print(f"topeng: stopped. Requests in progress were {begun}.", flush=True)
