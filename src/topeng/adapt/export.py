@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from transformers import GenerationConfig
 
 from topeng.adapt.export_card import Source, card
-from topeng.adapt.foreign import ITS_BASE
+from topeng.adapt.foreign import ITS_BASE, base_record
 from topeng.adapt.merge import BaseWeights, MergedWeights
 from topeng.adapt.methods import WEIGHTS, publish_config
 from topeng.adapt.names import NAMES, named
@@ -194,7 +194,7 @@ def _write_adapter(source: Source, folder: Path, how: How, name: str) -> dict[st
     save_file({key: weight.contiguous() for key, weight in weights.items()}, folder / WEIGHTS, {"format": "pt"})
     config.save_pretrained(str(folder))
     publish_config(folder, source.hub)
-    write_atomically(folder / ITS_BASE, json.dumps({"fingerprint": merged.fingerprint}))
+    write_atomically(folder / ITS_BASE, base_record(merged.adapted, merged.fingerprint))
     return {"names": how.names}
 
 
@@ -207,6 +207,11 @@ def _write_gguf(source: Source, folder: Path, how: How, name: str) -> dict[str, 
             f"{source.base} belongs to a family that does not support adapters. Supported: {', '.join(FAMILIES)}."
         )
     weights = _weights(source) if known else StoredWeights(source.base)
+    if known and weights.config.attention_block:  # type: ignore[union-attr]
+        raise ExportError(
+            "llama.cpp's diffusion models look at all positions, but this one looks back only (attention_block = "
+            f"{weights.config.attention_block}). Use --format merged."  # type: ignore[union-attr]
+        )
     if known:
         config = weights.config.to_dict()  # type: ignore[union-attr]
     file = f"{name}-{how.precision.upper()}.gguf"

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from topeng.adapt.loading import load_adapter
 from topeng.errors import AdapterError, ModelError, in_one_line
 from topeng.models import FAMILIES, fingerprint, load_config, native_name, official_names
+from topeng.models.attention import attention_of
 from topeng.models.shards import StoredWeights
 
 
@@ -74,6 +75,8 @@ class MergedWeights:
         self._base = base
         self.config, self.official = copy.deepcopy(base.config), base.official
         self.adapted = self._adapted(adapter)
+        for name, value in attention_of(self.adapted.config).items():
+            setattr(self.config, name, value)
         self._changed = {
             name: module
             for name, module in self.adapted.get_base_model().named_modules()

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from topeng.models.attention import block_causal
+
 CHUNK_ELEMENTS = 2**24
 """Logits in memory at once: 64 MiB in fp32, 132 positions of LLaDA's vocabulary."""
 
@@ -79,6 +81,7 @@ class Bidirectional:
 
     Attributes:
         shifted: whether a position predicts the next token, where config.json does not say (`predicts_next`).
+        attention_block: as in `models.attention`; config.json has it where attention is not full.
     """
 
     architecture: ClassVar[str]
@@ -87,6 +90,7 @@ class Bidirectional:
     def __post_init__(self, **options: Any) -> None:
         mask_token_id = options.pop("mask_token_id", None)
         self.predicts_next = bool(options.pop("predicts_next", self.shifted))
+        self.attention_block = options.pop("attention_block", None)
         super().__post_init__(**options)  # type: ignore[misc]
         self.mask_token_id, self.is_causal, self.architectures = mask_token_id, False, [self.architecture]
 
@@ -95,7 +99,17 @@ class Bidirectional:
         options.pop("is_causal", None)
         if self.predicts_next == self.shifted:
             options.pop("predicts_next", None)
+        if self.attention_block is None:
+            options.pop("attention_block", None)
         return options
+
+
+def _attention(input_ids: Tensor | None, visible: Tensor | None, positions: Tensor | None, block: int) -> Tensor:
+    """[B, 1, T, T] of block-causal attention, for a pass over whole rows."""
+    assert input_ids is not None
+    visible = torch.ones_like(input_ids) if visible is None else visible
+    positions = visible.cumsum(dim=1).sub(1).clamp(min=0) if positions is None else positions
+    return block_causal(visible.bool(), positions, positions, block)
 
 
 class VocabularyHead(nn.Linear):
@@ -144,6 +158,7 @@ class MaskedLMHead:
         head_positions: Tensor | None = None,
         targets: Tensor | None = None,
         weights: Tensor | None = None,
+        moved: bool = True,
         **kwargs: Any,
     ) -> MaskedLMOutput:
         """Logits aligned with the input, or the weighted loss at some positions.
@@ -156,19 +171,24 @@ class MaskedLMHead:
             head_positions: bool [B, T], where the vocabulary head runs (everywhere without it).
             targets: [N] token ids at the head positions, row by row; then no logits are returned.
             weights: [N] factor of each position in the loss; ones without it.
+            moved: logits are at the position that they are of. Else `head_positions` are those that predict, which is
+                another where a position predicts the next one.
 
         Returns:
             `logits` [B, T, V], or [N, V] with `head_positions`; with `targets` instead
             `loss` = sum of `weights * token_nll`, and `token_nll` [N].
         """
         kwargs.setdefault("use_cache", kwargs.get("past_key_values") is not None)  # else all keys and values are kept
-        if targets is None and not self.predicts_next:
+        block = getattr(self.config, "attention_block", None)  # type: ignore[attr-defined]
+        if block and (attention_mask is None or attention_mask.ndim == 2):
+            attention_mask = _attention(input_ids, attention_mask, kwargs.get("position_ids"), block)
+        if targets is None and not (self.predicts_next and moved):
             kwargs |= {} if head_positions is None else {"logits_to_keep": head_positions}
             output = super().forward(input_ids=input_ids, attention_mask=attention_mask, **kwargs)  # type: ignore[misc]
             output.logits = output.logits[..., : self.vocab_size]
             return output
         hidden = self.model(input_ids=input_ids, attention_mask=attention_mask, **kwargs).last_hidden_state  # type: ignore[attr-defined]
-        if self.predicts_next:
+        if self.predicts_next and moved:
             hidden = torch.cat([hidden[:, :1], hidden[:, :-1]], dim=1)
         if targets is None:
             logits = self.lm_head(hidden if head_positions is None else hidden[head_positions])  # type: ignore[attr-defined]
