@@ -4,7 +4,7 @@ Shapes: B rows, T positions, N tokens of responses.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ class Autoregressive(Objective):
 
     @torch.no_grad()
     def response_nll(self, model: Any, examples: Sequence[Example], how: Scoring) -> np.ndarray:
+        examples = [begun(example, model.config.eos_token_id) for example in examples]
         device, found = next(model.parameters()).device, np.zeros((len(examples), how.replicates))
         order = sorted(range(len(examples)), key=lambda row: -len(examples[row].input_ids))
         done = 0
@@ -55,3 +56,10 @@ class Autoregressive(Objective):
             done += len(rows)
             how.progress(done, len(order))
         return found
+
+
+def begun(example: Example, eos_token_id: int) -> Example:
+    """A text without a prompt begins after an end token: something has to predict its first."""
+    if example.prompt_length:
+        return example
+    return replace(example, input_ids=[eos_token_id, *example.input_ids], prompt_length=1)
