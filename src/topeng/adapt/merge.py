@@ -25,9 +25,15 @@ class BaseWeights:
     def __init__(self, folder: Path) -> None:
         """
         Raises:
-            ModelError: the folder holds no whole checkpoint of a family that is known here.
+            ModelError: the folder holds no whole checkpoint of a family that is known here and can be passed on.
         """
         self.config = load_config(folder)
+        family = FAMILIES[self.config.model_type]
+        if not family.one_to_one:
+            raise ModelError(
+                f"{folder} is of {family.__name__}, whose weights are put together differently in a checkpoint and in "
+                "the network, so that it cannot be exported a weight at a time. Its adapters can be loaded as they are."
+            )
         self.stored = StoredWeights(folder)
         self.model = skeleton(self.config)
         self.official = official_names(self.model)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from topeng.errors import ModelError
 from topeng.models.attention import block_causal
 
 CHUNK_ELEMENTS = 2**24
@@ -81,16 +82,30 @@ class Bidirectional:
 
     Attributes:
         shifted: whether a position predicts the next token, where config.json does not say (`predicts_next`).
-        attention_block: as in `models.attention`; config.json has it where attention is not full.
+        block: `attention_block` of `models.attention`, where config.json does not say.
+        official: the family's own names of options, and those that the config has here.
+        fixed: options with one value that the network can have.
     """
 
     architecture: ClassVar[str]
     shifted: ClassVar[bool] = False
+    block: ClassVar[int | None] = None
+    official: ClassVar[dict[str, str]] = {}
+    fixed: ClassVar[dict[str, Any]] = {}
 
     def __post_init__(self, **options: Any) -> None:
+        for name, value in self.fixed.items():
+            if options.get(name, value) != value:
+                raise ModelError(
+                    f"config.json has {name} = {options[name]!r}, but Topeng's network for {self.architecture} has "
+                    f"{value!r}. A checkpoint with another value cannot be loaded."
+                )
+        for name, ours in self.official.items():
+            if name in options:
+                setattr(self, ours, options.pop(name))
         mask_token_id = options.pop("mask_token_id", None)
         self.predicts_next = bool(options.pop("predicts_next", self.shifted))
-        self.attention_block = options.pop("attention_block", None)
+        self.attention_block = options.pop("attention_block", self.block)
         super().__post_init__(**options)  # type: ignore[misc]
         self.mask_token_id, self.is_causal, self.architectures = mask_token_id, False, [self.architecture]
 
@@ -99,8 +114,17 @@ class Bidirectional:
         options.pop("is_causal", None)
         if self.predicts_next == self.shifted:
             options.pop("predicts_next", None)
-        if self.attention_block is None:
+        if self.attention_block == self.block:
             options.pop("attention_block", None)
+        for name, ours in self.official.items():
+            options[name] = options.pop(ours, None)
+        if rope := options.pop(
+            "rope_parameters", None
+        ):  # as the official code reads it: it would take its default else
+            names = ("rope_theta", "partial_rotary_factor")
+            options |= {name: rope[name] for name in names if name in rope}
+            scaling = {name: value for name, value in rope.items() if name not in names}
+            options["rope_scaling"] = None if rope.get("rope_type", "default") == "default" else scaling
         return options
 
 
@@ -136,9 +160,11 @@ class MaskedLMHead:
     Attributes:
         official_names: patterns of the official code's names of weights, and the names that the network has here.
         predicts_next: the network predicts the next position; logits are moved to the position that they are of.
+        one_to_one: each weight of a checkpoint is one of the network's, under some name.
     """
 
     official_names: ClassVar[list[tuple[str, str]]] = []
+    one_to_one: ClassVar[bool] = True
 
     def __init__(self, config: Any) -> None:
         vocab_size, config.vocab_size = config.vocab_size, getattr(config, "embedding_size", config.vocab_size)
