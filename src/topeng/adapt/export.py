@@ -19,7 +19,15 @@ from topeng.adapt.merge import BaseWeights, MergedWeights
 from topeng.adapt.methods import WEIGHTS, publish_config
 from topeng.adapt.names import NAMES, named
 from topeng.errors import AdapterError, ExportError, ModelError, TopengError
-from topeng.models import FAMILIES, fetch_checkpoint, hub_id, is_checkpoint, load_tokenizer, read_options
+from topeng.models import (
+    FAMILIES,
+    family_of,
+    fetch_checkpoint,
+    hub_id,
+    is_checkpoint,
+    load_tokenizer,
+    read_options,
+)
 from topeng.models import gguf as gguf_files
 from topeng.models.shards import SHARD_BYTES, StoredWeights, write_shards
 from topeng.options import meant
@@ -201,10 +209,12 @@ def _write_adapter(source: Source, folder: Path, how: How, name: str) -> dict[st
 def _write_gguf(source: Source, folder: Path, how: How, name: str) -> dict[str, Any]:
     config = read_options(source.base)
     gguf_files.architecture(config)
-    known = config.get("model_type") in FAMILIES
+    family = family_of(config)
+    known = family is not None and family.one_to_one  # else its own file is what llama.cpp knows
     if source.adapter and not known:
+        supported = [name for name, one in FAMILIES.items() if one.one_to_one]
         raise ModelError(
-            f"{source.base} belongs to a family that does not support adapters. Supported: {', '.join(FAMILIES)}."
+            f"{source.base} belongs to a family that does not support adapters here. Supported: {', '.join(supported)}."
         )
     weights = _weights(source) if known else StoredWeights(source.base)
     if known and weights.config.attention_block:  # type: ignore[union-attr]

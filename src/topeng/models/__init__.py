@@ -5,6 +5,7 @@ import json
 import logging
 import re
 from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ __all__ = [
     "FAMILIES",
     "LLaDAConfig",
     "LLaDAModelLM",
+    "family_of",
     "fetch_checkpoint",
     "find_device",
     "fingerprint",
@@ -61,20 +63,20 @@ def load_config(path: str | Path, revision: str | None = None) -> Any:
     """
     path = locate(path)
     values = read_options(path, revision)
+    family = family_of(values)
     kind, named = values.pop("model_type", None), values.get("architectures") or []
-    kind = next((model.config_class.model_type for model in MODELS if model.__name__ in named), kind)
-    if kind not in FAMILIES:
+    if family is None:
         raise ModelError(
             f"{path} has model_type = {kind!r}, which is not supported. Supported families: {', '.join(FAMILIES)}."
         )
-    known = FAMILIES[kind].__name__
+    known = family.__name__
     if named and known not in named:
         raise ModelError(
             f"{path} has model_type = {kind!r} and architectures = {named}, but Topeng only supports {known} for this "
             "model_type"
         )
     try:
-        config = FAMILIES[kind].config_class(**values)
+        config = family.config_class(**values)
         if config.eos_token_id is None:  # as in Dream's, which pads with its end token
             config.eos_token_id = config.pad_token_id
         if config.mask_token_id is None and _has_tokenizer(path):  # as in dLLM's and in LLaDA2.x
@@ -87,6 +89,13 @@ def load_config(path: str | Path, revision: str | None = None) -> Any:
             f"{Path(path) / 'config.json'} has a value that cannot be used ({_lines(error)[-1].rstrip('.')}). Copy the "
             "checkpoint again."
         ) from error
+
+
+def family_of(values: Mapping[str, Any]) -> Any:
+    """The network of a config.json: that which its architectures name, or else that of its model_type, or None."""
+    named = values.get("architectures") or []
+    by_name = next((model for model in MODELS if model.__name__ in named), None)
+    return by_name or FAMILIES.get(str(values.get("model_type")))
 
 
 def _has_tokenizer(path: str | Path) -> bool:
