@@ -92,10 +92,9 @@ def load_config(path: str | Path, revision: str | None = None) -> Any:
 
 
 def family_of(values: Mapping[str, Any]) -> Any:
-    """The network of a config.json: that which its architectures name, or else that of its model_type, or None."""
-    named = values.get("architectures") or []
-    by_name = next((model for model in MODELS if model.__name__ in named), None)
-    return by_name or FAMILIES.get(str(values.get("model_type")))
+    """The network of a config.json: of a known `model_type` that which its architectures name, or else its own."""
+    named, kind = values.get("architectures") or [], FAMILIES.get(str(values.get("model_type")))
+    return kind and next((model for model in MODELS if model.__name__ in named), kind)
 
 
 def _has_tokenizer(path: str | Path) -> bool:
