@@ -2,8 +2,8 @@
 
     python tools/screenshots.py RUN OUT [--site site] [--language en]
 
-RUN is the folder of a finished run, and OUT gets PAGE-SIZE.png. The chat is asked a question that the first adapter of the
-run answers rightly, under every adapter. It needs Chromium and Pillow, which matplotlib brings, and the extra `serve`.
+RUN is the folder of a finished run, and OUT gets PAGE-SIZE.png. In the chat, every adapter is asked a question that the
+first one answers rightly. It needs Chromium and Pillow, which matplotlib brings, and the extra `serve`.
 """
 
 import argparse
