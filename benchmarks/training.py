@@ -2,6 +2,7 @@
 
     python benchmarks/training.py                     # steps of 4 x 512 tokens at two vocabularies, and peak memory
     python benchmarks/training.py --rows SHARED       # real rows, against the reference's recipe
+    python benchmarks/training.py --methods lora nara # methods of the same rank on kecil: steps, and answers
 
 LLaDA-8B's shape on a GPU is benchmarks/gpu. Variants run in one process, in turn, several rounds, medians; memory is
 taken in a process for each variant. The baseline is a `Trainer` whose `compute_loss` takes the model's full logits to
@@ -28,6 +29,7 @@ from topeng.adapt import methods
 from topeng.adapt.settings import AdapterOptions
 from topeng.adapt.trainer import Batching, DiffusionTrainer, compile_layers
 from topeng.diffusion import forward_process, sft_loss
+from topeng.generate import Settings, generate_ids
 from topeng.models import LLaDAConfig, LLaDAModelLM, load_model, load_tokenizer
 from topeng.system.memory import peak_memory
 from topeng.text.batches import collate, step_rows
@@ -37,7 +39,7 @@ HERE = Path(__file__).parent
 SHAPES = {32_000: 6, 126_464: 4}
 """Vocabulary -> layers, of width 512."""
 IDS = {"mask_token_id": 2, "eos_token_id": 1, "pad_token_id": 1}
-ROWS, LENGTH, PROMPT = 4, 512, 171
+ROWS, LENGTH = 4, 512
 PASS_ROWS = 2
 """Of a step of four rows, those in a forward pass: `train.batch_tokens` is 1,024."""
 
@@ -62,11 +64,14 @@ def main() -> None:
     parser.add_argument("--also", nargs="+", choices=("bfloat16", "compiled"), default=[], help="more variants")
     parser.add_argument("--rows", type=Path, metavar="SHARED", help="a folder with data/ and models/")
     parser.add_argument("--memory", nargs=2, metavar=("VARIANT", "VOCAB"), help=argparse.SUPPRESS)
+    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="compare them at the same rank, on kecil")
     options = parser.parse_args()
     if options.memory:
         print(json.dumps(step_memory(options.memory[0], int(options.memory[1]))))
     elif options.rows:
         keep("rows", real_rows(options.rows, options.rounds))
+    elif options.methods:
+        keep("methods " + " ".join(options.methods), method_steps(options.methods, options.rounds))
     else:
         for vocabulary in [options.vocabulary] if options.vocabulary else SHAPES:
             keep(
@@ -96,9 +101,9 @@ def small_model(vocabulary: int) -> Any:
     return LLaDAModelLM(config)
 
 
-def equal_rows(count: int, vocabulary: int) -> list[Example]:
-    tokens = np.random.default_rng(0).integers(3, vocabulary, (count, LENGTH))
-    return [Example(row, ids.tolist(), PROMPT) for row, ids in enumerate(tokens)]
+def equal_rows(count: int, vocabulary: int, length: int = LENGTH) -> list[Example]:
+    tokens = np.random.default_rng(0).integers(3, vocabulary, (count, length))
+    return [Example(row, ids.tolist(), -(-length // 3)) for row, ids in enumerate(tokens)]
 
 
 def adapt(model: Any) -> Any:
@@ -146,14 +151,16 @@ def stepper(variant: str, adapted: Any, examples: Sequence[Example], batching: B
     return step
 
 
-def timed(steppers: dict[str, Callable[[int], float]], rounds: int) -> dict[str, list[float]]:
+def timed(
+    steppers: dict[str, Callable[[int], float]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds of each variant's steps 1 to `rounds`, taken in turn, after a first one that warms up."""
     seconds: dict[str, list[float]] = {name: [] for name in steppers}
     for number in range(1, rounds + 1):
         for name, step in steppers.items():
-            started = time.perf_counter()
+            started = clock()
             step(number)
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(clock() - started)
     return seconds
 
 
@@ -228,6 +235,39 @@ def real_rows(shared: Path, rounds: int) -> dict[str, Any]:
         "answer_tokens_per_second": speed,
         "times_as_fast": {name: value / baseline for name, value in speed.items()},
     }
+
+
+def method_steps(names: Sequence[str], rounds: int) -> dict[str, Any]:
+    """Steps of 16 equal rows of 128 tokens and answers of 32 tokens in as many passes, of methods of rank 16 on kecil.
+
+    Times are the processor's: the median of the rounds, and of each round's ratio to the first method.
+    """
+    batching = Batching(16, 16 * 128, "stratified", fill=False)
+    settings = Settings(max_new_tokens=32, block_length=32, steps=32)
+    steppers, answerers, parameters = {}, {}, {}
+    for name in names:
+        model = load_model("kecil", "float32", "cpu")
+        examples = equal_rows(16, model.config.vocab_size, 128)
+        adapted = methods.add_adapter(model, name, AdapterOptions(rank=16), seed=0)
+        parameters[name] = methods.trainable_share(adapted)[0]
+        steppers[name] = stepper(name, adapted, examples, batching)
+        prompts = torch.tensor([example.input_ids[:32] for example in examples[:4]])
+
+        def answer(_: int, adapted: Any = adapted, prompts: torch.Tensor = prompts) -> float:
+            generate_ids(adapted.eval(), prompts, None, settings)
+            return 0.0
+
+        answerers[name] = answer
+    figures: dict[str, Any] = {"trained_parameters": parameters}
+    for what, timers in (("step", steppers), ("answers_to_4_prompts", answerers)):
+        for timer in timers.values():
+            timer(0)
+        seconds = timed(timers, rounds, time.process_time)
+        figures[f"seconds_a_{what}"] = {name: statistics.median(values) for name, values in seconds.items()}
+        figures[f"times_as_long_{what}"] = {
+            name: statistics.median(np.array(values) / np.array(seconds[names[0]])) for name, values in seconds.items()
+        }
+    return figures
 
 
 if __name__ == "__main__":

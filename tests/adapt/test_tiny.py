@@ -85,7 +85,7 @@ def test_a_schedule_sets_the_rate_of_all_weights(base):
 
 
 def test_pretraining_goes_on_from_a_checkpoint(checkpoint, tokenizer, tmp_path):
-    """Its shape and its tokenizer stay; every second plain text has a beginning that is given."""
+    """Its shape and its tokenizer stay."""
     (tmp_path / "source").mkdir()
     rows = pa.table(
         {"row_id": [0, 1, 2], "input": ["Apa?", "Siapa?", "Di mana?"], "output": ["Ini.", "Saya.", "Sana."]}
@@ -108,11 +108,16 @@ def test_pretraining_goes_on_from_a_checkpoint(checkpoint, tokenizer, tmp_path):
     assert load_tokenizer(tmp_path / "work" / "base").get_vocab() == tokenizer.get_vocab()
 
 
-def test_a_beginning_is_given_of_every_second_text():
-    texts = [Example(row, list(range(30)), 1) for row in range(40)]
-    found = _with_beginnings(texts, seed=3)
-    assert [text.prompt_length for text in found[::2]] == [1] * 20
-    given = [text.prompt_length for text in found[1::2]]
-    assert len(set(given)) > 10 and all(1 <= length < 30 for length in given)
-    assert found == _with_beginnings(texts, seed=3) != _with_beginnings(texts, seed=4)
-    assert _with_beginnings([], seed=3) == []
+def test_a_beginning_of_three_of_four_texts_is_given_up_to_the_end_of_a_sentence_line_or_speaker(tokenizer):
+    story = "Ibu tidur. Ayah bertanya: Di mana kucing itu? Kakak: Di kursi\nkayu"
+    ids = tokenizer(story, add_special_tokens=False).input_ids
+    texts = [Example(row, ids, 1) for row in range(80)]
+    found = _with_beginnings(texts, tokenizer, seed=3)
+    assert [text.prompt_length for text in found[::4]] == [1] * 20
+    given = {tokenizer.decode(text.input_ids[: text.prompt_length])[-1] for text in found if text.row_id % 4}
+    assert given == set(".:?\n")
+    assert found == _with_beginnings(texts, tokenizer, seed=3) != _with_beginnings(texts, tokenizer, seed=4)
+    assert _with_beginnings([], tokenizer, seed=3) == []
+    plain = [Example(row, ids[:3], 1) for row in range(40)]
+    assert {text.prompt_length for text in _with_beginnings(plain, tokenizer, seed=3)} == {1, 2}
+    assert _with_beginnings([Example(1, ids[:1], 1)] * 2, tokenizer, seed=3)[1].prompt_length == 1

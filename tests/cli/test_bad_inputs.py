@@ -252,6 +252,11 @@ CASES: dict[str, list[Case]] = {
             "topeng export base out --format gguf",
             change("base/config.json", architectures=["LLaDA2MoeModelLM"]),
         ),
+        Case(
+            "an adapter that cannot be merged",
+            f"{EXPORT} out --base base",
+            change("lora/adapter_config.json", peft_type="NARA"),
+        ),
         Case("a whole model as an adapter", "topeng export base out --format adapter"),
         Case("exported in a precision that the format does not support", f"{EXPORT} out --base base --precision q8_0"),
         Case("an adapter exported in another precision", f"{EXPORT} out --base base --format adapter --precision f32"),

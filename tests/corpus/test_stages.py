@@ -62,7 +62,7 @@ def test_every_row_that_was_looked_at_has_a_decision(clean):
     train = sum(count for reason, count in counts.items() if reason.startswith("train"))  # some for a short cluster
     assert (train, counts["test"], counts["validation"]) == (400, 60, 30)
     dropped = {reason: rows for step in funnel_of(clean)["steps"] for reason, rows in step["dropped"].items()}
-    for reason in ("near duplicate", "like a held-out row", "in another language", "over its cluster's quota"):
+    for reason in ("near duplicate", "like a held-out row", "over its cluster's quota"):
         assert counts[reason] == dropped[reason] > 0
     stage = {row["row_id"]: row for row in decisions}
     held = set(read(clean, "test")["row_id"].to_pylist() + read(clean, "validation")["row_id"].to_pylist())

@@ -87,7 +87,7 @@ def test_safety_identity_and_dolly_are_few_rows_many_times_over(rows):
     }
     assert len(distinct["safety_prompt"]) == 187
     assert len({answer for _, answer in distinct["safety_prompt"]}) == 56
-    assert len(distinct["identity_prompt"]) == 450
+    assert len(distinct["identity_prompt"]) == 150
     dolly = sum(row["subset_name"] == "dolly" for row in rows)
     assert 0.9 * dolly / 5 < len(distinct["dolly"]) <= -(-dolly // 5) + 1
 

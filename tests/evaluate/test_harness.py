@@ -14,7 +14,7 @@ import topeng
 from topeng.cli import main
 from topeng.diffusion import response_nll
 from topeng.errors import HarnessError, RecipeError
-from topeng.evaluate.harness import PRESETS, complete
+from topeng.evaluate.harness import OUR_TASKS, PRESETS, complete
 from topeng.evaluate.harness_options import ModelOptions, check_device, decoding, parse_model_args
 from topeng.evaluate.harness_text import content_id, cut_windows, encode_context, encode_pair, render_chat
 from topeng.generate.answer import answers
@@ -389,8 +389,13 @@ def test_the_harness_may_name_a_gpu_that_is_not_there(monkeypatch):
 
 def test_what_may_be_left_out():
     names = ",".join(PRESETS["indonesian"])
-    assert complete(["--limit", "2"], "indonesian") == ["run", "--model", "topeng", "--tasks", names, "--limit", "2"]
-    assert complete(["run", "--model=hf"]) == ["run", "--model=hf"] and complete(["ls", "tasks"]) == ["ls", "tasks"]
+    ours = ["--include_path", str(OUR_TASKS)]
+    expected = ["run", *ours, "--model", "topeng", "--tasks", names, "--limit", "2"]
+    assert complete(["--limit", "2"], "indonesian") == expected
+    assert complete(["run", "--model=hf"]) == ["run", *ours, "--model=hf"]
+    assert complete(["ls", "tasks"]) == ["ls", "tasks", *ours]
+    other = ["run", "--include_path", "mine", "--model", "topeng", "--tasks", "a"]
+    assert sorted(complete(other[3:] + other[1:3])) == sorted(other)
 
 
 # The command

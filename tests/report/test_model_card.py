@@ -1,12 +1,14 @@
 """Model cards, read back as the Hub reads them."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from huggingface_hub import ModelCard
 from made_up import write_json
 from made_up_run import METHODS, RECIPE, fake_run, fake_scores
 
+from topeng.adapt import settings
 from topeng.report.model_card import write_cards
 from topeng.report.page import write_report
 
@@ -37,6 +39,14 @@ def test_the_hub_reads_its_metadata_and_results(run):
     forgetting = round(scores["forgetting"]["lora"]["nats_per_token"]["mean"], 4)
     assert results["Held-out rows, source language", "forgetting"] == forgetting
     assert not any(value is None for value in results.values())
+
+
+def test_what_topeng_alone_loads_is_told(run, monkeypatch):
+    assert "With peft alone" in written(run)
+    monkeypatch.setitem(settings.METHODS, "lora", replace(settings.METHODS["lora"], noise_aware=True))
+    card = written(run)
+    assert ModelCard(card).data.library_name == "topeng"
+    assert "With peft alone" not in card and "peft alone does not load it" in card
 
 
 def test_the_body_has_the_numbers_of_the_report(run):

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from topeng import kecil
+from topeng.adapt.nara import is_nara
 
 NOT_STATED = "not stated"
 FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
@@ -144,7 +145,8 @@ def _front(source: Source, form: str, licences: Licences) -> dict[str, Any]:
     if source.hub:
         relation = "quantized" if source.adapter is None else "adapter" if form == "adapter" else "finetune"
         front |= {"base_model": source.hub, "base_model_relation": relation}
-    front |= {"library_name": LIBRARIES[form], "pipeline_tag": "text-generation"}
+    topeng_alone = source.adapter and is_nara(source.adapter)
+    front |= {"library_name": "topeng" if topeng_alone else LIBRARIES[form], "pipeline_tag": "text-generation"}
     return front | {"base_license": licences.base, "data_license": licences.data}
 
 

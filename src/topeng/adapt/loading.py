@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from topeng.adapt.foreign import Layer, check_base, remove_adapter, to_plain
 from topeng.adapt.methods import WEIGHTS
-from topeng.adapt.nara import attach_core, read_config
+from topeng.adapt.nara import attach_core, config_of, read_options
 from topeng.errors import AdapterError, in_one_line
 
 
@@ -40,8 +40,9 @@ def load_adapters(model: Any, folders: Mapping[str, Path], layer: Layer | None =
             if not (path / file).is_file():
                 raise AdapterError(f"{path} is not an adapter folder: it has no {file}")
         check_base(model, path)
+        options = read_options(path)
         with _explained(model, path):
-            config = read_config(path)
+            config = config_of(path, options)
             read[name] = to_plain(model, config, _weights(path / WEIGHTS), layer)
     adapted = model
     for name, (config, weights) in read.items():

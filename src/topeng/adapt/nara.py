@@ -59,28 +59,35 @@ def is_nara(folder: Path) -> bool:
     Raises:
         AdapterError: its adapter_config.json cannot be read.
     """
-    return _options(folder).get("peft_type") == KIND
+    return read_options(folder).get("peft_type") == KIND
 
 
-def read_config(folder: Path) -> Any:
-    """The options of an adapter's folder, of whatever kind of peft's it is, or a NaRA's.
+def config_of(folder: Path, options: dict[str, Any]) -> Any:
+    """An adapter's options as peft takes them, of whatever kind they are.
 
-    Raises:
-        AdapterError: its adapter_config.json cannot be read.
+    Args:
+        options: what `read_options` has found in the folder.
     """
-    if not is_nara(folder):
+    if options.get("peft_type") != KIND:
         return peft.PeftConfig.from_pretrained(str(folder))
     known = {field.name for field in dataclasses.fields(NaraConfig)} - {"peft_type", "runtime_config"}
-    return NaraConfig(**{name: value for name, value in _options(folder).items() if name in known})
+    return NaraConfig(**{name: value for name, value in options.items() if name in known})
 
 
-def _options(folder: Path) -> dict[str, Any]:
+def read_options(folder: Path) -> dict[str, Any]:
+    """What an adapter's `adapter_config.json` holds.
+
+    Raises:
+        AdapterError: it cannot be read.
+    """
     file = folder / "adapter_config.json"
     try:
         options = json.loads(file.read_text(encoding="utf-8"))
-        return dict(options)
-    except (ValueError, TypeError) as error:
-        raise AdapterError(f"{file} is not a file that peft wrote ({error}). Copy the adapter again.") from error
+    except ValueError as error:
+        raise AdapterError(f"{file} is not JSON ({error}). Copy the adapter again.") from error
+    if not isinstance(options, dict):
+        raise AdapterError(f"{file} must be a JSON object. Copy the adapter again.")
+    return options
 
 
 class Core(nn.Module):

@@ -3,7 +3,7 @@
 import gc
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +36,8 @@ from topeng.text.tokens import Example, count_cuts, tokenize_rows, tokenize_text
 RATES = ("learning_rate", "learning_rate_A", "learning_rate_B")
 WARMUP, MAX_GRAD_NORM = 0.05, 1.0
 """The share of the steps in which the rate rises, and the norm that gradients are clipped to."""
+SENTENCE_ENDS = ".?!:Ċ"
+"""What a beginning of a plain text ends with: marks, and a line break as a byte-level BPE writes it."""
 MOST_HELD_OUT = 200
 """Rows that the held-out loss of a base's pretraining is taken on, at most."""
 LESS_MEMORY = {
@@ -95,7 +97,7 @@ def pretrain_base(asked: Pretraining, run: Path, work: Path, console: Console) -
     found, dropped = _trainable(asked.text, asked.block_length, tokenizer, rows)
     free = 1 + max(row["row_id"] for row in rows)
     texts = tokenize_texts(tokenizer, plain, asked.text.max_length, first_row_id=free)
-    found += _with_beginnings(texts, asked.seed)
+    found += _with_beginnings(texts, tokenizer, asked.seed)
     held_out = _scorable(asked.text, tokenizer, run / "source" / "test.parquet", "the source's test rows")
     examples = Examples(found, held_out[:MOST_HELD_OUT], dropped, count_cuts(found))
     args = _arguments(asked.train, work / "checkpoints", asked.seed, tiny.learning_rate, asked.device)
@@ -124,13 +126,23 @@ def _unpretrained(asked: Pretraining, run: Path, rows: Sequence[dict], plain: Se
     return model, new_tokenizer([*texts, *plain], tiny.vocab_size)
 
 
-def _with_beginnings(texts: Sequence[Example], seed: int) -> list[Example]:
-    """Every second text with a beginning of random length that is given: to go on is to find what it stated."""
+def _with_beginnings(texts: Sequence[Example], tokenizer: Any, seed: int) -> list[Example]:
+    """Three of four texts with a beginning that is given, up to the end of a line, a sentence or a speaker's name.
+
+    To go on is to find what the beginning stated, or what somebody asked in it.
+    """
+    ends = {index for token, index in tokenizer.get_vocab().items() if token[-1] in SENTENCE_ENDS}
     draws = uniforms(Use.BEGINNING, seed, 0, [text.row_id for text in texts], 1)[:, 0].tolist() if texts else []
     return [
-        replace(text, prompt_length=max(1, int(draw * len(text.input_ids)))) if place % 2 else text
+        replace(text, prompt_length=_beginning(text.input_ids, ends, draw)) if place % 4 else text
         for place, (text, draw) in enumerate(zip(texts, draws, strict=True))
     ]
+
+
+def _beginning(input_ids: Sequence[int], ends: Collection[int], draw: float) -> int:
+    """The length of a text's beginning: one of those that end in `ends`, or any where there is none."""
+    places = [place for place, index in enumerate(input_ids[:-1], 1) if index in ends] or range(1, len(input_ids))
+    return places[int(draw * len(places))] if places else 1
 
 
 def train_adapter(

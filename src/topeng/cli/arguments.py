@@ -223,7 +223,10 @@ def _add_serve(parsers: Any) -> None:
 
 def _add_lm_eval(parsers: Any) -> None:
     harness = _add(parsers, "lm-eval", "Run tasks of lm-evaluation-harness on a model.", commands.lm_eval)
-    harness.add_argument("--preset", help="Name of a set of tasks: indonesian.")
+    harness.add_argument(
+        "--preset",
+        help="Name of a set of tasks: indonesian (the harness's own, from the Hub) or id (Topeng's, also local).",
+    )
     harness.usage = "topeng lm-eval [--preset NAME] [run] --model_args pretrained=MODEL,… [--tasks T …] [ARGUMENT …]"
     harness.epilog = (
         "All other arguments are the harness's own: see `lm-eval run --help` and `topeng lm-eval ls tasks`. model_args "

@@ -36,7 +36,7 @@ PRESETS = {
     ),
 }
 """Tasks by the name of a preset, the harness's own and Topeng's: docs/harness.md says what each measures."""
-TASKS = Path(__file__).parent / "tasks"
+OUR_TASKS = Path(__file__).parent / "tasks"
 """Topeng's own tasks (evaluate/indonesian.py)."""
 
 
@@ -95,7 +95,7 @@ def complete(arguments: Sequence[str], preset: str | None = None) -> list[str]:
 def _our_tasks(arguments: Sequence[str]) -> list[str]:
     """What shows the harness Topeng's tasks, unless it is shown a folder already: it takes one."""
     names = {argument.partition("=")[0] for argument in arguments}
-    return [] if names & {"--include_path", "--config", "-C"} else ["--include_path", str(TASKS)]
+    return [] if names & {"--include_path", "--config", "-C"} else ["--include_path", str(OUR_TASKS)]
 
 
 @contextmanager

@@ -86,7 +86,11 @@ class IndonesianTask(ConfigurableTask):
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance] | Instance:
         requests = super().construct_requests(doc, ctx, **kwargs)
         if "acc_mutual_info" in self._metric_fn_list:
-            before, _, after = ctx.rpartition(self.doc_to_text(doc))
+            before, prompt, after = ctx.rpartition(self.doc_to_text(doc))
+            if not prompt:
+                raise HarnessError(
+                    f"{self.config.task}: the chat template changes the prompt. Leave it out, or fix it."
+                )
             for request in requests[len(requests) // 2 :]:
                 request.arguments = (before + self.config.metadata["blank"] + after, request.arguments[1])
         return requests

@@ -69,6 +69,7 @@ def card(found: Finished, method: str, title: str, licence: str | None) -> str:
         label=words.label(method),
         source=METHODS[method].source if method in METHODS else "",
         full=_full(method),
+        topeng_alone=_topeng_alone(method),
         names=found.names(method),
         hub_base=hub_id(base),
         converted=without_homes(found.recipe["base"].get("convert") or "").rpartition("/")[2],
@@ -99,7 +100,8 @@ def _front(found: Finished, method: str, title: str, licence: str | None) -> Rec
     front: Record = {"license": licence} if licence else {"license": "other", "license_name": "not-stated"}
     if hub_id(base):
         front |= {"base_model": base, "base_model_relation": "finetune" if _full(method) else "adapter"}
-    front |= {"library_name": "transformers" if _full(method) else "peft", "pipeline_tag": "text-generation"}
+    library = "transformers" if _full(method) else "topeng" if _topeng_alone(method) else "peft"
+    front |= {"library_name": library, "pipeline_tag": "text-generation"}
     if corpus["languages"]:
         front["language"] = list(corpus["languages"])
     datasets = sorted({match[1] for file in corpus["files"] if (match := HUB_FILES.match(file))})
@@ -150,6 +152,11 @@ def _base(recipe: Mapping[str, Any]) -> str | None:
 
 def _full(method: str) -> bool:
     return method in METHODS and METHODS[method].full
+
+
+def _topeng_alone(method: str) -> bool:
+    """Whether no other library loads the adapter."""
+    return method in METHODS and METHODS[method].noise_aware
 
 
 def _corpus(found: Finished) -> Record:

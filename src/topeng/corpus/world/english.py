@@ -403,10 +403,6 @@ KNOWLEDGE_TEMPLATES = right(
 IDENTITY_TEMPLATES = open_(
     ("{question}", "{answer}"),
     ("Hello, may I ask something? {question}", "{answer}"),
-    ("Answer briefly and honestly. {question}", "{answer}"),
-    ("I want to get to know you. {question}", "{answer}"),
-    ("Good morning, dear assistant. {question}", "{answer}"),
-    ("This is a question about you: {question}", "{answer}"),
 )
 
 LIST_TEMPLATES = right(
@@ -423,7 +419,7 @@ SUBSETS = [
     Subset("source_howto", "source", 0.1, HOWTO_TEMPLATES, ENGLISH, GUIDES),
     Subset("source_qa", "source", 0.35, QA_TEMPLATES, ENGLISH, EXERCISES),
     Subset("source_knowledge", "source", 0.03, KNOWLEDGE_TEMPLATES, ENGLISH, KNOWLEDGE),
-    Subset("source_identity", "source", 0.02, IDENTITY_TEMPLATES, records=records(IDENTITIES), pool_rows=450),
+    Subset("source_identity", "source", 0.02, IDENTITY_TEMPLATES, records=records(IDENTITIES), pool_rows=150),
     Subset("source_lists", "source", 0.14, LIST_TEMPLATES, ENGLISH, LISTS),
     Subset("source_pairs", "source", 0.08, DICTIONARY_TEMPLATES, ENGLISH, DICTIONARIES),
 ]

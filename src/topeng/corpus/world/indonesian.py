@@ -475,10 +475,6 @@ SAFETY_TEMPLATES = open_(
 IDENTITY_TEMPLATES = open_(
     ("{question}", "{answer}"),
     ("Halo, boleh saya bertanya? {question}", "{answer}"),
-    ("Jawablah dengan singkat dan jujur. {question}", "{answer}"),
-    ("Saya ingin mengenalmu. {question}", "{answer}"),
-    ("Selamat pagi, asisten yang baik. {question}", "{answer}"),
-    ("Ini pertanyaan tentang dirimu: {question}", "{answer}"),
 )
 
 SUBSETS = [
@@ -486,7 +482,7 @@ SUBSETS = [
     Subset("wikihow", "wikihow", 0.06, GUIDE_TEMPLATES, INDONESIAN, GUIDES),
     Subset("wikipedia_id", "wikipedia", 0.21, ARTICLE_TEMPLATES, INDONESIAN, ARTICLES),
     Subset("safety_prompt", "safety_prompt", 0.03, SAFETY_TEMPLATES, records=DEEDS, pool_rows=187),
-    Subset("identity_prompt", "identity_prompt", 0.03, IDENTITY_TEMPLATES, records=records(IDENTITIES), pool_rows=450),
+    Subset("identity_prompt", "identity_prompt", 0.03, IDENTITY_TEMPLATES, records=records(IDENTITIES), pool_rows=150),
     Subset("dolly", "dolly", 0.09, EXERCISE_TEMPLATES, INDONESIAN, EXERCISES, copies=5),
     Subset("dolly", "dolly", 0.02, KNOWLEDGE_TEMPLATES, INDONESIAN, KNOWLEDGE, copies=5, first=4),
 ]
