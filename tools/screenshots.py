@@ -2,8 +2,10 @@
 
     python tools/screenshots.py RUN OUT [--site site] [--language en]
 
-RUN is the folder of a finished run, and OUT gets PAGE-SIZE.png. In the chat, every model is asked a question that
-the base answers wrongly and an adapter rightly. It needs Chromium and Pillow, which matplotlib brings, and the extra `serve`.
+RUN is the folder of a finished run, and OUT gets PAGE-SIZE.png. In the chat, every model is asked a question that the
+base answers wrongly and an adapter rightly.
+
+It needs Chromium and Pillow, which matplotlib brings, and the extra `serve`.
 """
 
 import argparse
