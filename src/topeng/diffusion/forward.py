@@ -29,7 +29,7 @@ def forward_process(
 
     Args:
         response_mask: bool [B, T].
-        row_ids: [B]; noise is a function of (seed, step, row), and of a token's place in the response.
+        row_ids: [B] numbers of the rows. Noise only depends on (seed, step, row) and on the position in the response.
 
     Returns:
         `masked` bool [B, T], `p` [B] in fp32.
@@ -53,13 +53,13 @@ def distinct_rows(batch_rows: int, noise: str) -> int:
 def training_noise(
     noise: str, response_mask: Tensor, seed: int, step: int, row_ids: Tensor, places: Tensor, step_rows: int
 ) -> tuple[Tensor, Tensor]:
-    """Draws which response tokens of a step's rows are masked, whatever other rows share their forward pass.
+    """Draws which response tokens are masked in a step, independently of which rows share a forward pass.
 
     Args:
         response_mask: bool [B, T].
         row_ids: [B].
-        places: [B], of the rows in the step, which has them in random order; copies are adjacent.
-        step_rows: all rows of the step, copies included.
+        places: [B] positions of the rows in the step, whose order is random; copies of a row are adjacent.
+        step_rows: number of all rows of the step, including copies.
 
     Returns:
         `masked` bool [B, T], `p` [B] in fp32, as `sft_loss` takes them.
