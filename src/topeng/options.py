@@ -87,12 +87,12 @@ class Options:
 
 def results(options: Any) -> dict[str, Any]:
     """Nested plain values of all that a result may depend on: of options, or of a slice that is made of them, each
-    field but those declared with `cost`.
+    field but those declared with `cost`, and with `since` where they have that value: the only one there was before.
     """
     values = {}
     for field in dataclasses.fields(options):
-        if not field.metadata.get("cost"):
-            value = getattr(options, field.name)
+        value = getattr(options, field.name)
+        if not (field.metadata.get("cost") or field.metadata.get("since", dataclasses.MISSING) == value):
             values[field.name] = results(value) if dataclasses.is_dataclass(value) else value
     return values
 

@@ -18,7 +18,9 @@ from topeng.evaluate.harness import OUR_TASKS, PRESETS, complete
 from topeng.evaluate.harness_options import ModelOptions, check_device, decoding, parse_model_args
 from topeng.evaluate.harness_text import content_id, cut_windows, encode_context, encode_pair, render_chat
 from topeng.generate.answer import answers
+from topeng.generate.decode import generate_ids
 from topeng.generate.settings import Settings
+from topeng.models.attention import attend
 from topeng.text.chat import encode_answer, encode_prompt, encode_text, special_tokens
 from topeng.text.tokens import Example
 
@@ -473,3 +475,30 @@ def test_the_preset_names_tasks_that_the_harness_has():
 
 def test_options_have_defaults():
     assert ModelOptions().draws == 128
+
+
+@torch.no_grad()
+def test_an_autoregressive_model_s_likelihoods_are_exact(model, tokenizer):
+    """And its continuation is the likeliest where it is what is decoded greedily; a text follows an end token."""
+    attend(model, 1, True)
+    lm = make(model, tokenizer, max_new_tokens=8, batch_tokens=512)
+    context, answer = encode_pair(tokenizer, "Ibu kota?", "kursi")
+    text = tokenizer.decode(
+        generate_ids(model, torch.tensor([context]), None, Settings(max_new_tokens=8, block_length=8))[
+            0, len(context) :
+        ]
+    )
+    greedy = encode_pair(tokenizer, "Ibu kota?", text)[1]
+    found = lm.loglikelihood(requests(("Ibu kota?", "kursi"), ("Ibu kota?", text), ("Ibu kota?", "")))
+    for (value, likeliest), continuation in zip(found, (answer, greedy), strict=False):
+        logits = model(input_ids=torch.tensor([[*context, *continuation]]), moved=False).logits[0]
+        log_p = logits.log_softmax(dim=-1)[len(context) - 1 : -1]
+        expected = log_p.gather(1, torch.tensor(continuation)[:, None]).sum().item()
+        assert value == pytest.approx(expected, rel=1e-5)
+        log_p[:, model.config.mask_token_id] = -torch.inf
+        assert likeliest == (log_p.argmax(dim=-1).tolist() == list(continuation))
+    assert found[2] == (0.0, True) and not found[0][1]
+    ids = encode_text(tokenizer, TEXT)
+    log_p = model(input_ids=torch.tensor([[model.config.eos_token_id, *ids]]), moved=False).logits[0].log_softmax(-1)
+    expected = log_p[:-1].gather(1, torch.tensor(ids)[:, None]).sum().item()
+    assert lm.loglikelihood_rolling(requests((TEXT,))) == [pytest.approx(expected, rel=1e-5)]

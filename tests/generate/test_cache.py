@@ -4,7 +4,9 @@ import torch
 from topeng.generate import Settings
 from topeng.generate.cache import Passes
 from topeng.generate.canvas import infilling_canvas, pad_left
+from topeng.generate.decode import Decoder
 from topeng.generate.row import Row, Voice
+from topeng.models.attention import attend
 
 MASK, EOS = 2, 1
 
@@ -31,10 +33,12 @@ def whole_pass(model, row):
     return logits[row.block][row.active().to(model.device)]
 
 
+@pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize("window", [None, 2])
 @pytest.mark.parametrize("kind", ["none", "prefix", "dual"])
 @torch.no_grad()
-def test_kept_keys_and_values_give_the_logits_of_a_whole_pass(model, kind, window):
+def test_kept_keys_and_values_give_the_logits_of_a_whole_pass(model, kind, window, shifted):
+    attend(model, None, shifted)
     some, passes = rows(model, cache=kind, window=window), Passes()
     for now in (some, some, some, some[::2], some[::2]):  # one leaves
         for row, logits in zip(now, passes.logits(model, views(now)), strict=True):
@@ -66,3 +70,35 @@ def test_what_was_committed_since_is_told_from_what_was_kept(model):
         stale, fresh = passes.logits(model, views([row]))[0], whole_pass(model, row)
         assert not torch.allclose(stale, fresh, atol=1e-5) and len(first) == len(stale) + 1
         torch.testing.assert_close(passes.logits(model, views([row]))[0], fresh, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("block", "shifted"), [(1, True), (4, False), (4, True), (5, True), (64, False)])
+@torch.no_grad()
+def test_where_a_model_looks_back_only_finished_blocks_are_kept_and_exact(model, block, shifted):
+    """Every pass of a generation, of rows at different places: the logits of a pass over the whole row."""
+    attend(model, block, shifted)
+    some, passes, seen = rows(model, cfg_scale=0.0), Passes(), []
+    model.register_forward_pre_hook(lambda _, __, given: seen.append(given["input_ids"].shape[1]), with_kwargs=True)
+    while some:
+        expected = [whole_pass(model, row) for row in some]
+        seen.clear()
+        for row, logits, wanted in zip(some, passes.logits(model, views(some)), expected, strict=True):
+            torch.testing.assert_close(logits, wanted, atol=1e-5, rtol=0)
+            confidence, tokens = logits.max(dim=-1)
+            best = int(confidence.argmax())
+            where = row.active().nonzero().squeeze(1)[best : best + 1]
+            row.commit(where, tokens[best : best + 1], confidence[best : best + 1])
+        some = [row for row in some if not row.done]
+    assert max(seen) <= 2 * block + 1  # the last passes: a block, and at most the one that was finished before it
+
+
+def test_a_model_that_predicts_the_next_token_reads_one_token_a_pass(model):
+    """An autoregressive model with its cache: as fast as one can be."""
+    attend(model, 1, True)
+    some, seen = rows(model, (14,)), []
+    model.register_forward_pre_hook(lambda _, __, given: seen.append(given["input_ids"].shape[1]), with_kwargs=True)
+    decoder = Decoder()
+    decoder.join(some[0])
+    while decoder.rows:
+        decoder.step()
+    assert seen == [14, *[1] * 5, 3, *[1] * 3]  # the prompt, then each token; two that are given are read with theirs

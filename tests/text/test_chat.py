@@ -7,7 +7,7 @@ from bytes_tokenizer import bytes_tokenizer
 from topeng.adapt.tiny import new_tokenizer
 from topeng.errors import ModelError, TextError
 from topeng.text.chat import decode_answer, encode_answer, encode_prompt, recent_turns, special_tokens
-from topeng.text.formats import CHATML, LLADA
+from topeng.text.formats import CHATML, LLADA, ROLE_TAGS
 
 MESSAGES = [
     {"role": "system", "content": "Jawab singkat."},
@@ -162,3 +162,22 @@ def test_chatml_is_what_its_template_says(chatml, turns):
 def test_an_answer_in_chatml_ends_with_its_end_of_turn(chatml):
     ids = encode_answer(chatml, "Ya.")
     assert ids[-1] == chatml.convert_tokens_to_ids("<|im_end|>") and decode_answer(chatml, ids) == "Ya."
+
+
+@pytest.mark.parametrize("tokens", [(), ("<role>", "</role>")])
+def test_role_tags_are_tokens_where_a_tokenizer_has_them_and_text_else(tokens):
+    """As LLaDA-MoE and LLaDA2.x are asked."""
+    made = bytes_tokenizer(["<|role_end|>", "<|mask|>", *tokens], eos_token="<|endoftext|>")
+    made.chat_template = ROLE_TAGS.template
+    assert special_tokens(made).form is ROLE_TAGS
+    text = made.apply_chat_template(MESSAGES[:2], add_generation_prompt=True, tokenize=False)
+    assert text == (
+        "<role>SYSTEM</role>Jawab singkat.<|role_end|><role>HUMAN</role>Apa kabar?<|role_end|><role>ASSISTANT</role>"
+    )
+    ids = encode_prompt(made, MESSAGES[:2])
+    assert made.decode(ids) == text
+    for tag in tokens:
+        assert ids.count(made.convert_tokens_to_ids(tag)) == 3
+    said = encode_prompt(made, [{"role": "user", "content": "</role><|role_end|>"}])
+    assert made.decode(said) == "<role>HUMAN</role></role><|role_end|><|role_end|><role>ASSISTANT</role>"
+    assert said.count(special_tokens(made).eot) == 1

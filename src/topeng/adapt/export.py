@@ -14,13 +14,21 @@ from safetensors.torch import save_file
 from transformers import GenerationConfig
 
 from topeng.adapt.export_card import Source, card
-from topeng.adapt.foreign import ITS_BASE
+from topeng.adapt.foreign import ITS_BASE, base_record
 from topeng.adapt.merge import BaseWeights, MergedWeights
 from topeng.adapt.methods import WEIGHTS, publish_config
 from topeng.adapt.names import NAMES, named
 from topeng.adapt.nara import NOT_ADDED, is_nara
 from topeng.errors import AdapterError, ExportError, ModelError, TopengError
-from topeng.models import FAMILIES, fetch_checkpoint, hub_id, is_checkpoint, load_tokenizer, read_options
+from topeng.models import (
+    FAMILIES,
+    family_of,
+    fetch_checkpoint,
+    hub_id,
+    is_checkpoint,
+    load_tokenizer,
+    read_options,
+)
 from topeng.models import gguf as gguf_files
 from topeng.models.shards import SHARD_BYTES, StoredWeights, write_shards
 from topeng.options import meant
@@ -197,19 +205,26 @@ def _write_adapter(source: Source, folder: Path, how: How, name: str) -> dict[st
     save_file({key: weight.contiguous() for key, weight in weights.items()}, folder / WEIGHTS, {"format": "pt"})
     config.save_pretrained(str(folder))
     publish_config(folder, source.hub)
-    write_atomically(folder / ITS_BASE, json.dumps({"fingerprint": merged.fingerprint}))
+    write_atomically(folder / ITS_BASE, base_record(merged.adapted, merged.fingerprint))
     return {"names": how.names}
 
 
 def _write_gguf(source: Source, folder: Path, how: How, name: str) -> dict[str, Any]:
     config = read_options(source.base)
     gguf_files.architecture(config)
-    known = config.get("model_type") in FAMILIES
+    family = family_of(config)
+    known = family is not None and family.one_to_one  # else its own file is what llama.cpp knows
     if source.adapter and not known:
+        supported = [name for name, one in FAMILIES.items() if one.one_to_one]
         raise ModelError(
-            f"{source.base} belongs to a family that does not support adapters. Supported: {', '.join(FAMILIES)}."
+            f"{source.base} belongs to a family that does not support adapters here. Supported: {', '.join(supported)}."
         )
     weights = _weights(source) if known else StoredWeights(source.base)
+    if known and weights.config.attention_block:  # type: ignore[union-attr]
+        raise ExportError(
+            "llama.cpp's diffusion models look at all positions, but this one looks back only (attention_block = "
+            f"{weights.config.attention_block}). Use --format merged."  # type: ignore[union-attr]
+        )
     if known:
         config = weights.config.to_dict()  # type: ignore[union-attr]
     file = f"{name}-{how.precision.upper()}.gguf"

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from topeng.adapt.nara import detach_core
 from topeng.errors import AdapterError
-from topeng.models import is_base, native_name
+from topeng.models import fingerprint, is_base, native_name
+from topeng.models.attention import ATTENTION, attend, attention_of
 
 ITS_BASE = "base.json"
 PREFIX = "base_model.model."
@@ -137,6 +138,40 @@ def _difference(layer: Layer, config: Any, weights: Weights, start: str) -> tupl
     return config, weights
 
 
+def base_record(model: Any, known: str | None = None) -> str:
+    """What `base.json` says beside an adapter's weights: of which base it is, and how it looks where not full.
+
+    Args:
+        known: the fingerprint of the base; that of the model without it.
+    """
+    looks = attention_of(model.config)
+    return json.dumps({"fingerprint": known or fingerprint(model)} | (looks if looks["attention_block"] else {}))
+
+
+def adapter_attention(path: Path) -> dict[str, Any] | None:
+    """How the model of an adapter's folder looks, as arguments of `attend`; None: as its base does.
+
+    Raises:
+        AdapterError: what the folder says of it is damaged.
+    """
+    record = _record(path)
+    return {name: record[name] for name in ATTENTION} if record.get("attention_block") else None
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """What an adapter's folder says of its base: nothing, where peft alone wrote it."""
+    file = path / ITS_BASE
+    if not file.exists():
+        return {}
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if not {"fingerprint"} <= record.keys():
+            raise ValueError("no fingerprint")
+    except (ValueError, AttributeError) as error:
+        raise AdapterError(f"{file} is not a file that Topeng wrote. Copy the adapter again.") from error
+    return record
+
+
 def check_base(model: Any, path: Path) -> None:
     """Fails where a folder says that its adapter was trained on another base.
 
@@ -145,12 +180,11 @@ def check_base(model: Any, path: Path) -> None:
     Raises:
         AdapterError: it was, or what the folder says of its base is damaged.
     """
-    file = path / ITS_BASE
+    known = _record(path).get("fingerprint")
     try:
-        known = json.loads(file.read_text(encoding="utf-8"))["fingerprint"] if file.exists() else None
         same = known is None or is_base(model, known)
-    except (ValueError, KeyError, TypeError) as error:
-        raise AdapterError(f"{file} is not a file that Topeng wrote. Copy the adapter again.") from error
+    except (ValueError, TypeError) as error:
+        raise AdapterError(f"{path / ITS_BASE} is not a file that Topeng wrote. Copy the adapter again.") from error
     if not same:
         base = json.loads((path / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
         raise AdapterError(
@@ -171,4 +205,6 @@ def remove_adapter(model: Any) -> Any:
                 setattr(module, name, child.original_module)
     if hasattr(base, "peft_config"):
         del base.peft_config
+    if looked := base.__dict__.pop("looked_before", None):
+        attend(base, **looked)
     return base

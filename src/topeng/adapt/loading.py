@@ -11,10 +11,11 @@ from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from topeng.adapt.foreign import Layer, check_base, remove_adapter, to_plain
+from topeng.adapt.foreign import Layer, adapter_attention, check_base, remove_adapter, to_plain
 from topeng.adapt.methods import WEIGHTS
 from topeng.adapt.nara import attach_core, config_of, read_options
 from topeng.errors import AdapterError, in_one_line
+from topeng.models.attention import attend, attention_of
 
 
 def load_adapter(model: Any, path: str | Path, layer: Layer | None = None) -> Any:
@@ -34,6 +35,7 @@ def load_adapter(model: Any, path: str | Path, layer: Layer | None = None) -> An
 
 def load_adapters(model: Any, folders: Mapping[str, Path], layer: Layer | None = None) -> Any:
     """As `load_adapter`, of several by the names that peft is to give them; the first is active."""
+    looks = _common_attention(model, folders)
     read = {}
     for name, path in folders.items():  # of the plain base, before any is put on it
         for file in ("adapter_config.json", WEIGHTS):
@@ -48,7 +50,27 @@ def load_adapters(model: Any, folders: Mapping[str, Path], layer: Layer | None =
     for name, (config, weights) in read.items():
         with _explained(model, folders[name]):
             adapted = _put(adapted, name, config, weights)
+    if looks:
+        adapted.get_base_model().looked_before = attention_of(adapted.config)  # for `remove_adapter`
+        attend(adapted, **looks)
     return adapted.eval()
+
+
+def _common_attention(model: Any, folders: Mapping[str, Path]) -> dict[str, Any] | None:
+    """How the adapters look, as arguments of `attend`; None where they look as their base does.
+
+    Raises:
+        AdapterError: they differ, and so cannot be on one base.
+    """
+    own = attention_of(model.config)
+    found = {name: adapter_attention(path) or own for name, path in folders.items()}
+    if len({str(looks) for looks in found.values()}) > 1:
+        raise AdapterError(
+            f"the adapters {', '.join(found)} were trained with other objectives, so that they do not look at the same "
+            "positions. Load one of them at a time."
+        )
+    looks = next(iter(found.values()))
+    return None if looks == own else looks
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from topeng.adapt.loading import load_adapter
 from topeng.errors import AdapterError, ModelError, in_one_line
 from topeng.models import FAMILIES, fingerprint, load_config, native_name, official_names
+from topeng.models.attention import attention_of
 from topeng.models.shards import StoredWeights
 
 
@@ -24,9 +25,15 @@ class BaseWeights:
     def __init__(self, folder: Path) -> None:
         """
         Raises:
-            ModelError: the folder holds no whole checkpoint of a family that is known here.
+            ModelError: the folder holds no whole checkpoint of a family that is known here and can be passed on.
         """
         self.config = load_config(folder)
+        family = FAMILIES[self.config.model_type]
+        if not family.one_to_one:
+            raise ModelError(
+                f"{folder} is of {family.__name__}, whose weights are put together differently in a checkpoint and in "
+                "the network, so that it cannot be exported a weight at a time. Its adapters can be loaded as they are."
+            )
         self.stored = StoredWeights(folder)
         self.model = skeleton(self.config)
         self.official = official_names(self.model)
@@ -74,6 +81,8 @@ class MergedWeights:
         self._base = base
         self.config, self.official = copy.deepcopy(base.config), base.official
         self.adapted = self._adapted(adapter)
+        for name, value in attention_of(self.adapted.config).items():
+            setattr(self.config, name, value)
         self._changed = {
             name: module
             for name, module in self.adapted.get_base_model().named_modules()

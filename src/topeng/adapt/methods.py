@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import BitsAndBytesConfig
 
-from topeng.adapt.foreign import ITS_BASE
+from topeng.adapt.foreign import ITS_BASE, base_record
 from topeng.adapt.nara import NaraConfig, NoiseAware, attach_core
 from topeng.adapt.settings import METHODS, LoraOptions
 from topeng.errors import AdapterError
-from topeng.models import fingerprint, hub_id, load_model
+from topeng.models import hub_id, load_model
 from topeng.system.files import write_atomically
 
 WEIGHTS = "adapter_model.safetensors"
@@ -158,7 +158,7 @@ def save_adapter(adapted: Any, method: str, path: Path, initial: Path, base: str
     adapted.save_pretrained(str(path), **convert)
     (path / "README.md").unlink(missing_ok=True)  # peft's empty card, which names this machine's folders
     publish_config(path, base)
-    write_atomically(path / ITS_BASE, json.dumps({"fingerprint": fingerprint(adapted)}))
+    write_atomically(path / ITS_BASE, base_record(adapted))
 
 
 def publish_config(path: Path, base: str | None) -> None:

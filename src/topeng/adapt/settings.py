@@ -12,6 +12,7 @@ from topeng.text.settings import TextOptions
 
 Logger = Literal["tensorboard", "wandb", "trackio"]
 Noise = Literal["independent", "stratified", "complementary"]
+ObjectiveName = Literal["masked", "block", "autoregressive"]
 
 CONVERTED = "converted"
 """The folder of a run that a converted model is in, before it is pretrained."""
@@ -71,6 +72,7 @@ class Training:
     name: str
     method: str
     seed: int
+    objective: ObjectiveName = "masked"
 
 
 if TYPE_CHECKING:
@@ -264,6 +266,11 @@ class ScheduleOptions(StepOptions):
 class TrainOptions(ScheduleOptions):
     """Adaptation by the diffusion loss."""
 
+    objectives: list[ObjectiveName] = option(
+        lambda: ["masked"],
+        "What is learnt: masked diffusion (`masked`), block diffusion in blocks of generate.block_length (`block`), or "
+        "prediction of the next token (`autoregressive`). Each method is trained by each; a base by the first.",
+    )
     seeds: list[int] = option(
         list, "Seeds to train each method with, once each. An empty list trains once, with the recipe's seed."
     )
@@ -275,6 +282,10 @@ class TrainOptions(ScheduleOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.objectives or len(set(self.objectives)) < len(self.objectives):
+            raise OptionError("objectives", f"= {self.objectives} must be one or more different objectives")
+        if self.noise == "complementary" and "autoregressive" in self.objectives:
+            raise OptionError("noise", "= 'complementary' trains each row twice, but `autoregressive` masks nothing")
         if len(set(self.seeds)) < len(self.seeds) or not all(0 <= seed < 2**32 for seed in self.seeds):
             raise OptionError("seeds", f"= {self.seeds} must be different numbers from 0 to 2**32 - 1")
 
@@ -312,7 +323,8 @@ class Pretraining:
 
     Attributes:
         context: the longest sequence that the base is to read, in tokens.
-        converted: it begins with what the stage `base/convert` left. Its weights are read, and so count by themselves.
+        converted: it begins with what the stage `base/convert` left.
+        objective: by which it learns.
         fill: tokens of a forward pass where end tokens fill it; else None.
         device: where it trains.
     """
@@ -324,7 +336,8 @@ class Pretraining:
     context: int
     train: StepOptions
     fill: int | None
-    converted: bool = field(metadata={"cost": True})
+    converted: bool = field(metadata={"since": False})
+    objective: ObjectiveName = field(metadata={"since": "masked"})
     device: str | None = field(metadata={"cost": True})
 
 
@@ -333,7 +346,7 @@ class Adapting:
     """What one training of a method depends on.
 
     Attributes:
-        block_length: of decoding, where end tokens fill a block; else None.
+        block_length: of decoding, where end tokens fill a block or blocks are what is learnt; else None.
         adapter: None where all weights train.
         learning_rate: peak; of A for `lora+`.
         fill: as in `Pretraining`.
@@ -348,3 +361,4 @@ class Adapting:
     train: ScheduleOptions
     learning_rate: float
     fill: int | None
+    objective: ObjectiveName = field(metadata={"since": "masked"})

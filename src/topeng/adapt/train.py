@@ -22,10 +22,12 @@ from topeng.adapt.settings import CONVERTED, Adapting, ModelOptions, Pretraining
 from topeng.adapt.tiny import copy_from_the_start, new_model, new_tokenizer, tiny_config
 from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, compile_layers, last_checkpoint
 from topeng.adapt.usage import SHARES
+from topeng.diffusion import OBJECTIVES, Objective
 from topeng.diffusion.noise import Use, uniforms
-from topeng.errors import CorpusError, RunError
+from topeng.errors import CorpusError, ModelError, RunError
 from topeng.kecil import locate
 from topeng.models import find_device, is_checkpoint, load_model, load_tokenizer
+from topeng.models.attention import attend, attention_of
 from topeng.system import ranks
 from topeng.system.files import write_atomically
 from topeng.system.progress import progress_bar
@@ -103,11 +105,12 @@ def pretrain_base(asked: Pretraining, run: Path, work: Path, console: Console) -
     args = _arguments(asked.train, work / "checkpoints", asked.seed, tiny.learning_rate, asked.device)
     args.max_steps, args.eval_steps, args.logging_steps = tiny.steps, max(1, tiny.steps // 10), max(1, tiny.steps // 60)
     optimizer = pretraining_optimizer(tiny.optimizer, model, tiny.learning_rate)
-    batching = _batching(asked.train, tiny.batch_rows, asked.text)
+    batching = _batching(asked, tiny.batch_rows)
+    _attend(model, batching.objective)
     shown = Shown(console, run / "logs" / "base", asked.train.report_to)
     _compile(asked.train, model, work)
     trainer = _train(DiffusionTrainer(model, args, examples.train, examples.held_out, batching, optimizer), shown)
-    model = _gathered(trainer, lambda: type(trainer.model)(trainer.model.config))
+    model = _gathered(trainer, lambda: type(trainer.model)(trainer.model.config))  # which says how it looks
     if ranks.RANK > 0:
         return
     model.save_pretrained(out)
@@ -177,11 +180,15 @@ def train_adapter(
         adapted, asked.method, asked.adapter, asked.learning_rate, asked.train.weight_decay
     )
     args = _adaptation_arguments(asked, work / "checkpoints")
-    batching = _batching(asked.train, asked.train.batch_rows, asked.text)
+    batching = _batching(asked, asked.train.batch_rows)
+    _attend(adapted, batching.objective)
     _compile(asked.train, adapted, work)
     trainer = DiffusionTrainer(adapted, args, examples.train, examples.held_out, batching, optimizer)
     _train(trainer, Shown(console, run / "logs" / name, asked.train.report_to), callbacks)
+    looks = attention_of(adapted.config)
     adapted = _gathered(trainer, lambda: _restored(asked, _load_base(asked, base), initial))
+    if adapted is not None:  # on rank 0
+        attend(adapted, **looks)
     if ranks.RANK > 0:
         return
     methods.save_adapter(adapted, asked.method, out, initial, asked.base.model)
@@ -274,8 +281,26 @@ def _scorable(text: TextOptions, tokenizer: Any, path: Path, what: str) -> list[
     return held_out
 
 
-def _batching(options: StepOptions, batch_rows: int, text: TextOptions) -> Batching:
-    return Batching(batch_rows, options.batch_tokens, options.noise, fill=text.eos == "fill")
+def _batching(asked: Pretraining | Adapting, batch_rows: int) -> Batching:
+    options, objective = asked.train, OBJECTIVES[asked.objective](asked.block_length or 1)
+    return Batching(batch_rows, options.batch_tokens, options.noise, asked.text.eos == "fill", objective)
+
+
+def _attend(model: Any, objective: Objective) -> None:
+    """Makes a model look as an objective wants it, where it has not learnt to look in another way than full.
+
+    Raises:
+        ModelError: it has.
+    """
+    own, wanted = attention_of(model.config)["attention_block"], objective.attention_block
+    if own is not None and own != wanted:
+        name = "autoregressive" if own == 1 else "block"
+        length = "" if own == 1 else f" and generate.block_length to {own}"
+        raise ModelError(
+            f"the base has learnt to look {'back only' if own == 1 else f'back from blocks of {own} tokens'}. Set "
+            f"train.objectives to [{name}]{length}, or name another base."
+        )
+    attend(model, wanted, objective.predicts_next)
 
 
 def _adaptation_arguments(asked: Adapting, output_dir: Path) -> TrainingArguments:

@@ -25,7 +25,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from topeng.adapt.methods import autocast_inputs, group_rates
 from topeng.adapt.usage import Usage, figures
-from topeng.diffusion import copies, distinct_rows, loss_weights, response_nll, training_noise
+from topeng.diffusion import MASKED, Objective, Step, copies, distinct_rows, response_nll
 from topeng.errors import DivergenceError, TopengError
 from topeng.models import is_checkpoint, load_model
 from topeng.text.batches import PASS_TOKENS, collate, cut_by_tokens, step_rows, steps_in_epoch
@@ -50,16 +50,18 @@ class Batching:
         batch_tokens: of a forward pass at most, padding included.
         noise: which tokens are masked.
         fill: the EOS policy pads a forward pass with supervised end tokens.
+        objective: what is learnt of the rows.
     """
 
     batch_rows: int
     batch_tokens: int
     noise: str
     fill: bool
+    objective: Objective = MASKED
 
 
 class DiffusionTrainer(Trainer):
-    """Minimises `sft_loss` over the rows of each step. Shapes: B rows, T positions, N masked positions."""
+    """Minimises an objective's loss over the rows of each step. Shapes: B rows, T positions, N learnt positions."""
 
     loss_is_scaled_for_ga = True  # by the rows of the step, not by its labels
 
@@ -77,7 +79,7 @@ class DiffusionTrainer(Trainer):
             examples: to train on.
             held_out: rows whose likelihood bound is taken on fixed noise, at every evaluation.
         """
-        self._mask, self._eos = model.config.mask_token_id, model.config.eos_token_id
+        self._eos = model.config.eos_token_id
         self._batching, self._copies = batching, copies(batching.noise)
         self._distinct_rows = distinct_rows(batching.batch_rows, batching.noise)
         self.usage = Usage()
@@ -137,7 +139,7 @@ class DiffusionTrainer(Trainer):
         started = time.perf_counter()
         model.train()
         rows = [example for example in inputs for _ in range(self._copies)]
-        lengths = [len(example.input_ids) for example in rows]
+        lengths = [len(example.input_ids) * self._batching.objective.sequences for example in rows]
         ranks = self.accelerator.num_processes
         cut = cut_by_tokens(lengths, self._batching.batch_tokens, ranks, self._pass_tokens)
         passes = cut[self.accelerator.process_index :: ranks]
@@ -207,27 +209,13 @@ class DiffusionTrainer(Trainer):
         taken = list(places) or [0]
         batch = collate([rows[place] for place in taken], self._eos, self._batching.fill)
         response = batch["response_mask"]
-        masked, p = training_noise(
-            self._batching.noise,
-            response,
-            self.args.seed,
-            self.state.global_step,
-            batch["row_ids"],
-            torch.tensor(taken),
-            len(rows),
-        )
+        step = Step(self._batching.noise, self.args.seed, self.state.global_step, torch.tensor(taken), len(rows))
         if places:
             ends = int((response & (batch["input_ids"] == self._eos)).sum())
             own = sum(len(rows[place].input_ids) for place in taken)
             self.usage.add_pass(response.numel(), response.numel() - own, int(response.sum()), ends)
-        inputs = {
-            "input_ids": batch["input_ids"].masked_fill(masked, self._mask),
-            "attention_mask": batch["attention_mask"],
-            "head_positions": masked,
-            "targets": batch["input_ids"][masked],
-            "weights": loss_weights(masked, p, batch["response_length"], len(rows)) * bool(places),
-            "noise_level": masked.sum(dim=1) / batch["response_length"],
-        }
+        inputs = self._batching.objective.training_pass(batch, step, self.model.config)
+        inputs["weights"] = inputs["weights"] * bool(places)
         return self._prepare_inputs(inputs)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -238,7 +226,8 @@ class DiffusionTrainer(Trainer):
 
 
 def held_out_loss(model: Any, examples: Sequence[Example]) -> np.ndarray:
-    """The likelihood bound of each row divided by its response length, [R] nats per token: comparable between runs."""
+    """The likelihood of each row, or its bound, divided by its response length, [R] nats per token: comparable between
+    runs of an objective."""
     nll = response_nll(model, examples, HELD_OUT_DRAWS, HELD_OUT_SEED)[:, 0]
     return nll / np.array([example.response_length for example in examples])
 

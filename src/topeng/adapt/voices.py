@@ -14,6 +14,7 @@ from topeng.adapt.methods import adapter_layers
 from topeng.errors import AdapterError
 from topeng.generate.row import BASE, Voice
 from topeng.models import is_checkpoint
+from topeng.models.attention import attention_of
 
 BASE_NAME = "base"
 """Name of the base among voices."""
@@ -69,7 +70,13 @@ def load_voices(base: Any, folders: Mapping[str, Path]) -> dict[str, Voice]:
     inside = {name: f"adapter{place}" for place, name in enumerate(folders) if name not in whole}
     if not inside:
         return {BASE_NAME: Voice(base)} | whole
+    looks = attention_of(base.config)
     adapted = load_adapters(base, {inside[name]: folders[name] for name in inside})
+    if attention_of(adapted.config) != looks:
+        raise AdapterError(
+            f"{', '.join(inside)}: trained with another objective than the base, which therefore cannot answer beside "
+            "it. Export it (`topeng export ADAPTER OUT`), and serve that."
+        )
     mixing = {name: _mixes(adapted, own) for name, own in inside.items()}
     voices = {BASE_NAME: Voice(adapted, BASE, any(mixing.values()))}
     voices |= {name: Voice(adapted, own, mixing[name]) for name, own in inside.items()}

@@ -51,7 +51,14 @@ def distinct_rows(batch_rows: int, noise: str) -> int:
 
 
 def training_noise(
-    noise: str, response_mask: Tensor, seed: int, step: int, row_ids: Tensor, places: Tensor, step_rows: int
+    noise: str,
+    response_mask: Tensor,
+    seed: int,
+    step: int,
+    row_ids: Tensor,
+    places: Tensor,
+    step_rows: int,
+    turn: Tensor | float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Draws which response tokens are masked in a step, independently of which rows share a forward pass.
 
@@ -60,6 +67,7 @@ def training_noise(
         row_ids: [B].
         places: [B] positions of the rows in the step, whose order is random; copies of a row are adjacent.
         step_rows: number of all rows of the step, including copies.
+        turn: [B] shift of a row's level; a level above 1 begins again at 0.
 
     Returns:
         `masked` bool [B, T], `p` [B] in fp32, as `sft_loss` takes them.
@@ -68,7 +76,7 @@ def training_noise(
         return forward_process(response_mask, seed, step, row_ids)
     times = copies(noise)
     offset = row_generator(Use.STRATA, seed, step, 0).random()
-    level = (places // times + offset) / (step_rows // times)  # [B] in (0, 1), one in each stratum
+    level = ((places // times + offset) / (step_rows // times) + turn) % 1  # [B] in [0, 1), one in each stratum
     length = response_mask.sum(dim=1)
     count = torch.minimum(1 + (level * length).long(), length)
     draws = _token_noise(response_mask, seed, step, row_ids)[:, 1:].masked_fill(~response_mask, torch.inf)

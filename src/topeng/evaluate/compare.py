@@ -33,7 +33,10 @@ SAME_BASE = 0.01
 
 @dataclass(frozen=True)
 class Scored:
-    """The scores of one model in `folder`; `training` is everything that its training depends on except the seed."""
+    """The scores of one model in `folder`; `training` is everything that its training depends on except the seed.
+
+    `exact`: they are its likelihoods, and not bounds.
+    """
 
     folder: Path
     name: str
@@ -44,6 +47,7 @@ class Scored:
     dropped: dict[str, int] = field(default_factory=dict)
     cut: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    exact: bool = False
 
     @cached_property
     def likelihood(self) -> dict[str, list[Line]]:
@@ -107,6 +111,7 @@ def compare_models(folders: Sequence[Path], bertscore_model: str | None = None) 
         "forgetting": _changes(values, right, [((name, "source"), (BASE, "source")) for name in adapted]),
         "pairs": pairs_of(values["nats_per_token"], adapted),
         "right_pairs": right_pairs(right["exact_match"], adapted),
+        "exact": [name for name, trainings in methods.items() if all(one.exact for one in trainings)],
         "versions": versions_that_differ(scored),
         "signatures": signatures(),
     }

@@ -21,7 +21,8 @@ from lm_eval.utils import simple_parse_args_string
 from tqdm import tqdm
 
 import topeng
-from topeng.diffusion import response_nll
+from topeng.diffusion import objective_of, response_nll
+from topeng.diffusion.autoregressive import begun
 from topeng.errors import HarnessError, RecipeError
 from topeng.evaluate.harness_options import ModelOptions, check_device, decoding, parse_model_args
 from topeng.evaluate.harness_text import content_id, cut_context, cut_windows, encode_context, encode_pair, render_chat
@@ -119,6 +120,9 @@ class TopengLM(LM):
     def _answered(self, pairs: Sequence[Pair]) -> Iterator[dict[Pair, tuple[float, bool]]]:
         """A few at a time: what one forward pass tells, then the rest, the choices of a question side by side."""
         yield {pair: (0.0, True) for pair in pairs if not pair[1]}
+        if objective_of(self.model.config).exact:
+            yield from left_to_right(self.model, [pair for pair in pairs if pair[1]], self.options.batch_tokens)
+            return
         greedy: dict[Pair, bool] = {}
         for seen in wholly_masked(self.model, [pair for pair in pairs if pair[1]], self.options.batch_tokens):
             yield {pair: answer for pair, answer in seen.items() if len(pair[1]) == 1}
@@ -229,6 +233,38 @@ class TopengLM(LM):
 def _slices(items: Sequence[Any], count: int) -> Iterator[Sequence[Any]]:
     for start in range(0, len(items), count):
         yield items[start : start + count]
+
+
+@torch.no_grad()
+def left_to_right(model: Any, pairs: Sequence[Pair], batch_tokens: int) -> Iterator[dict[Pair, tuple[float, bool]]]:
+    """The log-probability of each continuation under an autoregressive model, and whether each of its tokens is the
+    likeliest after those before it, the mask token apart; a pass at a time."""
+    order = sorted(pairs, key=lambda pair: -(len(pair[0]) + len(pair[1])))
+    device = next(model.parameters()).device
+    while order:
+        now = order[: max(1, batch_tokens // (len(order[0][0]) + len(order[0][1])))]
+        while len(now) > 1 and sum(len(pair[1]) for pair in now) * model.config.vocab_size > LOGITS:
+            now = now[: len(now) // 2]
+        order = order[len(now) :]
+        eos = model.config.eos_token_id
+        batch = collate([begun(Example(0, [*pair[0], *pair[1]], len(pair[0])), eos) for pair in now], eos)
+        response = batch["response_mask"]
+        log_p = (
+            model(
+                input_ids=batch["input_ids"].to(device),
+                attention_mask=batch["attention_mask"].to(device),
+                head_positions=response.to(device),
+            )
+            .logits.float()
+            .log_softmax(dim=-1)
+        )  # [N, V]
+        targets = batch["input_ids"][response].to(device)
+        values = log_p.gather(1, targets[:, None]).squeeze(1)
+        log_p[:, model.config.mask_token_id] = -torch.inf
+        likeliest = log_p.argmax(dim=-1) == targets
+        lengths = [len(pair[1]) for pair in now]
+        parts = zip(now, values.split(lengths), likeliest.split(lengths), strict=True)
+        yield {pair: (float(value.double().sum()), bool(best.all())) for pair, value, best in parts}
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Measures one model: the likelihood bound of test rows, and its answers to some of them.
+"""Measures one model: the likelihood of test rows or its bound, and its answers to some of them.
 
 Both are collected in files that survive a kill; `compare` computes figures from them.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from topeng.diffusion import response_nll
+from topeng.diffusion import objective_of, response_nll
 from topeng.diffusion.likelihood import draw_masks
 from topeng.diffusion.noise import Use, row_generator
 from topeng.errors import CorpusError
@@ -76,6 +76,7 @@ def evaluate_model(asked: Answering, name: str, model: Model, run: Path, work: P
         "seed": training.seed if training else None,
         "training": asked.trained_by | {"rows": digest(run / "corpus/train.parquet")} if training else {},
         "conditions": conditions(asked, model.tokenizer, run),
+        "exact": objective_of(model.network.config).exact,
         "versions": versions(),
         **json.loads((likelihood / "rows.json").read_text(encoding="utf-8")),
     }

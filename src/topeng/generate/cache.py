@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from topeng.generate.row import View
+from topeng.models.attention import block_causal
 
 
 class Passes:
@@ -46,7 +47,7 @@ class Passes:
 
     def _whole(self, model: Any, views: Sequence[View], adapters: dict[str, Any]) -> Tensor:
         """All that each row may look at; what its cache wants to have is kept."""
-        columns = [torch.arange(len(view.row.visible)) for view in views]
+        columns = [torch.arange(view.inputs) for view in views]
         to_keep = [view.columns_to_keep() for view in views]
         past = DynamicCache() if any(map(len, to_keep)) else None
         logits = _forward(model, views, columns, [_NOTHING] * len(views), past, adapters)
@@ -66,10 +67,23 @@ class Passes:
         past = self.group[1]
         columns = [_others(view) for view in views]
         logits = _forward(model, views, columns, [view.kept_columns for view in views], past, adapters)
-        past.crop(-max(map(len, columns)))
-        for view in views:
+        longest = max(map(len, columns))
+        for place, (view, own) in enumerate(zip(views, columns, strict=True)):
             view.age += 1
+            _keep_finished(view, own, past, place, longest)
+        past.crop(-longest)
         return logits
+
+
+def _keep_finished(view: View, own: Tensor, past: DynamicCache, place: int, longest: int) -> None:
+    """Keeps what a pass has computed of blocks that are finished: where the model looks back only, it stays so."""
+    to_keep = view.columns_to_keep()
+    if not view.row.looks.block or len(to_keep) == len(view.kept_columns):
+        return
+    new = slice(-longest, len(to_keep) - len(view.kept_columns) - longest or None)
+    layers = [torch.stack([layer.keys[place, :, new], layer.values[place, :, new]]) for layer in past.layers]
+    assert view.kept is not None and int(own[0]) == len(view.kept_columns)
+    view.kept, view.kept_columns = torch.cat([view.kept, torch.stack(layers)], dim=-2), to_keep
 
 
 _NOTHING = torch.zeros(0, dtype=torch.long)
@@ -81,7 +95,7 @@ def _differ(one: Tensor, other: Tensor) -> bool:
 
 def _others(view: View) -> Tensor:
     """Columns that are not kept."""
-    others = torch.ones_like(view.row.visible)
+    others = torch.ones_like(view.row.visible[: view.inputs])
     others[view.kept_columns] = False
     return others.nonzero().squeeze(1)
 
@@ -104,10 +118,11 @@ def _forward(
     adapters: dict[str, Any],
 ) -> Tensor:
     """Logits [N, V] at the active positions of all views, one after another; what is short is padded at its end."""
-    device, config = next(model.parameters()).device, model.config
+    device, config, looks = next(model.parameters()).device, model.config, views[0].row.looks
     keys, queries = max(map(len, kept)), max(map(len, columns))
     input_ids = torch.full((len(views), queries), config.eos_token_id)
     position_ids = torch.zeros_like(input_ids)
+    key_ids = torch.zeros(len(views), keys + queries, dtype=torch.long)
     visible = torch.zeros(len(views), keys + queries, dtype=torch.bool)
     active = torch.zeros(len(views), queries, dtype=torch.bool)
     for place, (view, own, before) in enumerate(zip(views, columns, kept, strict=True)):
@@ -115,15 +130,19 @@ def _forward(
         input_ids[place, :length], position_ids[place, :length] = view.tokens(config.mask_token_id)[own], own
         visible[place, : len(before)] = row.visible[before]
         visible[place, keys : keys + length] = row.visible[own]
-        in_block = (own >= row.block.start) & (own < row.block.stop)
-        active[place, :length] = in_block & row.masked[own]
+        key_ids[place, : len(before)], key_ids[place, keys : keys + length] = before, own
+        predicted = torch.zeros(len(row.tokens) + 1, dtype=torch.bool)
+        predicted[row.block] = row.active()
+        active[place, :length] = predicted[own + int(looks.next)]
+    attention = block_causal(visible, position_ids, key_ids, looks.block) if looks.block else visible
     return model(
         input_ids=input_ids.to(device),
-        attention_mask=visible.to(device),
+        attention_mask=attention.to(device),
         position_ids=position_ids.to(device),
         past_key_values=past,
         use_cache=past is not None,
         head_positions=active.to(device),
         noise_level=torch.tensor([view.row.noise_level for view in views], device=device),
+        **({"moved": False} if looks.next else {}),
         **adapters,
     ).logits

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from topeng.errors import GenerationError
 from topeng.generate.cache import Passes
 from topeng.generate.canvas import Canvas, blank_canvas
 from topeng.generate.policies import Prediction, choose
@@ -34,16 +33,7 @@ class Decoder:
         self._passes: dict[Any, Passes] = {}
 
     def join(self, row: Row) -> None:
-        """Adds a row, unless it has no masks and is therefore finished.
-
-        Raises:
-            GenerationError: it asks for a cache that its model cannot have.
-        """
-        if row.settings.cache != "none" and getattr(row.voice.model.config, "predicts_next", False):
-            raise GenerationError(
-                f"cache = {row.settings.cache!r}, but this model predicts each token from the position before, which a "
-                "cache would not update. Set cache to none."
-            )
+        """Adds a row, unless it has no masks and is therefore finished."""
         if not row.done:
             self.rows.append(row)
 

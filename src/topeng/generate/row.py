@@ -1,7 +1,7 @@
 """The state of one answer while it is decoded. Shapes: T positions, S positions of a block."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,6 +40,7 @@ class Row:
         block: that is being filled.
         step: of the block, from 0.
         visible: bool [W], what may be looked at from this block, up to the last such position.
+        looks: how its model does.
         alternatives: place -> ids and probabilities of the `top` likeliest tokens when it was committed.
     """
 
@@ -56,6 +57,7 @@ class Row:
         self.attended, self.prompt_length = canvas.attention_mask[place, start:], canvas.prompt_length - start
         self.passes = canvas.passes[place]
         self.voice, self.settings, self.noise_id, self.top = voice, settings, noise_id, top
+        self.looks = looks_of(voice.model)
         self.ends = torch.isin(torch.arange(voice.model.config.vocab_size), end_tokens(voice.model))
         self.alternatives: dict[int, list[tuple[int, float]]] = {}
         self._check()
@@ -70,6 +72,10 @@ class Row:
                 f"a prompt of {self.prompt_length} tokens and {length - self.prompt_length} new tokens exceed the "
                 f"model's context of {config.max_position_embeddings}. Shorten the prompt, or lower max_new_tokens."
             )
+        if self.looks.next and bool(self.masked[0]):
+            raise GenerationError(
+                "this model predicts each token from the one before. Begin with a token that is given."
+            )
         for token in self.settings.suppressed_tokens:
             if not 0 <= token < config.vocab_size:
                 raise GenerationError(
@@ -82,12 +88,17 @@ class Row:
 
     @property
     def noise_step(self) -> int:
-        return self.block.start - self.prompt_length + self.step
+        first = 0 if self.looks.block else self.prompt_length
+        return self.block.start - first + self.step
 
     @property
     def share(self) -> int:
         """Masks of the block over its steps, the remainder to the first of them."""
         steps = self.settings.steps_per_block
+        if self.looks.block and self.settings.steps is not None:
+            steps = max(1, self.settings.steps * self.looks.block // self.settings.max_new_tokens)
+        elif self.looks.block:
+            steps = self._total
         return self._total // steps + (self.step < self._total % steps)
 
     @property
@@ -107,13 +118,15 @@ class Row:
             self.block = slice(len(self.tokens), len(self.tokens))
             self.close()
             return
-        length, before = self.settings.block_length, int(masked[0]) - self.prompt_length
-        start = self.prompt_length + before // length * length
+        length = self.looks.block or self.settings.block_length
+        first = 0 if self.looks.block else self.prompt_length
+        start = first + (int(masked[0]) - first) // length * length
         self.block, self.step = slice(start, min(start + length, len(self.tokens))), 0
         self._total = int(self.active().sum())
         self.visible = self._visible()
         for view in self.views:
-            view.kept = None
+            if not self.looks.block:  # else what is kept of finished blocks stays right
+                view.kept = None
 
     def close(self) -> None:
         """Nothing more is computed of it: what its caches keep is freed now, not when Python looks for cycles."""
@@ -140,11 +153,29 @@ class Row:
 
     def _visible(self) -> Tensor:
         """Everything except padding and, with a window, the masks that are further behind the block than it."""
+        if self.looks.block:
+            return self.attended[: self.block.stop]
         if self.settings.window is None:
             return self.attended
         far = torch.arange(len(self.tokens)) >= self.block.stop + self.settings.window
         visible = self.attended & ~(self.masked & far)
         return visible[: int(visible.nonzero().max()) + 1]
+
+
+class Looks(NamedTuple):
+    """How a model looks (`models.attention`).
+
+    Attributes:
+        block: it sees blocks of so many tokens and what is before, which alone are kept, exactly; 0: all positions.
+        next: a position predicts the next one.
+    """
+
+    block: int
+    next: bool
+
+
+def looks_of(model: Any) -> Looks:
+    return Looks(getattr(model.config, "attention_block", None) or 0, bool(getattr(model, "predicts_next", False)))
 
 
 @dataclass(eq=False)
@@ -169,9 +200,21 @@ class View:
             tokens[: self.row.prompt_length] = mask_token_id
         return tokens
 
+    @property
+    def inputs(self) -> int:
+        """Columns that a pass may have: a token that nothing but itself would look at need not be there."""
+        return len(self.row.visible) - (self.row.looks == Looks(1, True))
+
     def columns_to_keep(self) -> Tensor:
-        """Columns whose keys and values the row's cache keeps; none without a cache."""
-        columns, (before, after) = torch.arange(len(self.row.visible)), (self.row.block.start, self.row.block.stop)
+        """Columns whose keys and values the row's cache keeps; none without a cache.
+
+        The position that predicts the block's first token is computed in each step, as those of the block are; of
+        blocks of one token there is one step.
+        """
+        columns, looks = torch.arange(len(self.row.visible)), self.row.looks
+        before, after = self.row.block.start - (looks.next and looks.block != 1), self.row.block.stop
+        if looks.block:
+            return columns[: max(0, before)]
         kept = {"none": columns < 0, "prefix": columns < before, "dual": (columns < before) | (columns >= after)}
         return columns[kept[self.row.settings.cache]]
 

@@ -5,6 +5,7 @@ import json
 import logging
 import re
 from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,15 @@ from transformers.utils import cached_file
 
 from topeng.errors import ModelError
 from topeng.kecil import hub_id, locate
-from topeng.models import a2d
+from topeng.models import a2d, moe
 from topeng.models.dream import DreamModel
 from topeng.models.llada import LLaDAConfig, LLaDAModelLM
 from topeng.system import ranks
 from topeng.text.formats import CHATML
 
-MODELS: list[Any] = [LLaDAModelLM, DreamModel, *a2d.MODELS]
+MODELS: list[Any] = [LLaDAModelLM, DreamModel, *a2d.MODELS, *moe.MODELS]
 FAMILIES: dict[str, Any] = {model.config_class.model_type: model for model in MODELS}
-"""By the `model_type` of config.json. One that names another class of `architectures` is none of them."""
+"""By the `model_type` of config.json, where its `architectures` name none of ours: on the Hub LLaDA-MoE is `llada`."""
 TELLING_WIDTH = 256
 CHECKPOINT_FILES = ["*.json", "*.safetensors", "*.jinja", "README.md"]
 
@@ -32,6 +33,7 @@ __all__ = [
     "FAMILIES",
     "LLaDAConfig",
     "LLaDAModelLM",
+    "family_of",
     "fetch_checkpoint",
     "find_device",
     "fingerprint",
@@ -61,22 +63,23 @@ def load_config(path: str | Path, revision: str | None = None) -> Any:
     """
     path = locate(path)
     values = read_options(path, revision)
-    kind = values.pop("model_type", None)
-    if kind not in FAMILIES:
+    family = family_of(values)
+    kind, named = values.pop("model_type", None), values.get("architectures") or []
+    if family is None:
         raise ModelError(
             f"{path} has model_type = {kind!r}, which is not supported. Supported families: {', '.join(FAMILIES)}."
         )
-    named, known = values.get("architectures"), FAMILIES[kind].__name__
+    known = family.__name__
     if named and known not in named:
         raise ModelError(
             f"{path} has model_type = {kind!r} and architectures = {named}, but Topeng only supports {known} for this "
             "model_type"
         )
     try:
-        config = FAMILIES[kind].config_class(**values)
+        config = family.config_class(**values)
         if config.eos_token_id is None:  # as in Dream's, which pads with its end token
             config.eos_token_id = config.pad_token_id
-        if config.mask_token_id is None:  # as in dLLM's
+        if config.mask_token_id is None and _has_tokenizer(path):  # as in dLLM's and in LLaDA2.x
             config.mask_token_id = load_tokenizer(path, revision).convert_tokens_to_ids(CHATML.mask)
         return config
     except ModelError:
@@ -86,6 +89,17 @@ def load_config(path: str | Path, revision: str | None = None) -> Any:
             f"{Path(path) / 'config.json'} has a value that cannot be used ({_lines(error)[-1].rstrip('.')}). Copy the "
             "checkpoint again."
         ) from error
+
+
+def family_of(values: Mapping[str, Any]) -> Any:
+    """The network of a config.json: of a known `model_type` that which its architectures name, or else its own."""
+    named, kind = values.get("architectures") or [], FAMILIES.get(str(values.get("model_type")))
+    return kind and next((model for model in MODELS if model.__name__ in named), kind)
+
+
+def _has_tokenizer(path: str | Path) -> bool:
+    """Weights may be loaded without one from a folder."""
+    return not Path(path).is_dir() or (Path(path) / "tokenizer_config.json").is_file()
 
 
 def read_options(path: str | Path, revision: str | None = None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from transformers.conversion_mapping import register_checkpoint_conversion_mappi
 from transformers.core_model_loading import WeightRenaming
 
 from topeng.errors import ModelError
+from topeng.models.attention import ATTENTION
 from topeng.models.masked_lm import MaskedLMHead
 
 LLAMA_NAMES = {  # official option -> Llama's
@@ -89,6 +90,7 @@ class LLaDAConfig(LlamaConfig):
                 f"{name} = {FIXED[name]!r}. A checkpoint with another value cannot be loaded."
             )
         options.pop("architectures", None)
+        attention = {name: options.pop(name) for name in ATTENTION if name in options}
         if "vocab_size" in options:
             options["embedding_size"] = options.get("embedding_size") or options["vocab_size"]
         options = dict[str, Any](LLADA_8B | FIXED | options)
@@ -100,6 +102,8 @@ class LLaDAConfig(LlamaConfig):
         # `head_dim` is derived in `LlamaConfig.__init__`, before an `attribute_map` would apply: rename first.
         super().__init__(**{LLAMA_NAMES.get(name, name): value for name, value in options.items()})
         self.is_causal = False
+        self.attention_block = attention.get("attention_block")
+        self.predicts_next = attention.get("predicts_next", False)
         self.architectures = ["LLaDAModelLM"]
 
     def to_dict(self) -> dict[str, Any]:
@@ -109,6 +113,9 @@ class LLaDAConfig(LlamaConfig):
         options["rope_theta"] = (options.pop("rope_parameters", None) or {}).get("rope_theta")
         for derived in ("head_dim", "is_causal", "attention_bias", "mlp_bias", "pretraining_tp"):
             options.pop(derived, None)
+        for name in ATTENTION:
+            if not options.get(name):
+                options.pop(name, None)
         return options
 
 

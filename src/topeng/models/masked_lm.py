@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from topeng.errors import ModelError
+from topeng.models.attention import block_causal
+
 CHUNK_ELEMENTS = 2**24
 """Logits in memory at once: 64 MiB in fp32, 132 positions of LLaDA's vocabulary."""
 
@@ -79,14 +82,30 @@ class Bidirectional:
 
     Attributes:
         shifted: whether a position predicts the next token, where config.json does not say (`predicts_next`).
+        block: `attention_block` of `models.attention`, where config.json does not say.
+        official: the family's own names of options, and those that the config has here.
+        fixed: options with one value that the network can have.
     """
 
     architecture: ClassVar[str]
     shifted: ClassVar[bool] = False
+    block: ClassVar[int | None] = None
+    official: ClassVar[dict[str, str]] = {}
+    fixed: ClassVar[dict[str, Any]] = {}
 
     def __post_init__(self, **options: Any) -> None:
+        for name, value in self.fixed.items():
+            if options.get(name, value) != value:
+                raise ModelError(
+                    f"config.json has {name} = {options[name]!r}, but Topeng's network for {self.architecture} has "
+                    f"{value!r}. A checkpoint with another value cannot be loaded."
+                )
+        for name, ours in self.official.items():
+            if name in options:
+                setattr(self, ours, options.pop(name))
         mask_token_id = options.pop("mask_token_id", None)
         self.predicts_next = bool(options.pop("predicts_next", self.shifted))
+        self.attention_block = options.pop("attention_block", self.block)
         super().__post_init__(**options)  # type: ignore[misc]
         self.mask_token_id, self.is_causal, self.architectures = mask_token_id, False, [self.architecture]
 
@@ -95,7 +114,26 @@ class Bidirectional:
         options.pop("is_causal", None)
         if self.predicts_next == self.shifted:
             options.pop("predicts_next", None)
+        if self.attention_block == self.block:
+            options.pop("attention_block", None)
+        for name, ours in self.official.items():
+            options[name] = options.pop(ours, None)
+        if rope := options.pop(
+            "rope_parameters", None
+        ):  # as the official code reads it: it would take its default else
+            names = ("rope_theta", "partial_rotary_factor")
+            options |= {name: rope[name] for name in names if name in rope}
+            scaling = {name: value for name, value in rope.items() if name not in names}
+            options["rope_scaling"] = None if rope.get("rope_type", "default") == "default" else scaling
         return options
+
+
+def _attention(input_ids: Tensor | None, visible: Tensor | None, positions: Tensor | None, block: int) -> Tensor:
+    """[B, 1, T, T] of block-causal attention, for a pass over whole rows."""
+    assert input_ids is not None
+    visible = torch.ones_like(input_ids) if visible is None else visible
+    positions = visible.cumsum(dim=1).sub(1).clamp(min=0) if positions is None else positions
+    return block_causal(visible.bool(), positions, positions, block)
 
 
 class VocabularyHead(nn.Linear):
@@ -122,9 +160,11 @@ class MaskedLMHead:
     Attributes:
         official_names: patterns of the official code's names of weights, and the names that the network has here.
         predicts_next: the network predicts the next position; logits are moved to the position that they are of.
+        one_to_one: each weight of a checkpoint is one of the network's, under some name.
     """
 
     official_names: ClassVar[list[tuple[str, str]]] = []
+    one_to_one: ClassVar[bool] = True
 
     def __init__(self, config: Any) -> None:
         vocab_size, config.vocab_size = config.vocab_size, getattr(config, "embedding_size", config.vocab_size)
@@ -145,6 +185,7 @@ class MaskedLMHead:
         targets: Tensor | None = None,
         weights: Tensor | None = None,
         noise_level: Tensor | None = None,
+        moved: bool = True,
         **kwargs: Any,
     ) -> MaskedLMOutput:
         """Logits aligned with the input, or the weighted loss at some positions.
@@ -158,19 +199,24 @@ class MaskedLMHead:
             targets: [N] token ids at the head positions, row by row; then no logits are returned.
             weights: [N] factor of each position in the loss; ones without it.
             noise_level: [B], the share of masks in what each row answers; adapters that depend on it read it.
+            moved: logits are at the position that they are of. Else `head_positions` are those that predict, which is
+                another where a position predicts the next one.
 
         Returns:
             `logits` [B, T, V], or [N, V] with `head_positions`; with `targets` instead
             `loss` = sum of `weights * token_nll`, and `token_nll` [N].
         """
         kwargs.setdefault("use_cache", kwargs.get("past_key_values") is not None)  # else all keys and values are kept
-        if targets is None and not self.predicts_next:
+        block = getattr(self.config, "attention_block", None)  # type: ignore[attr-defined]
+        if block and (attention_mask is None or attention_mask.ndim == 2):
+            attention_mask = _attention(input_ids, attention_mask, kwargs.get("position_ids"), block)
+        if targets is None and not (self.predicts_next and moved):
             kwargs |= {} if head_positions is None else {"logits_to_keep": head_positions}
             output = super().forward(input_ids=input_ids, attention_mask=attention_mask, **kwargs)  # type: ignore[misc]
             output.logits = output.logits[..., : self.vocab_size]
             return output
         hidden = self.model(input_ids=input_ids, attention_mask=attention_mask, **kwargs).last_hidden_state  # type: ignore[attr-defined]
-        if self.predicts_next:
+        if self.predicts_next and moved:
             hidden = torch.cat([hidden[:, :1], hidden[:, :-1]], dim=1)
         if targets is None:
             logits = self.lm_head(hidden if head_positions is None else hidden[head_positions])  # type: ignore[attr-defined]

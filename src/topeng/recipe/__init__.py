@@ -64,11 +64,15 @@ class Recipe(Options):
 
     @property
     def trainings(self) -> list[Training]:
-        """The trainings: each method once, as METHOD, or once with each of train.seeds, as METHOD-seed-SEED."""
+        """The trainings: each method once, as METHOD, or once with each of train.seeds, as METHOD-seed-SEED.
+
+        Of another objective than `masked`, as METHOD-OBJECTIVE.
+        """
         seeds = self.train.seeds
         return [
-            Training(f"{method}-seed-{seed}" if seeds else method, method, seed)
+            Training(_name(method, objective, seed if seeds else None), method, seed, objective)
             for method in self.adapter.methods
+            for objective in self.train.objectives
             for seed in seeds or [self.seed]
         ]
 
@@ -76,6 +80,11 @@ class Recipe(Options):
     def context(self) -> int:
         """Length of the longest sequence that the base sees, a prompt with its answer, in tokens."""
         return self.text.max_length + self.generate.max_new_tokens
+
+
+def _name(method: str, objective: str, seed: int | None) -> str:
+    other = "" if objective == "masked" else f"-{objective}"
+    return f"{method}{other}" if seed is None else f"{method}{other}-seed-{seed}"
 
 
 class _Loader(yaml.SafeLoader):

@@ -13,6 +13,7 @@ from topeng.adapt.settings import (
     Converting,
     LoraOptions,
     ModelOptions,
+    ObjectiveName,
     Pretraining,
     ScheduleOptions,
     StepOptions,
@@ -74,17 +75,19 @@ def pretraining(recipe: Recipe) -> Pretraining:
         seed=recipe.seed,
         tiny=recipe.base.tiny,
         text=recipe.text,
-        block_length=_block_length(recipe),
+        block_length=_block_length(recipe, recipe.train.objectives[0]),
         context=recipe.context,
         train=narrow(recipe.train, StepOptions),
         fill=_fill(recipe),
         converted=recipe.base.convert is not None,
+        objective=recipe.train.objectives[0],
         device=recipe.base.device,
     )
 
 
-def adapting(recipe: Recipe, method: str, seed: int | None = None) -> Adapting:
-    """Of one training, by the recipe's seed if by no other: nothing that is another method's."""
+def adapting(recipe: Recipe, method: str, seed: int | None = None, objective: ObjectiveName | None = None) -> Adapting:
+    """Of one training, by the recipe's seed and first objective if by no other: nothing that is another method's."""
+    objective = objective or recipe.train.objectives[0]
     adapter = narrow(recipe.adapter, LoraOptions)
     if not METHODS[method].rate_of_b:
         adapter = replace(adapter, loraplus_lr_ratio=1.0)
@@ -93,11 +96,12 @@ def adapting(recipe: Recipe, method: str, seed: int | None = None) -> Adapting:
         seed=recipe.seed if seed is None else seed,
         base=narrow(recipe.base, ModelOptions),
         text=recipe.text,
-        block_length=_block_length(recipe),
+        block_length=_block_length(recipe, objective),
         adapter=None if METHODS[method].full else adapter,
         train=narrow(recipe.train, ScheduleOptions),
         learning_rate=recipe.train.rate(method),
         fill=_fill(recipe),
+        objective=objective,
     )
 
 
@@ -118,13 +122,13 @@ def answering(recipe: Recipe, training: Training | None) -> Answering:
         evaluate=narrow(recipe.evaluate, AnswerOptions),
         generate=recipe.generate,
         languages=recipe.corpus.languages,
-        training=adapting(recipe, training.method, training.seed) if training else None,
+        training=adapting(recipe, training.method, training.seed, training.objective) if training else None,
     )
 
 
-def _block_length(recipe: Recipe) -> int | None:
-    """Of decoding: a text option where end tokens fill a block."""
-    return recipe.generate.block_length if recipe.text.eos == "block" else None
+def _block_length(recipe: Recipe, objective: str) -> int | None:
+    """Of decoding: a text option where end tokens fill a block, and one of training where blocks are learnt."""
+    return recipe.generate.block_length if recipe.text.eos == "block" or objective == "block" else None
 
 
 def _fill(recipe: Recipe) -> int | None:

@@ -82,6 +82,7 @@ def card(found: Finished, method: str, title: str, licence: str | None) -> str:
         scores=found.scores,
         gain=found.scores["gain"].get(method, {}),
         forgetting=found.scores["forgetting"].get(method, {}),
+        exact=method in found.scores.get("exact", []),
         versions=found.manifest["versions"],
         licence=licence,
     )
@@ -115,10 +116,13 @@ def _index(found: Finished, method: str, title: str, datasets: list[str]) -> Rec
     """What was measured, as the Hub's results: held-out rows of both languages."""
     scores = found.scores
     results = []
+    kind_of_score = "exact" if method in scores.get("exact", []) else "upper bound"
     for language, change in (("target", "gain"), ("source", "forgetting")):
         measures = scores["models"][method]
-        values = {"nats_per_token": ("Nats per token (upper bound)", _mean_of(measures[language], "nats_per_token"))}
-        values["bits_per_byte"] = ("Bits per byte (upper bound)", _mean_of(measures[language], "bits_per_byte"))
+        values = {
+            measure: (f"{name} ({kind_of_score})", _mean_of(measures[language], measure))
+            for measure, name in (("nats_per_token", "Nats per token"), ("bits_per_byte", "Bits per byte"))
+        }
         values[change] = (
             f"{change.capitalize()}, nats per token",
             _mean_of(scores[change].get(method), "nats_per_token"),

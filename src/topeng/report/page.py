@@ -26,7 +26,7 @@ from topeng.report.files import (
     without_homes,
     write_page,
 )
-from topeng.report.table import judged
+from topeng.report.table import exact_models, judged
 from topeng.report.wording import Wording, best_adapter, better_of, finite, mean, pair_sentences, summary
 from topeng.system.lines import read_lines
 
@@ -101,6 +101,7 @@ def _context(found: Finished, answers: int, words: Wording) -> Record:
         "summary": summary(words, funnel, models),
         "sentences": pair_sentences(words, scores["pairs"]),
         "best": best_adapter(models),
+        "exact": exact_models(scores, words),
         "models": models,
         "styles": {model["name"]: model for model in models},
         "pairs": [_pair(pair) for pair in scores["pairs"]],

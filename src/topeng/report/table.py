@@ -28,6 +28,8 @@ def print_comparison(scores: Mapping[str, Any], console: Console) -> None:
         console.print(NOT_JUDGED, highlight=False)
     console.print(f"\n{LOSS}", style="italic", highlight=False)
     console.print(_table(LOSS_COLUMNS, order, scores, words, _loss_cells))
+    if exact := exact_models(scores, words):
+        console.print(words("exact_note", models=exact), highlight=False)
     for library, versions in scores.get("versions", {}).items():
         text = f"The models were scored with different versions of {library}: {', '.join(versions)}."
         console.print(text, style="yellow", highlight=False)
@@ -35,6 +37,11 @@ def print_comparison(scores: Mapping[str, Any], console: Console) -> None:
     for sentence in pair_sentences(words, scores["pairs"]):
         sentences.add_row("-", Text(sentence))
     console.print(sentences)
+
+
+def exact_models(scores: Mapping[str, Any], words: Wording) -> str:
+    """The models whose losses are exact, where others' are bounds or not; empty where all are bounds."""
+    return words.listed([words.label(name) for name in scores.get("exact", [])]) if scores.get("exact") else ""
 
 
 def judged(models: Iterable[Mapping[str, Any]], language: str) -> int:

@@ -211,7 +211,7 @@ def _base(recipe: Recipe, run: Path, console: Console) -> Stage:
 
 
 def _train(recipe: Recipe, training: Training, run: Path, console: Console) -> Stage:
-    asked, name = slices.adapting(recipe, training.method, training.seed), training.name
+    asked, name = slices.adapting(recipe, training.method, training.seed, training.objective), training.name
 
     def work(folder: Path) -> None:
         from topeng.adapt.train import train_adapter

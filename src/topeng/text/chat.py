@@ -28,8 +28,8 @@ class SpecialTokens:
     form: ChatFormat
     eos: int
     mask: int
-    start_header: int
     eot: int
+    start_header: int | None = None
     bos: int | None = None
     end_header: int | None = None
 
@@ -183,8 +183,23 @@ def _contents(
 
 def encode_header(tokenizer: PreTrainedTokenizerBase, special: SpecialTokens, role: str) -> list[int]:
     """What a message of a role begins with, up to the line break before its content, as tokens."""
+    role = special.form.roles.get(role, role)
+    if special.form.tags:
+        return [
+            token
+            for piece in (special.form.start_header, role, special.form.end_header)
+            for token in _token_or_text(tokenizer, piece)
+        ]
     closed = [] if special.end_header is None else [special.end_header]
+    assert special.start_header is not None
     return [special.start_header, *encode_text(tokenizer, role), *closed]
+
+
+def _token_or_text(tokenizer: PreTrainedTokenizerBase, piece: str | None) -> list[int]:
+    """A piece of a header: the token that a tokenizer has for it, or else its text."""
+    if piece in tokenizer.get_added_vocab():
+        return [tokenizer.convert_tokens_to_ids(piece)]
+    return encode_text(tokenizer, piece or "")
 
 
 def encode_turn_end(tokenizer: PreTrainedTokenizerBase, special: SpecialTokens) -> list[int]:

@@ -1,6 +1,7 @@
 """Chat formats as data: which special tokens a conversation is put together with, and the text between them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -13,6 +14,8 @@ class ChatFormat:
         eos: ends a text, and pads.
         end_header: a special token; None: the role is followed by text alone.
         before_content, after_turn: text.
+        roles: what a role is called, where not by its name.
+        tags: `start_header` and `end_header` are text, for which a tokenizer may have tokens or not.
     """
 
     name: str
@@ -24,11 +27,13 @@ class ChatFormat:
     before_content: str
     eot: str
     after_turn: str
+    roles: Mapping[str, str] = field(default_factory=dict)
+    tags: bool = False
 
     @property
     def special(self) -> dict[str, str]:
         """The special tokens that it needs, by what they are."""
-        names = ("bos", "eos", "mask", "start_header", "end_header", "eot")
+        names = ["bos", "eos", "mask", "eot", *([] if self.tags else ["start_header", "end_header"])]
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     @property
@@ -36,8 +41,10 @@ class ChatFormat:
         """The same for `tokenizer.apply_chat_template`."""
         first = "" if self.bos is None else "{% if loop.index0 == 0 %}{{ bos_token }}{% endif %}"
         after_role = f"{self.end_header or ''}{self.before_content}"
-        turn = f"{self.start_header}{{{{ message['role'] }}}}{after_role}{{{{ message['content'] | trim }}}}{self.eot}"
-        asked = f"{{% if add_generation_prompt %}}{self.start_header}assistant{after_role}{{% endif %}}"
+        named = f"{dict(self.roles)}.get(message['role'], message['role'])" if self.roles else "message['role']"
+        turn = f"{self.start_header}{{{{ {named} }}}}{after_role}{{{{ message['content'] | trim }}}}{self.eot}"
+        assistant = self.roles.get("assistant", "assistant")
+        asked = f"{{% if add_generation_prompt %}}{self.start_header}{assistant}{after_role}{{% endif %}}"
         return f"{{% for message in messages %}}{first}{turn}{self.after_turn}{{% endfor %}}{asked}"
 
 
@@ -63,11 +70,25 @@ CHATML = ChatFormat(
     eot="<|im_end|>",
     after_turn="\n",
 )
-FORMATS = [LLADA, CHATML]
+ROLE_TAGS = ChatFormat(
+    name="role tags",
+    bos=None,
+    eos="<|endoftext|>",
+    mask="<|mask|>",
+    start_header="<role>",
+    end_header="</role>",
+    before_content="",
+    eot="<|role_end|>",
+    after_turn="",
+    roles={"system": "SYSTEM", "user": "HUMAN", "assistant": "ASSISTANT"},
+    tags=True,
+)
+"""LLaDA-MoE's and LLaDA2.x's, as Ant's Ling models have it."""
+FORMATS = [LLADA, CHATML, ROLE_TAGS]
 
 
 def format_of(tokenizer: Any) -> ChatFormat:
-    """The format whose special tokens a tokenizer has; LLaDA's, where it has neither whole."""
+    """The format whose special tokens a tokenizer has; LLaDA's, where it has none of them whole."""
     return next((one for one in FORMATS if not missing(one, tokenizer)), LLADA)
 
 

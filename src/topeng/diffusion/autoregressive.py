@@ -1,0 +1,65 @@
+"""Autoregression: each token is predicted from those before it. A diffusion model's twin, and exact in its scores.
+
+Shapes: B rows, T positions, N tokens of responses.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from topeng.diffusion.objective import Objective, Scoring, Step
+from topeng.text.batches import collate
+from topeng.text.tokens import Example
+
+
+@dataclass(frozen=True)
+class Autoregressive(Objective):
+    """Cross-entropy of every response token over the response length; nothing is masked, and nothing estimated."""
+
+    attention_block: int | None = 1
+    predicts_next: bool | None = True
+    exact: bool = True
+
+    def training_pass(self, batch: dict[str, Tensor], step: Step, config: Any) -> dict[str, Any]:
+        response = batch["response_mask"]
+        weights = 1 / (batch["response_length"] * step.rows)  # [B]
+        return {
+            "input_ids": batch["input_ids"],
+            "attention_mask": batch["attention_mask"],
+            "head_positions": response,
+            "targets": batch["input_ids"][response],
+            "weights": weights[:, None].expand(response.shape)[response],
+        }
+
+    @torch.no_grad()
+    def response_nll(self, model: Any, examples: Sequence[Example], how: Scoring) -> np.ndarray:
+        examples = [begun(example, model.config.eos_token_id) for example in examples]
+        device, found = next(model.parameters()).device, np.zeros((len(examples), how.replicates))
+        order = sorted(range(len(examples)), key=lambda row: -len(examples[row].input_ids))
+        done = 0
+        while done < len(order):
+            rows = order[done : done + max(1, how.batch_tokens // len(examples[order[done]].input_ids))]
+            batch = collate([examples[row] for row in rows], model.config.eos_token_id)
+            response = batch["response_mask"]
+            token_nll = model(
+                input_ids=batch["input_ids"].to(device),
+                attention_mask=batch["attention_mask"].to(device),
+                head_positions=response.to(device),
+                targets=batch["input_ids"][response].to(device),
+            ).token_nll
+            parts = token_nll.double().cpu().split(response.sum(dim=1).tolist())
+            found[rows] = np.array([float(part.sum()) for part in parts])[:, None]
+            done += len(rows)
+            how.progress(done, len(order))
+        return found
+
+
+def begun(example: Example, eos_token_id: int) -> Example:
+    """A text without a prompt begins after an end token: something has to predict its first."""
+    if example.prompt_length:
+        return example
+    return replace(example, input_ids=[eos_token_id, *example.input_ids], prompt_length=1)
