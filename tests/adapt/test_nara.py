@@ -210,6 +210,18 @@ def test_other_families_take_it(config):
     assert (one - other).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("name", ["llada-moe-tiny", "llada2-tiny", "dream-tiny", "a2d-llama-tiny", "a2d-qwen3-tiny"])
+def test_every_family_s_rows_have_their_own_share(shared, name):
+    base = load_model(shared / "golden" / name)
+    before = logits(base, ids=IDS % 60)
+    adapted = methods.add_adapter(base, "nara", OPTIONS, seed=0)
+    assert torch.equal(logits(adapted, ids=IDS % 60), before)
+    together = logits(moved(adapted), ids=IDS % 60)
+    for row in range(3):
+        alone = logits(adapted, SHARES[row : row + 1], IDS[row : row + 1] % 60)[0]
+        torch.testing.assert_close(together[row], alone, atol=1e-4, rtol=1e-4)
+
+
 def shares_seen(model):
     """The shares that the model is told from now on, a list for each pass."""
     seen = []
