@@ -40,6 +40,10 @@ def main() -> None:
     batch = 1 + max((line["batch"] for line in file.lines), default=0)
     lines = list(file.lines)
     while len(lines) < options.rows:
+        if batch > 10 and not lines:
+            raise SystemExit(
+                f"{options.model} ended none of {10 * options.batch:,} questions. Is it an instruct model?"
+            )
         torch.manual_seed(options.seed * 2**16 + batch)
         new = [{"batch": batch, **row} for row in written(model, tokenizer, options.batch)]
         file.add(new)
@@ -51,7 +55,8 @@ def main() -> None:
 
 def load(path: Path) -> tuple[Any, Any]:
     device = find_device(None)
-    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, padding_side="left", pad_token=END)
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, padding_side="left")
+    tokenizer.pad_token = END
     unpacked = GgufConfig(dequantize=True)
     model = AutoModelForCausalLM.from_pretrained(
         path.parent, gguf_file=path.name, dtype=torch.bfloat16, quantization_config=unpacked

@@ -54,7 +54,7 @@ OTHER: dict[str, Any] = {
     "base.model": "base", "base.revision": "main", "base.dtype": "bfloat16", "base.device": "cpu",
     "base.convert": "causal", "base.shift": False,
     "base.tiny.start": "base", "base.tiny.vocab_size": 520, "base.tiny.hidden_size": 64, "base.tiny.layers": 2,
-    "base.tiny.steps": 3, "base.tiny.batch_rows": 3, "base.tiny.learning_rate": 0.003,
+    "base.tiny.steps": 3, "base.tiny.batch_rows": 3, "base.tiny.learning_rate": 0.003, "base.tiny.optimizer": "adamw",
     "adapter.methods": ["lora"], "adapter.rank": 3, "adapter.alpha": 5, "adapter.dropout": 0.1,
     "adapter.target_modules": ["q_proj"], "adapter.loraplus_lr_ratio": 8.0,
     "train.epochs": 2, "train.steps": 3, "train.seeds": [1], "train.objectives": ["block"],

@@ -55,6 +55,12 @@ def test_the_cut_is_the_cheapest_of_all(lengths, batch_tokens):
     assert cost(found) == cheapest
 
 
+def test_the_dearer_a_pass_the_fewer_there_are():
+    lengths = np.random.default_rng(0).integers(20, 500, 64).tolist()
+    counts = [len(cut_by_tokens(lengths, 10**6, pass_tokens=cost)) for cost in (0, PASS_TOKENS, 10**5)]
+    assert counts[0] > counts[1] > counts[2] == 1
+
+
 def split_at(values, marks):
     bounds = [0, *(index for index, mark in enumerate(marks, 1) if mark), len(values)]
     return [values[start:end] for start, end in itertools.pairwise(bounds)]
