@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from topeng.adapt.foreign import remove_adapter
 from topeng.adapt.loading import load_adapter, load_adapters
 from topeng.adapt.voices import load_voices
 from topeng.errors import AdapterError, ExportError, ModelError, RecipeError
+from topeng.evaluate.compare import Scored, by_method
 from topeng.generate.answer import answers
 from topeng.generate.settings import Settings
 from topeng.models import load_model
@@ -143,6 +145,10 @@ def test_a_recipe_trains_each_method_by_each_objective():
     assert twin.trained_by["objective"] == "autoregressive"
     assert "objective" not in slices.answering(recipe, recipe.trainings[0]).trained_by
     assert slices.pretraining(recipe).objective == "masked"
+    folders = {one.name: slices.answering(recipe, one).trained_by for one in recipe.trainings[:4]}
+    scored = [Scored(Path(name), name, "lora", place % 2, how, {}) for place, (name, how) in enumerate(folders.items())]
+    methods = by_method([Scored(Path("base"), "base", "base", None, {}, {}), *scored])
+    assert [*methods] == ["base", "lora", "lora objective=autoregressive"]
     for values, message in (
         ({"objectives": []}, "must be one or more different objectives"),
         ({"objectives": ["masked", "masked"]}, "must be one or more different objectives"),
