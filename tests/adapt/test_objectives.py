@@ -13,6 +13,7 @@ import topeng
 from topeng.adapt.export import export
 from topeng.adapt.foreign import remove_adapter
 from topeng.adapt.loading import load_adapter, load_adapters
+from topeng.adapt.train import check_training
 from topeng.adapt.voices import load_voices
 from topeng.errors import AdapterError, ExportError, ModelError, RecipeError
 from topeng.evaluate.compare import Scored, by_method
@@ -128,6 +129,16 @@ def test_a_base_that_looks_back_only_is_not_trained_to_look_ahead(training, chec
     with pytest.raises(ModelError, match=r"train.objectives to \[block\] and generate.block_length to 4"):
         other.train(tmp_path / "work")
     by(other, "block").changed("generate", block_length=4).train(tmp_path / "blocks")
+
+
+@pytest.mark.parametrize("objective", OTHERS)
+def test_an_update_that_depends_on_the_masks_is_for_masked_diffusion_alone(training, objective, tmp_path):
+    """Before anything is loaded, and where a base brings its objective along."""
+    with pytest.raises(AdapterError, match="nara depends on the share of masks"):
+        check_training(["lora", "nara"], "cpu", [], ["masked", objective])
+    check_training(["lora", "nara"], "cpu", [])
+    with pytest.raises(AdapterError, match="nara depends on the share of masks"):
+        by(training, objective).changed("adapter", methods=["nara"]).train(tmp_path / "work")
 
 
 def test_a_recipe_trains_each_method_by_each_objective():
