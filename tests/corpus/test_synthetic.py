@@ -7,6 +7,8 @@ import pytest
 from topeng.corpus.schema import COLUMNS
 from topeng.corpus.settings import CENDOL_INDONESIAN
 from topeng.corpus.synthetic import CHUNK_ROWS, write_plain, write_source, write_target
+from topeng.corpus.world.english import ENGLISH
+from topeng.corpus.world.indonesian import INDONESIAN
 from topeng.errors import CorpusError
 
 
@@ -134,3 +136,30 @@ def test_plain_texts_ask_nothing_of_their_reader(tmp_path):
     assert 0.7 < len(asked) / len(texts) < 0.9
     assert all(re.match(r"\s+\S", told) for text in asked for told in text.split("?")[1:])
     assert len(set(texts)) > 2_900
+
+
+def test_plain_texts_answer_rightly_before_and_after_what_rows_ask(tmp_path):
+    """Titles, lines and sums, in the words of instruction rows."""
+    write_plain(tmp_path / "plain.parquet", 20_000, seed=2)
+    texts = pq.read_table(tmp_path / "plain.parquet")["text"].to_pylist()
+    poem = r"((?:[A-Z][\w -]*\n){2}[A-Z][\w -]*)"
+    first = [found for text in texts if (found := re.search(rf"baris kedua puisi ini\?\n\n{poem}\n\n\w+: (.*)$", text))]
+    after = [found for text in texts if (found := re.search(rf"{poem}\n+Tanya: Apa baris kedua .*? Jawab: (.*)", text))]
+    assert min(len(first), len(after)) > 5
+    assert all(found[1].split("\n")[1] == found[2] for found in first + after)
+    sums = re.findall(r"(\d+) tambah (\d+) adalah (\d+)", "\n".join(texts))
+    assert len(sums) > 10 and all(int(one) + int(other) == int(total) for one, other, total in sums)
+
+
+def test_what_is_so_without_a_text_is_asked_in_both_languages(rows, corpus):
+    english = corpus(20_000, write=write_source).to_pylist()
+    for found, asked, lexicon, name in (
+        (rows, r"Apa lawan kata (\w+)\?$", INDONESIAN, "Siapa namamu?"),
+        (english, r"What is the opposite of (\w+)\?$", ENGLISH, "What is your name?"),
+    ):
+        opposite = {quality["of"]: quality["opposite"] for quality in lexicon["quality"]}
+        told = [(match[1], row["output"]) for row in found if (match := re.search(asked, row["input"]))]
+        assert len(told) > 5
+        assert all(answer.endswith(f" {opposite[word]}.") for word, answer in told)
+        (answer,) = {row["output"] for row in found if row["input"] == name}
+        assert "Topeng" in answer

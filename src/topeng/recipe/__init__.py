@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from topeng.adapt.settings import AdapterOptions, BaseOptions, SweepOptions, Training, TrainOptions
+from topeng.adapt.settings import METHODS, AdapterOptions, BaseOptions, SweepOptions, Training, TrainOptions
 from topeng.corpus.settings import PAPER, CorpusOptions, SourceOptions
 from topeng.errors import RecipeError
 from topeng.evaluate.settings import EvaluateOptions
@@ -61,6 +61,17 @@ class Recipe(Options):
     generate: Settings = option(Settings, "")
     evaluate: EvaluateOptions = option(EvaluateOptions, "")
     report: ReportOptions = option(ReportOptions, "")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        others = [objective for objective in self.train.objectives if objective != "masked"]
+        aware = [method for method in self.adapter.methods if METHODS[method].noise_aware]
+        if others and aware:  # a row has one share of masks there; of blocks each has its own
+            raise OptionError(
+                "train.objectives",
+                f"has {others[0]!r}, but {aware[0]} depends on the share of masks in the whole answer, which only "
+                f"`masked` has. Leave {others[0]!r} out, or {aware[0]} out of adapter.methods.",
+            )
 
     @property
     def trainings(self) -> list[Training]:
