@@ -16,6 +16,11 @@ import yaml
 import topeng
 
 ROOT = Path(__file__).resolve().parents[1]
+FEW = [  # of all that the demo does
+    *("--corpus.synthetic_rows=20000", "--corpus.sample_rows=2000", "--corpus.train_rows=1000"),
+    *("--corpus.umap_rows=200", "--corpus.test_rows=60", "--source.test_rows=60"),
+    *("--adapter.methods=[lora]", "--train.steps=3", "--evaluate.generate_rows=8"),
+]
 MOST_WHEEL_BYTES = 12 * 2**20
 
 
@@ -84,7 +89,6 @@ def test_the_wheel_generates_and_runs_the_demo_in_an_empty_environment(wheel, tm
     assert where.startswith(str(tmp_path))
     question = "Budi Wibowo is 10 and Joko Santoso is 16 years old. Who is younger?"
     assert run([binaries / "topeng", "generate", "kecil", question], tmp_path).strip().endswith(".")
-    few = ["--train.steps=3", "--adapter.methods=[lora]", "--evaluate.generate_rows=8", "--corpus.test_rows=60"]
-    found = json.loads(run([binaries / "topeng", "demo", "--json", "--source.test_rows=60", *few], tmp_path))
+    found = json.loads(run([binaries / "topeng", "demo", "--json", *FEW], tmp_path))
     assert found["scores"]["gain"].keys() == {"lora"} and Path(tmp_path / found["report"]).stat().st_size > 50_000
     run([binaries / "pip", "check"], tmp_path)

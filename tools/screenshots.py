@@ -2,8 +2,10 @@
 
     python tools/screenshots.py RUN OUT [--site site] [--language en]
 
-RUN is the folder of a finished run, and OUT gets PAGE-SIZE.png. The chat is asked a question that the first adapter of
-the run answers rightly, under every adapter. It needs Chromium, Pillow (of matplotlib), and the extra `serve`.
+RUN is the folder of a finished run, and OUT gets PAGE-SIZE.png. In the chat, every model is asked a question that the
+base answers wrongly and an adapter rightly.
+
+It needs Chromium and Pillow, which matplotlib brings, and the extra `serve`.
 """
 
 import argparse
@@ -84,10 +86,16 @@ def wait(url: str, process: subprocess.Popen, seconds: float = 300) -> None:
 
 
 def question_of(run: Path) -> str:
-    """The first that an adapter of the run answers rightly."""
+    """The shortest that the base answers wrongly and the run's first adapter rightly."""
     first = min(path.name for path in (run / "adapters").iterdir())
-    lines = map(json.loads, (run / "evaluate" / first / "answers.jsonl").read_text("utf-8").splitlines())
-    return next((line["input"] for line in lines if line["right"] and line["language"] == "target"), "Siapa namamu?")
+    wrong, right = (rows_of(run / "evaluate" / "base", False), rows_of(run / "evaluate" / first, True))
+    return min((right[row] for row in wrong.keys() & right.keys()), key=len, default="Siapa namamu?")
+
+
+def rows_of(folder: Path, right: bool) -> dict[int, str]:
+    """The questions of the target language that a model answered rightly, or wrongly, by their rows."""
+    lines = map(json.loads, (folder / "answers.jsonl").read_text("utf-8").splitlines())
+    return {line["row_id"]: line["input"] for line in lines if line["right"] is right and line["language"] == "target"}
 
 
 def chat(tab: browser.Page, question: str) -> None:

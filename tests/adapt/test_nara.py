@@ -21,13 +21,14 @@ from topeng.adapt.loading import load_adapter
 from topeng.adapt.nara import Core, NaraConfig, config_of, read_options
 from topeng.adapt.settings import AdapterOptions
 from topeng.diffusion import response_nll
-from topeng.errors import AdapterError, ExportError
+from topeng.errors import AdapterError, ExportError, RecipeError
 from topeng.generate import Settings, generate_ids
 from topeng.generate.answer import prompt_canvas
 from topeng.generate.decode import denoise
 from topeng.models import FAMILIES, find_device, load_model
 from topeng.models.a2d import A2DLlamaConfig
 from topeng.models.dream import DreamConfig
+from topeng.recipe import parse
 from topeng.text.tokens import Example
 
 OPTIONS = AdapterOptions(rank=4, alpha=8)
@@ -209,6 +210,18 @@ def test_other_families_take_it(config):
     assert (one - other).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("name", ["llada-moe-tiny", "llada2-tiny", "dream-tiny", "a2d-llama-tiny", "a2d-qwen3-tiny"])
+def test_every_family_s_rows_have_their_own_share(shared, name):
+    base = load_model(shared / "golden" / name)
+    before = logits(base, ids=IDS % 60)
+    adapted = methods.add_adapter(base, "nara", OPTIONS, seed=0)
+    assert torch.equal(logits(adapted, ids=IDS % 60), before)
+    together = logits(moved(adapted), ids=IDS % 60)
+    for row in range(3):
+        alone = logits(adapted, SHARES[row : row + 1], IDS[row : row + 1] % 60)[0]
+        torch.testing.assert_close(together[row], alone, atol=1e-4, rtol=1e-4)
+
+
 def shares_seen(model):
     """The shares that the model is told from now on, a list for each pass."""
     seen = []
@@ -291,6 +304,14 @@ def test_decoding_is_what_the_adapter_says_at_each_share(checkpoint, tmp_path):
     first = next(denoise(loaded, canvas, settings))
     place = int(first.committed_at[0].argmax())
     assert first.confidence[0, place] == pytest.approx(float(expected[place - 2].max()), abs=1e-5)
+
+
+@pytest.mark.parametrize("objective", ["block", "autoregressive"])
+def test_an_objective_whose_rows_have_no_one_share_is_refused(objective):
+    parse({"adapter": {"methods": ["nara"]}})
+    parse({"adapter": {"methods": ["lora"]}, "train": {"objectives": [objective]}})
+    with pytest.raises(RecipeError, match=f"train.objectives has '{objective}', but nara depends on the share"):
+        parse({"adapter": {"methods": ["lora", "nara"]}, "train": {"objectives": ["masked", objective]}})
 
 
 def test_what_is_removed_leaves_the_base(golden, adapted, tmp_path):

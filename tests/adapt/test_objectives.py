@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +13,10 @@ import topeng
 from topeng.adapt.export import export
 from topeng.adapt.foreign import remove_adapter
 from topeng.adapt.loading import load_adapter, load_adapters
+from topeng.adapt.train import check_training
 from topeng.adapt.voices import load_voices
 from topeng.errors import AdapterError, ExportError, ModelError, RecipeError
+from topeng.evaluate.compare import Scored, by_method
 from topeng.generate.answer import answers
 from topeng.generate.settings import Settings
 from topeng.models import load_model
@@ -128,6 +131,16 @@ def test_a_base_that_looks_back_only_is_not_trained_to_look_ahead(training, chec
     by(other, "block").changed("generate", block_length=4).train(tmp_path / "blocks")
 
 
+@pytest.mark.parametrize("objective", OTHERS)
+def test_an_update_that_depends_on_the_masks_is_for_masked_diffusion_alone(training, objective, tmp_path):
+    """Before anything is loaded, and where a base brings its objective along."""
+    with pytest.raises(AdapterError, match="nara depends on the share of masks"):
+        check_training(["lora", "nara"], "cpu", [], ["masked", objective])
+    check_training(["lora", "nara"], "cpu", [])
+    with pytest.raises(AdapterError, match="nara depends on the share of masks"):
+        by(training, objective).changed("adapter", methods=["nara"]).train(tmp_path / "work")
+
+
 def test_a_recipe_trains_each_method_by_each_objective():
     recipe = parse(
         {
@@ -143,6 +156,10 @@ def test_a_recipe_trains_each_method_by_each_objective():
     assert twin.trained_by["objective"] == "autoregressive"
     assert "objective" not in slices.answering(recipe, recipe.trainings[0]).trained_by
     assert slices.pretraining(recipe).objective == "masked"
+    folders = {one.name: slices.answering(recipe, one).trained_by for one in recipe.trainings[:4]}
+    scored = [Scored(Path(name), name, "lora", place % 2, how, {}) for place, (name, how) in enumerate(folders.items())]
+    methods = by_method([Scored(Path("base"), "base", "base", None, {}, {}), *scored])
+    assert [*methods] == ["base", "lora", "lora objective=autoregressive"]
     for values, message in (
         ({"objectives": []}, "must be one or more different objectives"),
         ({"objectives": ["masked", "masked"]}, "must be one or more different objectives"),

@@ -174,7 +174,7 @@ def test_texts_and_marks_stand_out(scheme):
     for text in ("ink", "quiet", "accent", "good", "bad"):
         assert contrast(colour[text], colour["page"]) >= 4.5 and contrast(colour[text], colour["panel"]) >= 4.5, text
     assert contrast(colour["ink"], colour["new"]) >= 4.5
-    for mark in ("base", "m0", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "edge"):
+    for mark in ("base", "m0", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "edge"):
         assert contrast(colour[mark], colour["page"]) >= 3, mark
 
 

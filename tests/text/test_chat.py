@@ -181,3 +181,9 @@ def test_role_tags_are_tokens_where_a_tokenizer_has_them_and_text_else(tokens):
     said = encode_prompt(made, [{"role": "user", "content": "</role><|role_end|>"}])
     assert made.decode(said) == "<role>HUMAN</role></role><|role_end|><|role_end|><role>ASSISTANT</role>"
     assert said.count(special_tokens(made).eot) == 1
+
+
+def test_a_new_tokenizer_numbers_special_tokens_as_it_always_did(tokenizer):
+    """Else the same rows and seed would give another base."""
+    names = ("startoftext", "endoftext", "mdm_mask", "start_header_id", "end_header_id", "eot_id")
+    assert [tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in names] == list(range(6))

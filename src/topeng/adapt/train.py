@@ -18,13 +18,13 @@ from topeng.adapt import methods
 from topeng.adapt.callbacks import LossWindow, StopInOrder, progress_text
 from topeng.adapt.loggers import check_loggers, logging_to
 from topeng.adapt.muon import pretraining_optimizer
-from topeng.adapt.settings import CONVERTED, Adapting, ModelOptions, Pretraining, StepOptions
+from topeng.adapt.settings import CONVERTED, METHODS, Adapting, ModelOptions, Pretraining, StepOptions
 from topeng.adapt.tiny import copy_from_the_start, new_model, new_tokenizer, tiny_config
 from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, compile_layers, last_checkpoint
 from topeng.adapt.usage import SHARES
 from topeng.diffusion import OBJECTIVES, Objective
 from topeng.diffusion.noise import Use, uniforms
-from topeng.errors import CorpusError, ModelError, RunError
+from topeng.errors import AdapterError, CorpusError, ModelError, RunError
 from topeng.kecil import locate
 from topeng.models import find_device, is_checkpoint, load_model, load_tokenizer
 from topeng.models.attention import attend, attention_of
@@ -68,7 +68,12 @@ class Shown(NamedTuple):
     report_to: Sequence[str]
 
 
-def check_training(methods_asked: Sequence[str], asked_device: str | None, loggers: Sequence[str]) -> None:
+def check_training(
+    methods_asked: Sequence[str],
+    asked_device: str | None,
+    loggers: Sequence[str],
+    objectives: Sequence[str] = ("masked",),
+) -> None:
     """Fails before anything is loaded where a method, a device or a logger cannot be had.
 
     Raises:
@@ -76,6 +81,8 @@ def check_training(methods_asked: Sequence[str], asked_device: str | None, logge
     """
     for method in methods_asked:
         methods.check_method(method, find_device(asked_device).type)
+        for objective in objectives:
+            _check_noise(method, OBJECTIVES[objective](2))
     index = torch.device(asked_device or "cpu").index
     if ranks.RANKS > 1 and index is not None:
         raise RunError(f"base.device = {asked_device} would put all ranks on one GPU. Leave it null.")
@@ -181,6 +188,7 @@ def train_adapter(
     )
     args = _adaptation_arguments(asked, work / "checkpoints")
     batching = _batching(asked, asked.train.batch_rows)
+    _check_noise(asked.method, batching.objective)
     _attend(adapted, batching.objective)
     _compile(asked.train, adapted, work)
     trainer = DiffusionTrainer(adapted, args, examples.train, examples.held_out, batching, optimizer)
@@ -284,6 +292,19 @@ def _scorable(text: TextOptions, tokenizer: Any, path: Path, what: str) -> list[
 def _batching(asked: Pretraining | Adapting, batch_rows: int) -> Batching:
     options, objective = asked.train, OBJECTIVES[asked.objective](asked.block_length or 1)
     return Batching(batch_rows, options.batch_tokens, options.noise, asked.text.eos == "fill", objective)
+
+
+def _check_noise(method: str, objective: Objective) -> None:
+    """A model that looks back only keeps finished blocks, whatever is masked after: an update must not depend on it.
+
+    Raises:
+        AdapterError: the method's does.
+    """
+    if METHODS[method].noise_aware and objective.attention_block:
+        raise AdapterError(
+            f"{method} depends on the share of masks in an answer, but a model that looks back only does not see all "
+            "of it. Train it by the objective `masked`, or take another method."
+        )
 
 
 def _attend(model: Any, objective: Objective) -> None:

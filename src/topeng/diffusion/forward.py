@@ -29,7 +29,7 @@ def forward_process(
 
     Args:
         response_mask: bool [B, T].
-        row_ids: [B]; noise is a function of (seed, step, row), and of a token's place in the response.
+        row_ids: [B] numbers of the rows. Noise only depends on (seed, step, row) and on the position in the response.
 
     Returns:
         `masked` bool [B, T], `p` [B] in fp32.
@@ -60,14 +60,14 @@ def training_noise(
     step_rows: int,
     turn: Tensor | float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Draws which response tokens of a step's rows are masked, whatever other rows share their forward pass.
+    """Draws which response tokens are masked in a step, independently of which rows share a forward pass.
 
     Args:
         response_mask: bool [B, T].
         row_ids: [B].
-        places: [B], of the rows in the step, which has them in random order; copies are adjacent.
-        step_rows: all rows of the step, copies included.
-        turn: [B], added to the level of a row, which goes round from 1 to 0.
+        places: [B] positions of the rows in the step, whose order is random; copies of a row are adjacent.
+        step_rows: number of all rows of the step, including copies.
+        turn: [B] shift of a row's level; a level above 1 begins again at 0.
 
     Returns:
         `masked` bool [B, T], `p` [B] in fp32, as `sft_loss` takes them.

@@ -75,18 +75,19 @@ def response_nll(
     batch_tokens: int = 8192,
     progress: Callable[[int, int], None] = lambda done, passes: None,
 ) -> np.ndarray:
-    """The bound for each example's response, in nats: fp64 [R, M], each column unbiased and independent of the others.
+    """Estimates the upper bound of each response's negative log-likelihood, in nats: fp64 [R, M].
 
-    Where all masks of a response are taken its columns are equal, and exact.
+    Each column is an unbiased estimate, independent of the others. If all masks of a short response are evaluated, its
+    columns are equal and exact.
 
     Args:
-        model: whose `config` has `mask_token_id` and `eos_token_id`.
-        draws: Monte Carlo draws a row, over all replicates.
-        batch_tokens: of one forward pass; rows of like length share it, so that little is padding.
+        model: its `config` has `mask_token_id` and `eos_token_id`.
+        draws: Monte Carlo draws per row, over all replicates.
+        batch_tokens: largest forward pass, in tokens; rows of similar length share one, so there is little padding.
         progress: called with the number of scored masks and their total.
 
     Raises:
-        TopengError: `draws` is no multiple of `replicates`.
+        TopengError: `draws` is not a multiple of `replicates`.
     """
     designs = [draw_masks(example.response_length, draws, seed, example.row_id, replicates) for example in examples]
     nats = [np.zeros(len(weights)) for _, weights in designs]  # of each mask
@@ -131,16 +132,16 @@ def _are_few(response_length: int, draws: int) -> bool:
 
 
 def monte_carlo_error(estimates: np.ndarray) -> dict[str, float]:
-    """The mean over rows of what replicates estimate, and its Monte Carlo error: rows are taken as given.
+    """The mean over the rows, and its Monte Carlo error for these rows.
 
-    The degrees of freedom of the t interval are Welch's and Satterthwaite's (Biometrics Bulletin 2, 1946), as rows
+    The degrees of freedom of the t interval follow Welch and Satterthwaite (Biometrics Bulletin 2, 1946), because rows
     differ in variance.
 
     Args:
-        estimates: [R, M], such as nats per token; replicates are independent, M at least 2.
+        estimates: [R, M], such as nats per token. Replicates are independent, and M is at least 2.
 
     Returns:
-        `mean`, `standard_error`, `low` and `high` (95 %), `degrees_of_freedom` (infinite where all rows are exact).
+        `mean`, `standard_error`, `low` and `high` (95 %), `degrees_of_freedom` (infinite if all rows are exact).
 
     Raises:
         TopengError: there are fewer than two replicates.

@@ -5,16 +5,17 @@ from torch.nn import functional
 
 
 def sft_loss(logits: Tensor, clean_ids: Tensor, masked: Tensor, p: Tensor, response_length: Tensor) -> Tensor:
-    """Cross-entropy on masked positions over p; per row over its response length; the mean over rows.
+    """LLaDA's loss for fine-tuning: cross-entropy on masked positions, divided by p and by the response length of the
+    row, and averaged over rows.
 
-    The plain oracle over full logits that the chunked loss of training is tested against.
+    This is the plain form over full logits. The chunked loss that training uses is tested against it.
 
     Args:
         logits: [B, T, V], aligned with the input.
-        clean_ids: [B, T] before noise.
-        masked: bool [B, T], where a token was masked.
+        clean_ids: [B, T] tokens before masking.
+        masked: bool [B, T], true where a token was masked.
         p: [B] masking probability of each row.
-        response_length: [B] tokens, appended end tokens counted.
+        response_length: [B] number of response tokens, including appended end tokens.
 
     Returns:
         A scalar, in nats.
@@ -25,10 +26,10 @@ def sft_loss(logits: Tensor, clean_ids: Tensor, masked: Tensor, p: Tensor, respo
 
 
 def loss_weights(masked: Tensor, p: Tensor, response_length: Tensor, rows: int | Tensor) -> Tensor:
-    """[N] factor of each masked position, row by row, with which summed cross-entropy becomes `sft_loss`.
+    """The factor of each masked position, row by row: [N]. The weighted sum of cross-entropies is `sft_loss`.
 
     Args:
-        rows: of the global batch, over ranks and accumulation steps.
+        rows: number of rows of the global batch, across ranks and accumulation steps.
     """
     row_weight = 1 / (p * response_length * rows)  # [B]
     return row_weight[:, None].expand(masked.shape)[masked]

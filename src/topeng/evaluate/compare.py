@@ -225,15 +225,15 @@ def by_method(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
                 f"{method} was given twice with the same seed of {seeds}. Name only one of "
                 f"{[str(o.folder) for o in trainings]}."
             )
-        told = [f"{key}={_told([way.get(key) for way in ways], mine.get(key))}" for key in apart]
+        told = [f"{key}={_told([way.get(key) for way in ways], mine[key])}" for key in apart if key in mine]
         named[" ".join([method, *told])] = trainings
     return named
 
 
 def _told(values: Sequence[Any], mine: Any) -> str:
-    """A value, or as much of it as no other of the values begins with; 12 characters at least."""
+    """A word whole; of another value as much as no other of the values begins with, 12 characters at least."""
     others = {str(value) for value in values} - {str(mine)}
-    length = 12
+    length = len(str(mine)) if str(mine).isalpha() else 12
     while length < len(str(mine)) and any(other[:length] == str(mine)[:length] for other in others):
         length += 1
     return str(mine)[:length]

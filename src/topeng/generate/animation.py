@@ -28,10 +28,10 @@ def write_animation(
     """Writes the page.
 
     Args:
-        records: of `topeng generate --out`.
-        source: `model` and `preset`, and where there are some `adapter`, `template` and `system`.
-        settings: that the answers were decoded with.
-        language: of the page.
+        records: those that `topeng generate --out` writes.
+        source: `model` and `preset`, and if used `adapter`, `template` and `system`.
+        settings: the settings with which the answers were decoded.
+        language: language of the page.
     """
     words = page_words(HERE / "animation.yaml", language)
     (style, style_digest), (script, script_digest) = (

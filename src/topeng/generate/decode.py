@@ -78,15 +78,15 @@ class Decoder:
 def denoise(model: Any, canvas: Canvas, settings: Settings, row_ids: Sequence[int] | None = None) -> Iterator[Canvas]:
     """Fills a canvas in place, and yields it after each step of its rows.
 
-    A step predicts the masked positions of each row's block and commits those that the policy chooses. What is
-    committed stays. A finished row is removed.
+    A step predicts the masked positions in the current block of each row and commits those that the policy chooses.
+    Committed tokens never change. A finished row is removed.
 
     Args:
-        model: `logits` aligned with the input; `config.mask_token_id` is its mask.
-        row_ids: an identity of each row, from which its noise is made; its place in the batch without it.
+        model: its `logits` are aligned with the input, and `config.mask_token_id` is its mask token.
+        row_ids: number of each row, which seeds its noise; by default its position in the batch.
 
     Raises:
-        GenerationError: the canvas exceeds the model's context, or a suppressed token its vocabulary.
+        GenerationError: the canvas exceeds the model's context, or a suppressed token is not in its vocabulary.
     """
     decoder = Decoder()
     for place, noise_id in enumerate(range(len(canvas.tokens)) if row_ids is None else row_ids):
@@ -104,19 +104,19 @@ def generate_ids(
     settings: Settings,
     row_ids: Sequence[int] | None = None,
 ) -> Tensor:
-    """Answers to a batch of prompts.
+    """Generates an answer to each prompt of a batch.
 
     Args:
-        model: `logits` aligned with the input; `config.mask_token_id` is its mask.
+        model: its `logits` are aligned with the input, and `config.mask_token_id` is its mask token.
         input_ids: [B, P], padded on the left.
-        attention_mask: [B, P], 0 on padding; None where there is none.
+        attention_mask: [B, P], 0 on padding; None if there is no padding.
         row_ids: as in `denoise`.
 
     Returns:
         [B, P + max_new_tokens]: the prompts and their answers, on the model's device.
 
     Raises:
-        GenerationError: prompt and answer exceed the context, or a prompt holds a mask.
+        GenerationError: prompt and answer exceed the context, or a prompt contains a mask token.
     """
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
     canvas = blank_canvas(input_ids, mask, settings.max_new_tokens, model.config.mask_token_id)

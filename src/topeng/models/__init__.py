@@ -56,10 +56,10 @@ def is_checkpoint(path: str | Path) -> bool:
 
 
 def load_config(path: str | Path, revision: str | None = None) -> Any:
-    """The options of a checkpoint: a folder, or a model id of the hub.
+    """Loads the config of a checkpoint: a folder, or a model id on the Hub.
 
     Raises:
-        ModelError: it cannot be reached, or is of no family that is known here.
+        ModelError: it cannot be reached, or its family is not supported.
     """
     path = locate(path)
     values = read_options(path, revision)
@@ -125,21 +125,21 @@ def load_model(
     revision: str | None = None,
     quantization: Any = None,
 ) -> Any:
-    """A checkpoint in its family's official layout, in evaluation mode, without remote code.
+    """Loads a checkpoint in its family's official layout, in evaluation mode. No remote code is run.
 
     Args:
-        path: a folder, a model id of the hub, or `kecil` (`topeng.kecil`).
-        dtype: of the weights; that of the checkpoint without it.
-        device: a GPU where there is one, without it.
-        revision: commit of a model id.
+        path: a folder, a model id on the Hub, or `kecil`, the model that comes with Topeng.
+        dtype: precision of the weights; by default that of the checkpoint.
+        device: by default a GPU if there is one.
+        revision: commit of the model on the Hub.
         quantization: a configuration of `transformers`, such as `BitsAndBytesConfig`.
 
     Returns:
         A `transformers` model: `model(input_ids=…, attention_mask=…).logits` [B, T, V] is aligned with the input.
 
     Raises:
-        ModelError: it cannot be reached, weights are missing, left over, or of another shape, or the GPU's memory is
-            too small for them.
+        ModelError: the checkpoint cannot be reached, its weights are missing, left over or of another shape, or they
+            do not fit into the GPU's memory.
     """
     path = locate(path)
     config, device = load_config(path, revision), find_device(device)
@@ -274,10 +274,10 @@ def fetch_checkpoint(path: str | Path, revision: str | None = None) -> Path:
 
 
 def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint.
+    """Loads the tokenizer of a checkpoint.
 
     Raises:
-        ModelError: it cannot be reached, or is none.
+        ModelError: it cannot be reached, or is not a tokenizer.
     """
     path = locate(path)
     _fetch(path, "tokenizer_config.json", revision)

@@ -118,9 +118,8 @@ class Bidirectional:
             options.pop("attention_block", None)
         for name, ours in self.official.items():
             options[name] = options.pop(ours, None)
-        if rope := options.pop(
-            "rope_parameters", None
-        ):  # as the official code reads it: it would take its default else
+        # Where the official code looks for them: it would take its own default else.
+        if rope := options.pop("rope_parameters", None):
             names = ("rope_theta", "partial_rotary_factor")
             options |= {name: rope[name] for name in names if name in rope}
             scaling = {name: value for name, value in rope.items() if name not in names}

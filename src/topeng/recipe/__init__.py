@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from topeng.adapt.settings import AdapterOptions, BaseOptions, SweepOptions, Training, TrainOptions
+from topeng.adapt.settings import METHODS, AdapterOptions, BaseOptions, SweepOptions, Training, TrainOptions
 from topeng.corpus.settings import PAPER, CorpusOptions, SourceOptions
 from topeng.errors import RecipeError
 from topeng.evaluate.settings import EvaluateOptions
@@ -41,7 +41,7 @@ REMOVED = {
 
 @dataclass(frozen=True)
 class Recipe(Options):
-    """A complete run."""
+    """All options of a run. `topeng options` lists them."""
 
     seed: int = option(42, "Seed of every random draw of the run.", source=PAPER, ge=0, lt=2**32)
     threads: int | None = option(
@@ -62,6 +62,17 @@ class Recipe(Options):
     evaluate: EvaluateOptions = option(EvaluateOptions, "")
     report: ReportOptions = option(ReportOptions, "")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        others = [objective for objective in self.train.objectives if objective != "masked"]
+        aware = [method for method in self.adapter.methods if METHODS[method].noise_aware]
+        if others and aware:  # a row has one share of masks there; of blocks each has its own
+            raise OptionError(
+                "train.objectives",
+                f"has {others[0]!r}, but {aware[0]} depends on the share of masks in the whole answer, which only "
+                f"`masked` has. Leave {others[0]!r} out, or {aware[0]} out of adapter.methods.",
+            )
+
     @property
     def trainings(self) -> list[Training]:
         """The trainings: each method once, as METHOD, or once with each of train.seeds, as METHOD-seed-SEED.
@@ -78,7 +89,7 @@ class Recipe(Options):
 
     @property
     def context(self) -> int:
-        """The longest sequence that the base sees, a prompt with its answer, in tokens."""
+        """Length of the longest sequence that the base sees, a prompt with its answer, in tokens."""
         return self.text.max_length + self.generate.max_new_tokens
 
 
@@ -98,10 +109,10 @@ class _Loader(yaml.SafeLoader):
 
 
 def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Recipe:
-    """The recipe in a YAML file, with overrides such as `{"adapter.rank": "32"}`.
+    """Reads the recipe in a YAML file, with overrides such as `{"adapter.rank": "32"}`.
 
     Raises:
-        RecipeError: it cannot be read, or an option is unknown or ill-typed.
+        RecipeError: the file cannot be read, or an option is unknown or has a value of the wrong type.
     """
     try:
         values = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}
@@ -117,10 +128,10 @@ def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Recipe
 
 
 def parse(values: Mapping[str, Any]) -> Recipe:
-    """The recipe that nested values declare.
+    """Makes a recipe from nested values. Options that are left out have their defaults.
 
     Raises:
-        RecipeError: an option is unknown or ill-typed.
+        RecipeError: an option is unknown or has a value of the wrong type.
     """
     try:
         return Recipe.from_values(values)
@@ -129,7 +140,7 @@ def parse(values: Mapping[str, Any]) -> Recipe:
 
 
 def dump(recipe: Recipe) -> str:
-    """The recipe as YAML, every option resolved."""
+    """The recipe as YAML, with every option."""
     return yaml.safe_dump(as_dict(recipe), sort_keys=False, allow_unicode=True)
 
 

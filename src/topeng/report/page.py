@@ -32,7 +32,7 @@ from topeng.system.lines import read_lines
 
 MAP_PAGE = "corpus/map.html"
 SECTIONS = ("right", "comparison", "loss", "failures", "answers", "rows", "overlap", "clusters", "run")
-STYLES = 8  # colours of methods in page.css
+STYLES = 9  # colours of methods in page.css
 STAGES = {
     "source": "stage_source",
     "ingest": "stage_ingest",

@@ -33,7 +33,8 @@ class ChatFormat:
     @property
     def special(self) -> dict[str, str]:
         """The special tokens that it needs, by what they are."""
-        names = ["bos", "eos", "mask", "eot", *([] if self.tags else ["start_header", "end_header"])]
+        headers = () if self.tags else ("start_header", "end_header")
+        names = ("bos", "eos", "mask", *headers, "eot")  # in the order in which a new tokenizer numbers them
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     @property
