@@ -15,7 +15,13 @@ from topeng.recipe import load
 RECIPE = ROOT / "src" / "topeng" / "recipes" / "smollm2-indonesia.yaml"
 MICRO = {
     **{"corpus.sample_rows": 400, "corpus.test_rows": 8, "corpus.validation_rows": 4, "corpus.train_rows": 40},
-    **{"corpus.clusters": 2, "corpus.umap_rows": 50, "source.test_rows": 8, "source.plain_rows": 50},
+    **{
+        "corpus.benchmarks": "[]",
+        "corpus.clusters": 2,
+        "corpus.umap_rows": 50,
+        "source.test_rows": 8,
+        "source.plain_rows": 50,
+    },
     **{"text.max_length": 96, "base.device": "cpu", "base.tiny.steps": 2, "base.tiny.batch_rows": 4},
     **{"adapter.rank": 2, "adapter.alpha": 4, "train.seeds": "[1]", "train.steps": 2, "train.batch_rows": 4},
     **{"train.eval_steps": 2, "generate.max_new_tokens": 32, "evaluate.draws": 2, "evaluate.generate_rows": 2},
