@@ -46,6 +46,7 @@ def test_training_and_answering_need_none_of_the_corpus_tools():
     # torch itself looks for scipy and pyarrow in places; what is blocked is what only the corpus needs
     modules = (
         "adapt.methods",
+        "adapt.pretrain",
         "adapt.train",
         "generate.decode",
         "generate.answer",

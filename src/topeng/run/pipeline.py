@@ -201,7 +201,7 @@ def _base(recipe: Recipe, run: Path, console: Console) -> Stage:
     asked = slices.pretraining(recipe)
 
     def work(folder: Path) -> None:
-        from topeng.adapt.train import pretrain_base
+        from topeng.adapt.pretrain import pretrain_base
 
         pretrain_base(asked, run, folder, console)
 

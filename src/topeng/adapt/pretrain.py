@@ -1,0 +1,98 @@
+"""The pretraining of a base: a tiny one from scratch, or on from a checkpoint or a converted causal model."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from topeng.adapt.fitting import (
+    Examples,
+    Shown,
+    arguments,
+    attend_as,
+    batching_of,
+    compile_if_asked,
+    fit,
+    gathered,
+    scorable_rows,
+    trainable_rows,
+    write_log,
+)
+from topeng.adapt.muon import pretraining_optimizer
+from topeng.adapt.settings import CONVERTED, Pretraining
+from topeng.adapt.tiny import copy_from_the_start, new_model, new_tokenizer, tiny_config
+from topeng.adapt.trainer import DiffusionTrainer
+from topeng.diffusion.noise import Use, uniforms
+from topeng.models import load_model, load_tokenizer
+from topeng.system import ranks
+from topeng.text.rows import read_rows, read_texts
+from topeng.text.tokens import Example, count_cuts, tokenize_texts
+
+SENTENCE_ENDS = ".?!:Ċ"
+"""What a beginning of a plain text ends with: marks, and a line break as a byte-level BPE writes it."""
+MOST_HELD_OUT = 200
+"""Rows that the held-out loss of a base's pretraining is taken on, at most."""
+
+
+def pretrain_base(asked: Pretraining, run: Path, work: Path, console: Console) -> None:
+    """Writes `base/` in `work`: a model and its tokenizer, trained on the source-language rows and plain texts.
+
+    Raises:
+        CorpusError: no row has a usable answer.
+    """
+    tiny, out = asked.tiny, work / "base"
+    rows, plain = read_rows(run / "source" / "train.parquet"), read_texts(run / "source" / "plain.parquet")
+    model, tokenizer = _unpretrained(asked, run, rows, plain)
+    found, dropped = trainable_rows(asked.text, asked.block_length, tokenizer, rows)
+    free = 1 + max(row["row_id"] for row in rows)
+    texts = tokenize_texts(tokenizer, plain, asked.text.max_length, first_row_id=free)
+    found += _with_beginnings(texts, tokenizer, asked.seed)
+    held_out = scorable_rows(asked.text, tokenizer, run / "source" / "test.parquet", "the source's test rows")
+    examples = Examples(found, held_out[:MOST_HELD_OUT], dropped, count_cuts(found))
+    args = arguments(asked.train, work / "checkpoints", asked.seed, tiny.learning_rate, asked.device)
+    args.max_steps, args.eval_steps, args.logging_steps = tiny.steps, max(1, tiny.steps // 10), max(1, tiny.steps // 60)
+    optimizer = pretraining_optimizer(tiny.optimizer, model, tiny.learning_rate)
+    batching = batching_of(asked, tiny.batch_rows)
+    attend_as(model, batching.objective)
+    shown = Shown(console, run / "logs" / "base", asked.train.report_to)
+    compile_if_asked(asked.train, model, work)
+    trainer = fit(DiffusionTrainer(model, args, examples.train, examples.held_out, batching, optimizer), shown)
+    model = gathered(trainer, lambda: type(trainer.model)(trainer.model.config))  # which says how it looks
+    if ranks.RANK > 0:
+        return
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    write_log(out / "log.jsonl", trainer, examples)
+
+
+def _unpretrained(asked: Pretraining, run: Path, rows: Sequence[dict], plain: Sequence[str]) -> tuple[Any, Any]:
+    """The model and the tokenizer that pretraining begins with."""
+    tiny, start = asked.tiny, run / CONVERTED if asked.converted else asked.tiny.start
+    if start:
+        return load_model(start, torch.float32, "cpu"), load_tokenizer(start)
+    texts = [text for row in rows for text in ("\n\n" + row["input"], row["output"])]  # as messages have them
+    model = new_model(tiny_config(tiny, asked.context), asked.seed)
+    copy_from_the_start(model, asked.seed)
+    return model, new_tokenizer([*texts, *plain], tiny.vocab_size)
+
+
+def _with_beginnings(texts: Sequence[Example], tokenizer: Any, seed: int) -> list[Example]:
+    """Three of four texts with a beginning that is given, up to the end of a line, a sentence or a speaker's name.
+
+    To go on is to find what the beginning stated, or what somebody asked in it.
+    """
+    ends = {index for token, index in tokenizer.get_vocab().items() if token[-1] in SENTENCE_ENDS}
+    draws = uniforms(Use.BEGINNING, seed, 0, [text.row_id for text in texts], 1)[:, 0].tolist() if texts else []
+    return [
+        replace(text, prompt_length=_beginning(text.input_ids, ends, draw)) if place % 4 else text
+        for place, (text, draw) in enumerate(zip(texts, draws, strict=True))
+    ]
+
+
+def _beginning(input_ids: Sequence[int], ends: Collection[int], draw: float) -> int:
+    """The length of a text's beginning: one of those that end in `ends`, or any where there is none."""
+    places = [place for place, index in enumerate(input_ids[:-1], 1) if index in ends] or range(1, len(input_ids))
+    return places[int(draw * len(places))] if places else 1
