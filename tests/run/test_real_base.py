@@ -3,15 +3,17 @@
 import importlib.util
 import json
 import sys
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from causal import causal_folder, causal_gguf
-from conftest import ROOT, SHARED
 from topeng.cli import main
 from topeng.recipe import load
 
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared"
 RECIPE = ROOT / "src" / "topeng" / "recipes" / "smollm2-indonesia.yaml"
 MICRO = {
     **{"corpus.sample_rows": 400, "corpus.test_rows": 8, "corpus.validation_rows": 4, "corpus.train_rows": 40},
