@@ -21,6 +21,7 @@ from topeng.generate.answer import answers
 from topeng.generate.settings import Settings
 from topeng.models import load_model
 from topeng.models.attention import attention_of
+from topeng.options import OptionError
 from topeng.recipe import parse, slices
 
 BLOCK = 8
@@ -137,7 +138,7 @@ def test_an_update_that_depends_on_the_masks_is_for_masked_diffusion_alone(train
     with pytest.raises(AdapterError, match="nara depends on the share of masks"):
         check_training(["lora", "nara"], "cpu", [], ["masked", objective])
     check_training(["lora", "nara"], "cpu", [])
-    with pytest.raises(AdapterError, match="nara depends on the share of masks"):
+    with pytest.raises(OptionError, match="nara depends on the share of masks"):
         by(training, objective).changed("adapter", methods=["nara"]).train(tmp_path / "work")
 
 
