@@ -71,6 +71,7 @@ def test_a_model_of_single_questions_sees_no_earlier_turns(checkpoint, chat):
     ]
 
 
+@pytest.mark.slow
 def test_settings_of_the_checkpoint_stand_between_preset_and_flags(checkpoint, tmp_path):
     shutil.copytree(checkpoint, tmp_path / "own")
     own = {"max_new_tokens": 16, "block_length": 8, "turns": 0, "use_cache": True}

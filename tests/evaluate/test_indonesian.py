@@ -128,6 +128,7 @@ COUNTS = {
 """Of each task with labels, how often its published file has each."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS["id"])
 def test_the_published_files_are_read_whole(shared, name, monkeypatch):
     folder = shared / "data" / "benchmarks"

@@ -219,6 +219,7 @@ def test_what_workers_print_is_no_part_of_the_document(run, recipe, tmp_path):
         assert (done.stderr == "") == silent and ("held-out loss" in done.stderr) != silent
 
 
+@pytest.mark.slow
 def test_text_is_utf_8_whatever_the_locale(recipe, tmp_path, checkpoint):
     text = (recipe.parent / "corpus.csv").read_text(encoding="utf-8")
     (tmp_path / "corpus.csv").write_text(text.replace("buah", "büah 🍎"), encoding="utf-8")
