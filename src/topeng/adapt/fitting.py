@@ -76,12 +76,28 @@ def scorable_rows(text: TextOptions, tokenizer: Any, path: Path, what: str) -> l
     return held_out
 
 
-def batching_of(asked: Pretraining | Adapting, batch_rows: int) -> Batching:
+def trainer_of(
+    asked: Pretraining | Adapting,
+    model: Any,
+    args: TrainingArguments,
+    examples: Examples,
+    batch_rows: int,
+    optimizer: torch.optim.Optimizer,
+) -> DiffusionTrainer:
+    """The trainer of a model, which looks as its objective wants it and is compiled where that is asked for.
+
+    Raises:
+        ModelError: the model has learnt to look in another way.
+    """
     options, objective = asked.train, OBJECTIVES[asked.objective](asked.block_length or 1)
-    return Batching(batch_rows, options.batch_tokens, options.noise, asked.text.eos == "fill", objective)
+    _attend_as(model, objective)
+    if options.compile:
+        compile_layers(model, Path(args.output_dir).with_name(f"compiled-{ranks.RANK}"))
+    batching = Batching(batch_rows, options.batch_tokens, options.noise, asked.text.eos == "fill", objective)
+    return DiffusionTrainer(model, args, examples.train, examples.held_out, batching, optimizer)
 
 
-def attend_as(model: Any, objective: Objective) -> None:
+def _attend_as(model: Any, objective: Objective) -> None:
     """Makes a model look as an objective wants it, where it has not learnt to look in another way than full.
 
     Raises:
@@ -128,12 +144,7 @@ def arguments(
     return args
 
 
-def compile_if_asked(options: StepOptions, model: Any, work: Path) -> None:
-    if options.compile:
-        compile_layers(model, work / f"compiled-{ranks.RANK}")
-
-
-def fit(trainer: DiffusionTrainer, shown: Shown, callbacks: Sequence[TrainerCallback] = ()) -> DiffusionTrainer:
+def fit(trainer: DiffusionTrainer, shown: Shown, callbacks: Sequence[TrainerCallback] = ()) -> None:
     """Trains to the end or to a signal, with all that is called at its steps, and tells how far it is."""
     checkpoint, name = last_checkpoint(Path(trainer.args.output_dir)), shown.logs.name
     trainer.args.eval_on_start = checkpoint is None
@@ -156,7 +167,6 @@ def fit(trainer: DiffusionTrainer, shown: Shown, callbacks: Sequence[TrainerCall
             ) from error
     last = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
     shown.console.print(f"  {name}: held-out loss {last[0]:.3f} -> {last[-1]:.3f} nats per token", highlight=False)
-    return trainer
 
 
 def _teller(bar: Bar, name: str) -> Callable[[int, int, dict[str, float]], None]:
@@ -172,13 +182,15 @@ def _teller(bar: Bar, name: str) -> Callable[[int, int, dict[str, float]], None]
 
 
 def gathered(trainer: DiffusionTrainer, rebuild: Callable[[], Any]) -> Any:
-    """The trained model, on rank 0; where its weights are sharded over ranks, a new one with what was trained."""
+    """The trained model, on rank 0; where its weights are sharded over ranks, a new one with what was trained, which
+    looks as it did."""
     if not trainer.is_fsdp_enabled:
         return trainer.model
     trained = {name: weight.full_tensor() for name, weight in trainer.model.named_parameters() if weight.requires_grad}
     if ranks.RANK > 0:
         return None
     model = rebuild()
+    attend(model, **attention_of(trainer.model.config))
     model.load_state_dict(trained, strict=False)
     return model
 

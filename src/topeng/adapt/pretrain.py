@@ -12,19 +12,16 @@ from topeng.adapt.fitting import (
     Examples,
     Shown,
     arguments,
-    attend_as,
-    batching_of,
-    compile_if_asked,
     fit,
     gathered,
     scorable_rows,
     trainable_rows,
+    trainer_of,
     write_log,
 )
 from topeng.adapt.muon import pretraining_optimizer
 from topeng.adapt.settings import CONVERTED, Pretraining
 from topeng.adapt.tiny import copy_from_the_start, new_model, new_tokenizer, tiny_config
-from topeng.adapt.trainer import DiffusionTrainer
 from topeng.diffusion.noise import Use, uniforms
 from topeng.models import load_model, load_tokenizer
 from topeng.system import ranks
@@ -55,12 +52,9 @@ def pretrain_base(asked: Pretraining, run: Path, work: Path, console: Console) -
     args = arguments(asked.train, work / "checkpoints", asked.seed, tiny.learning_rate, asked.device)
     args.max_steps, args.eval_steps, args.logging_steps = tiny.steps, max(1, tiny.steps // 10), max(1, tiny.steps // 60)
     optimizer = pretraining_optimizer(tiny.optimizer, model, tiny.learning_rate)
-    batching = batching_of(asked, tiny.batch_rows)
-    attend_as(model, batching.objective)
-    shown = Shown(console, run / "logs" / "base", asked.train.report_to)
-    compile_if_asked(asked.train, model, work)
-    trainer = fit(DiffusionTrainer(model, args, examples.train, examples.held_out, batching, optimizer), shown)
-    model = gathered(trainer, lambda: type(trainer.model)(trainer.model.config))  # which says how it looks
+    trainer = trainer_of(asked, model, args, examples, tiny.batch_rows, optimizer)
+    fit(trainer, Shown(console, run / "logs" / "base", asked.train.report_to))
+    model = gathered(trainer, lambda: type(trainer.model)(trainer.model.config))
     if ranks.RANK > 0:
         return
     model.save_pretrained(out)

@@ -15,13 +15,11 @@ from topeng.adapt.fitting import (
     Examples,
     Shown,
     arguments,
-    attend_as,
-    batching_of,
-    compile_if_asked,
     fit,
     gathered,
     scorable_rows,
     trainable_rows,
+    trainer_of,
     write_log,
 )
 from topeng.adapt.loggers import check_loggers
@@ -31,7 +29,6 @@ from topeng.diffusion import OBJECTIVES, Objective
 from topeng.errors import AdapterError, RunError
 from topeng.kecil import locate
 from topeng.models import find_device, is_checkpoint, load_tokenizer
-from topeng.models.attention import attend, attention_of
 from topeng.system import ranks
 from topeng.system.files import write_atomically
 from topeng.text.rows import read_rows
@@ -96,16 +93,10 @@ def train_adapter(
         adapted, asked.method, asked.adapter, asked.learning_rate, asked.train.weight_decay
     )
     args = _adaptation_arguments(asked, work / "checkpoints")
-    batching = batching_of(asked, asked.train.batch_rows)
-    _check_noise(asked.method, batching.objective)
-    attend_as(adapted, batching.objective)
-    compile_if_asked(asked.train, adapted, work)
-    trainer = DiffusionTrainer(adapted, args, examples.train, examples.held_out, batching, optimizer)
+    _check_noise(asked.method, OBJECTIVES[asked.objective](asked.block_length or 1))
+    trainer = trainer_of(asked, adapted, args, examples, asked.train.batch_rows, optimizer)
     fit(trainer, Shown(console, run / "logs" / name, asked.train.report_to), callbacks)
-    looks = attention_of(adapted.config)
     adapted = gathered(trainer, lambda: _restored(asked, _load_base(asked, base), initial))
-    if adapted is not None:  # on rank 0
-        attend(adapted, **looks)
     if ranks.RANK > 0:
         return
     methods.save_adapter(adapted, asked.method, out, initial, asked.base.model)
