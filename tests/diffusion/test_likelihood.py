@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from topeng.diffusion.likelihood import draw_masks, masked_nll, monte_carlo_error, response_nll
+from topeng.diffusion import response_nll
+from topeng.diffusion.likelihood import draw_masks, masked_nll, monte_carlo_error
 from topeng.errors import TopengError
 from topeng.text.batches import collate
 from topeng.text.tokens import Example

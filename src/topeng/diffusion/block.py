@@ -54,7 +54,7 @@ class Block(Objective):
 
     def response_nll(self, model: Any, examples: Sequence[Example], how: Scoring) -> np.ndarray:
         parts = [(row, part) for row, example in enumerate(examples) for part in self._blocks(example)]
-        nats = likelihood.response_nll(model, [part for _, part in parts], *how)
+        nats = likelihood.response_nll(model, [part for _, part in parts], how)
         found = np.zeros((len(examples), how.replicates))
         np.add.at(found, [row for row, _ in parts], nats)
         return found

@@ -7,7 +7,7 @@ balanced over tokens, which leaves the mean as it is. Replicates are independent
 Shapes: R rows, M replicates, K masks of a row, L response tokens, N masked positions.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from math import comb
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from topeng.diffusion.noise import Use, row_generator
+from topeng.diffusion.objective import Scoring
 from topeng.errors import TopengError
 from topeng.text.batches import collate
 from topeng.text.tokens import Example
@@ -66,33 +67,21 @@ def _balanced_masks(response_length: int, draws: int, noise: np.random.Generator
     return masks, weights
 
 
-def response_nll(
-    model: Any,
-    examples: Sequence[Example],
-    draws: int,
-    seed: int,
-    replicates: int = 1,
-    batch_tokens: int = 8192,
-    progress: Callable[[int, int], None] = lambda done, passes: None,
-) -> np.ndarray:
+def response_nll(model: Any, examples: Sequence[Example], how: Scoring) -> np.ndarray:
     """Estimates the upper bound of each response's negative log-likelihood, in nats: fp64 [R, M].
 
     Each column is an unbiased estimate, independent of the others. If all masks of a short response are evaluated, its
     columns are equal and exact.
 
-    Args:
-        model: its `config` has `mask_token_id` and `eos_token_id`.
-        draws: Monte Carlo draws per row, over all replicates.
-        batch_tokens: largest forward pass, in tokens; rows of similar length share one, so there is little padding.
-        progress: called with the number of scored masks and their total.
-
     Raises:
-        TopengError: `draws` is not a multiple of `replicates`.
+        TopengError: `how.draws` is not a multiple of `how.replicates`.
     """
-    designs = [draw_masks(example.response_length, draws, seed, example.row_id, replicates) for example in examples]
+    designs = [
+        draw_masks(example.response_length, how.draws, how.seed, example.row_id, how.replicates) for example in examples
+    ]
     nats = [np.zeros(len(weights)) for _, weights in designs]  # of each mask
     done, passes = 0, sum(map(len, nats))
-    for batch in _batches(examples, designs, batch_tokens):
+    for batch in _batches(examples, designs, how.batch_tokens):
         rows = collate([examples[row] for row, _ in batch], model.config.eos_token_id)
         masks = [designs[row][0][mask] for row, mask in batch]
         masked = torch.zeros_like(rows["response_mask"])
@@ -105,14 +94,14 @@ def response_nll(
         for (row, mask), values in zip(batch, np.split(token_nll, ends), strict=True):
             nats[row][mask] = values.sum()
         done += len(batch)
-        progress(done, passes)
+        how.progress(done, passes)
     estimates = [
-        np.full(replicates, weights @ sums)
-        if _are_few(masks.shape[1], draws)
-        else (weights * sums).reshape(replicates, -1).sum(axis=1)
+        np.full(how.replicates, weights @ sums)
+        if _are_few(masks.shape[1], how.draws)
+        else (weights * sums).reshape(how.replicates, -1).sum(axis=1)
         for (masks, weights), sums in zip(designs, nats, strict=True)
     ]
-    return np.array(estimates).reshape(len(examples), replicates)
+    return np.array(estimates).reshape(len(examples), how.replicates)
 
 
 def _batches(examples: Sequence[Example], designs: Sequence[tuple], batch_tokens: int) -> Iterator[list]:

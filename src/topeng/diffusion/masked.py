@@ -31,4 +31,4 @@ class Masked(Objective):
         }
 
     def response_nll(self, model: Any, examples: Sequence[Example], how: Scoring) -> np.ndarray:
-        return likelihood.response_nll(model, examples, *how)
+        return likelihood.response_nll(model, examples, how)
