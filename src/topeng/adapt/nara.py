@@ -13,7 +13,6 @@ Shapes: B rows, T positions, D inputs of a layer, r rank, E features.
 """
 
 import dataclasses
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from topeng.errors import AdapterError
+from topeng.system.files import read_object
 
 CORES = "lora_core"
 """The networks' place in peft's `LoraModel`, whose containers are saved and loaded by an adapter's name."""
@@ -80,14 +80,7 @@ def read_options(folder: Path) -> dict[str, Any]:
     Raises:
         AdapterError: it cannot be read.
     """
-    file = folder / "adapter_config.json"
-    try:
-        options = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise AdapterError(f"{file} is not JSON ({error}). Copy the adapter again.") from error
-    if not isinstance(options, dict):
-        raise AdapterError(f"{file} must be a JSON object. Copy the adapter again.")
-    return options
+    return read_object(folder / "adapter_config.json", AdapterError, "adapter")
 
 
 class Core(nn.Module):

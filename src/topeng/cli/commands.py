@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from topeng.cli.output import Output
+from topeng.cli.output import Output, print_paths
 from topeng.errors import GenerationError, RecipeError
 
 if TYPE_CHECKING:
@@ -48,8 +48,7 @@ def generate(known: argparse.Namespace, rest: list[str], output: Output) -> int:
     def text(_: Any) -> None:
         for line in [] if known.out else [record["answer"] for record in records]:
             print(line)
-        for path in written:
-            print(f"written: {path}")
+        print_paths(written)
 
     output.result(lambda: {"answers": records, "written": written}, text)
     return 0

@@ -7,9 +7,8 @@ import argparse
 import json
 import math
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class Output:
 
     def written(self, *paths: Any) -> None:
         """Says which files or folders were written."""
-        self.result(lambda: {"written": [str(path) for path in paths]}, partial(_print_paths, paths))
+        self.result(lambda: {"written": [str(path) for path in paths]}, lambda _: print_paths(paths))
 
     def failure(self, error: BaseException, message: str) -> None:
         """Adds to the line on stderr: the JSON document of a failure, and the traceback where details are wanted."""
@@ -89,6 +88,6 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int) else str(value)
 
 
-def _print_paths(paths: tuple[Any, ...], console: "Console") -> None:
+def print_paths(paths: Sequence[Any]) -> None:
     for path in paths:
         print(f"written: {path}")

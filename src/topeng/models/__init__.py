@@ -1,7 +1,6 @@
 """Masked diffusion language models, natively on `transformers`: load and save in the official layouts."""
 
 import hashlib
-import json
 import logging
 import re
 from base64 import b64decode, b64encode
@@ -21,6 +20,7 @@ from topeng.models import a2d, moe
 from topeng.models.dream import DreamModel
 from topeng.models.llada import LLaDAConfig, LLaDAModelLM
 from topeng.system import ranks
+from topeng.system.files import read_object
 from topeng.text.formats import CHATML
 
 MODELS: list[Any] = [LLaDAModelLM, DreamModel, *a2d.MODELS, *moe.MODELS]
@@ -108,14 +108,7 @@ def read_options(path: str | Path, revision: str | None = None) -> dict[str, Any
     Raises:
         ModelError: it cannot be reached, or is no such file.
     """
-    file = _fetch(locate(path), "config.json", revision)
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{file} is not JSON ({error}). Copy the checkpoint again.") from error
-    if not isinstance(values, dict):
-        raise ModelError(f"{file} must be a JSON object. Copy the checkpoint again.")
-    return values
+    return read_object(_fetch(locate(path), "config.json", revision), ModelError, "checkpoint")
 
 
 def load_model(

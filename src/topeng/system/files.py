@@ -1,10 +1,13 @@
 """Files that are written completely or not at all, and digests that identify their content."""
 
 import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
+
+from topeng.errors import TopengError
 
 NOT_WRITTEN = ("I/O error", "iostream error", "PytorchStreamWriter", "inline_container.cc", "(os error ")
 """What safetensors, tokenizers and torch say where the disk is full: theirs are no `OSError`s."""
@@ -28,6 +31,22 @@ def write_atomically(path: Path, text: str) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     partial.replace(path)
+
+
+def read_object(file: Path, error: type[TopengError], what: str) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Args:
+        error: raised where it holds none.
+        what: the file is of, which is to be copied again then.
+    """
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as reason:
+        raise error(f"{file} is not JSON ({reason}). Copy the {what} again.") from reason
+    if not isinstance(values, dict):
+        raise error(f"{file} must be a JSON object. Copy the {what} again.")
+    return values
 
 
 def move(source: Path, target: Path) -> None:
