@@ -1,17 +1,21 @@
 """What a part is given: the device, the shape, the time left, and where its figures go."""
 
 import gc
+import io
 import os
 import statistics
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from ledger import Ledger, Record
+
+from topeng.cli import main as topeng
 
 GIB = 2**30
 
@@ -102,6 +106,29 @@ class Bench:
         size = 8192 if self.device == "cuda" else 256
         left, right = (torch.randn(size, size, device=self.device, dtype=torch.bfloat16) for _ in range(2))
         return 2 * size**3 / self.seconds_of(lambda: left @ right, times=10, warm_up=3)
+
+
+def seconds_of_command(*arguments: Any) -> float:
+    """Of a command of `topeng`.
+
+    Raises:
+        RuntimeError: it failed, with the last line that it wrote to stderr.
+    """
+    said, began = io.StringIO(), time.perf_counter()
+    with redirect_stderr(said):
+        code = topeng([str(one) for one in arguments])
+    if code:
+        raise RuntimeError(said.getvalue().strip().splitlines()[-1])
+    return time.perf_counter() - began
+
+
+def logged(logs: Path, name: str) -> list[float]:
+    """What TensorBoard's logger has written of a figure of a training, line by line."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(logs))
+    events.Reload()
+    return [event.value for event in events.Scalars(f"train/{name}")]
 
 
 def error_text(error: BaseException) -> str:

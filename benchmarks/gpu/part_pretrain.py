@@ -1,24 +1,20 @@
 """`topeng base` on SmolLM2-135M's shape and on kecil's: how many tokens of pretraining a GPU reads in a second."""
 
-import io
 import os
 import shutil
 import statistics
-import time
 from collections.abc import Callable
-from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from bench import Bench
+from bench import Bench, logged, seconds_of_command
 from ledger import Record
 from rows import ROOT, finished_corpus
 
 from topeng.adapt.settings import TinyOptions
 from topeng.adapt.tiny import new_model, new_tokenizer, tiny_config
-from topeng.cli import main as topeng
 from topeng.models.a2d import A2DLlamaConfig, A2DLlamaLMHeadModel
 from topeng.text.rows import read_rows
 
@@ -71,12 +67,8 @@ def measured(bench: Bench, name: str, make: Callable[[Bench], Any], rows: int) -
     recipe.write_text(
         yaml.safe_dump(recipe_values(bench, start, rows, "adamw" if make is smollm2 else "muon")), encoding="utf-8"
     )
-    said, began = io.StringIO(), time.perf_counter()
-    with redirect_stderr(said):
-        code = topeng(["base", str(recipe), "--run-dir", str(run)])
-    if code:
-        raise RuntimeError(said.getvalue().strip().splitlines()[-1])
-    return {"seconds_of_the_command": time.perf_counter() - began} | speed(run / "logs" / "base", bench)
+    seconds = seconds_of_command("base", recipe, "--run-dir", run)
+    return {"seconds_of_the_command": seconds} | speed(run / "logs" / "base", bench)
 
 
 def recipe_values(bench: Bench, start: Path, rows: int, optimizer: str) -> dict[str, Any]:
@@ -89,13 +81,8 @@ def recipe_values(bench: Bench, start: Path, rows: int, optimizer: str) -> dict[
 
 
 def speed(logs: Path, bench: Bench) -> Record:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(logs))
-    events.Reload()
-    found = {name: [e.value for e in events.Scalars(f"train/{name}")] for name in ("tokens_per_second", "loss")}
-    memory = bench.peak_gib()
+    losses, memory = logged(logs, "loss"), bench.peak_gib()
     return {
-        "tokens_per_second": statistics.median(found["tokens_per_second"][1:]),
-        "losses": [round(value, 3) for value in found["loss"][:: max(1, len(found["loss"]) // 6)]],
+        "tokens_per_second": statistics.median(logged(logs, "tokens_per_second")[1:]),
+        "losses": [round(value, 3) for value in losses[:: max(1, len(losses) // 6)]],
     } | ({} if memory is None else {"peak_memory_gib": memory})

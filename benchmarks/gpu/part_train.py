@@ -1,22 +1,19 @@
 """`topeng train` itself on LLaDA-8B's shape: LoRA, QLoRA and PiSSA of rank 16 on all linear layers, 512 tokens."""
 
-import io
 import os
 import shutil
 import statistics
 import time
-from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
 import shapes
 import yaml
-from bench import Bench
+from bench import Bench, logged, seconds_of_command
 from ledger import Record
 from rows import ROOT, finished_corpus
 
 from topeng.adapt.tiny import new_tokenizer
-from topeng.cli import main as topeng
 from topeng.models import load_tokenizer
 from topeng.text.rows import read_rows
 from topeng.text.tokens import tokenize_rows
@@ -64,13 +61,7 @@ def measured(bench: Bench, method: str, steps: int, **options: Any) -> Record:
     recipe.write_text(yaml.safe_dump(values), encoding="utf-8")
     product = bench.product_speed()
     bench.free_memory()
-    began = time.perf_counter()
-    said = io.StringIO()
-    with redirect_stderr(said):
-        code = topeng(["train", str(recipe), "--run-dir", str(run)])
-    if code:
-        raise RuntimeError(said.getvalue().strip().splitlines()[-1])
-    seconds = time.perf_counter() - began
+    seconds = seconds_of_command("train", recipe, "--run-dir", run)
     answers = answer_share(run, base, values["text"]["max_length"])
     return figures(bench, run / "logs" / method, product, answers) | {
         "seconds_of_the_command": seconds,
@@ -119,23 +110,16 @@ def figures(bench: Bench, logs: Path, product: float, answers: float) -> Record:
         product: operations per second of a matrix product.
         answers: share of the tokens that are of answers.
     """
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(logs))
-    events.Reload()
-
-    def logged(name: str) -> list[float]:
-        return [event.value for event in events.Scalars(f"train/{name}")]
-
-    speed = statistics.median(logged("tokens_per_second")[1:] or logged("tokens_per_second"))
+    speeds = logged(logs, "tokens_per_second")
+    speed = statistics.median(speeds[1:] or speeds)
     operations = shapes.useful_operations(shapes.config(bench.small), 1, answers / 2)
     return {
         "tokens_per_second": speed,
         "share_of_a_matrix_product": operations * speed / product,
         "product_teraflop_per_second": product / 1e12,
-        "peak_memory_gib": bench.peak_gib() or max(logged("peak_memory_bytes")) / 2**30,
+        "peak_memory_gib": bench.peak_gib() or max(logged(logs, "peak_memory_bytes")) / 2**30,
         "minutes_for_10000_rows_of_512": REAL_ROWS * LENGTH / speed / 60,
-        "losses": [round(value, 3) for value in logged("loss")],
+        "losses": [round(value, 3) for value in logged(logs, "loss")],
     }
 
 
