@@ -219,7 +219,7 @@ def trial_of(recipe: Recipe, run: Path) -> dict[str, Any]:
     missing = _missing(recipe, run)
     if missing:
         return {"missing": missing}
-    check_training(recipe.adapter.methods, recipe.base.device, recipe.train.report_to, recipe.train.objectives)
+    check_training(recipe.adapter.methods, recipe.base.device, recipe.train.report_to)
     methods_of, alone, steps = {}, memory_in_use(), training_steps(recipe, run)
     evaluations = 2 + (steps - 1) // recipe.train.eval_steps  # at the start, and at the end
     for method in recipe.adapter.methods:
