@@ -1,6 +1,6 @@
 """The corpus's options, declared once: the recipe embeds them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
 from topeng.options import OptionError, Options, narrow, option
@@ -230,6 +230,17 @@ class Seeded(Generic[Group]):
 
     options: Group
     seed: int
+
+
+@dataclass(frozen=True)
+class Embedding(Seeded[EmbedOptions]):
+    """What the stage `corpus/embed` depends on.
+
+    Attributes:
+        device: on which a model embeds; None: a GPU if there is one.
+    """
+
+    device: str | None = field(default=None, metadata={"cost": True})
 
 
 def ingesting(corpus: CorpusOptions, seed: int) -> Ingesting:

@@ -34,7 +34,7 @@ from topeng.corpus.profiles import draw_clean, draw_paper
 from topeng.corpus.readers import read_ordinals, read_texts, reading, resolve
 from topeng.corpus.sample import Strata
 from topeng.corpus.schema import DRAWN, EMBEDDED, INGESTED, ROW_ID
-from topeng.corpus.settings import DrawOptions, EmbedOptions, Ingesting, IngestOptions, Seeded, SourceOptions
+from topeng.corpus.settings import DrawOptions, Embedding, Ingesting, IngestOptions, Seeded, SourceOptions
 from topeng.corpus.split import reserve
 from topeng.errors import CorpusError
 from topeng.system.files import write_atomically
@@ -91,7 +91,7 @@ def draw_corpus(asked: Seeded[DrawOptions], run: Path, work: Path, console: Cons
     funnel.save(out)
 
 
-def embed_corpus(asked: Seeded[EmbedOptions], run: Path, work: Path, console: Console) -> None:
+def embed_corpus(asked: Embedding, run: Path, work: Path, console: Console) -> None:
     """Writes `corpus/embedded` in `work`: a vector for each row of the pool, and which embedder made them.
 
     Raises:
@@ -106,10 +106,13 @@ def embed_corpus(asked: Seeded[EmbedOptions], run: Path, work: Path, console: Co
         def tell(shards: int) -> None:
             progress("embedding", min(shards * embed.SHARD_ROWS, len(order)), len(order))
 
-        found = embed.embed(embed.shards(pool, order), options, asked.seed, work / "shards", engine, tell)
+        rows = embed.shards(pool, order)
+        found = embed.embed(rows, options, asked.seed, work / "shards", engine, tell, asked.device)
     vectors = np.empty_like(found)
     vectors[order] = found
-    digest = None if options.embedder == "tfidf" else embed.encoder_digest(*embed.encoder_settings(options))
+    digest = (
+        None if options.embedder == "tfidf" else embed.encoder_digest(*embed.encoder_settings(options, asked.device))
+    )
     embed.load_encoder.cache_clear()
     np.save(out / "vectors.npy", vectors)
     write_atomically(out / "embedder.json", json.dumps({"embedder": options.embedder, "digest": digest}, indent=1))

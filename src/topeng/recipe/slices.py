@@ -23,6 +23,7 @@ from topeng.corpus import settings
 from topeng.corpus.settings import (
     CorpusOptions,
     DrawOptions,
+    Embedding,
     EmbedOptions,
     Ingesting,
     Seeded,
@@ -43,8 +44,8 @@ def drawing(recipe: Recipe) -> Seeded[DrawOptions]:
     return Seeded(narrow(recipe.corpus, DrawOptions), recipe.seed)
 
 
-def embedding(recipe: Recipe) -> Seeded[EmbedOptions]:
-    return Seeded(narrow(recipe.corpus, EmbedOptions), recipe.seed)
+def embedding(recipe: Recipe) -> Embedding:
+    return Embedding(narrow(recipe.corpus, EmbedOptions), recipe.seed, recipe.base.device)
 
 
 def selecting(recipe: Recipe) -> Seeded[CorpusOptions]:
