@@ -109,7 +109,8 @@ class DrawOptions(EngineOptions):
     mask_pii: bool = option(True, "Mask NIK, NPWP, phone numbers and e-mail addresses (profile `clean`).")
     benchmarks: list[str] = option(
         list,
-        "Benchmark files to decontaminate against; rows that contain any of their items are dropped (profile `clean`).",
+        "Benchmark files to decontaminate against; rows that contain any of their items are dropped, also from "
+        "source.files and source.plain_files (profile `clean`).",
     )
 
     @property
@@ -241,6 +242,17 @@ class Embedding(Seeded[EmbedOptions]):
     """
 
     device: str | None = field(default=None, metadata={"cost": True})
+
+
+@dataclass(frozen=True)
+class Sourcing(Seeded[SourceOptions]):
+    """What the stage `source` depends on.
+
+    Attributes:
+        benchmarks: files of which no item is trained on.
+    """
+
+    benchmarks: list[str] = field(default_factory=list, metadata={"since": []})
 
 
 def ingesting(corpus: CorpusOptions, seed: int) -> Ingesting:

@@ -177,7 +177,7 @@ def _source(recipe: Recipe, console: Console) -> Stage:
 
     options = asked.options
     held_out = [options.held_out] if options.held_out else []
-    inputs = [*_inputs([*options.files, *options.plain_files]), *held_out]
+    inputs = [*_inputs([*options.files, *options.plain_files, *asked.benchmarks]), *held_out]
     return Stage("source", [*SOURCE_ROWS, "source/funnel.json"], asked, work, inputs=inputs)
 
 
