@@ -61,14 +61,15 @@ def _plan(recipe: "Recipe", planned: list["Stage"], folder: Path, trial: bool, o
 
     plan = plan_of(recipe, planned, folder)
     timed = trial_of(recipe, folder) if trial else None
+    verdict = verdict_of(recipe, folder, plan["training"]["steps"])
 
     def text(console: Any) -> None:
         print_plan(plan, console)
         if timed:
             print_trial(timed, console)
-        print_verdict(recipe, folder, console)
+        print_verdict(verdict, console)
 
-    output.result(lambda: {**plan, "trial": timed, "verdict": verdict_of(recipe, folder)}, text)
+    output.result(lambda: {**plan, "trial": timed, "verdict": verdict}, text)
 
 
 @contextmanager
