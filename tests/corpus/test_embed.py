@@ -7,12 +7,18 @@ import time
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from rich.console import Console
 
 from topeng.corpus import embed as embedding
+from topeng.corpus import stages
+from topeng.corpus.schema import DRAWN, EMBEDDED
 from topeng.corpus.settings import CorpusOptions
 from topeng.errors import ModelError
+from topeng.options import results
+from topeng.recipe import parse, slices
 
 TEXTS = ["Kucing itu tidur di kursi.", "Kucing itu tidur di kursi kayu.", "What is the capital of Indonesia?"] * 4
 
@@ -94,6 +100,18 @@ def test_bfloat16_is_near(bert, embed):
     whole, half = (embed(TEXTS, str(bert), embedding_dtype=dtype) for dtype in ("float32", "bfloat16"))
     assert half.dtype == np.float32 and not np.array_equal(whole, half)
     np.testing.assert_allclose(half, whole, atol=0.05)
+
+
+def test_the_recipe_s_device_embeds_where_there_is_a_gpu_too(bert, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    recipe = parse({"corpus": {"embedder": str(bert)}, "base": {"device": "cpu"}})
+    asked = slices.embedding(recipe)
+    pool = {"content_hash": [text.encode() for text in TEXTS], "input": TEXTS, "output": TEXTS}
+    (tmp_path / DRAWN).mkdir(parents=True)
+    pq.write_table(pa.table(pool), tmp_path / DRAWN / "pool.parquet")
+    stages.embed_corpus(asked, tmp_path, tmp_path, Console(quiet=True))
+    assert np.load(tmp_path / EMBEDDED / "vectors.npy").shape == (len(TEXTS), 32)
+    assert "device" not in results(asked)  # it is no matter of the vectors
 
 
 def test_shards_that_are_there_are_not_embedded_again(bert, embed, tmp_path):

@@ -13,6 +13,7 @@ import yaml
 
 from topeng import kecil
 from topeng.adapt.nara import is_nara
+from topeng.adapt.settings import without_seed
 
 NOT_STATED = "not stated"
 FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
@@ -123,8 +124,7 @@ def _known(source: Source) -> Path:
     folder = source.adapter or source.base
     if source.run is None:
         return folder / "README.md"
-    named = folder.resolve().name
-    return source.run / "cards" / f"{re.sub(r'-seed-[0-9]+$', '', named)}.md"
+    return source.run / "cards" / f"{without_seed(folder.resolve().name)}.md"
 
 
 def _licences(source: Source, front: Mapping[str, Any]) -> Licences:

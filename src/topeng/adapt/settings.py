@@ -3,6 +3,7 @@
 A method is an entry of `METHODS`; nothing else knows its name.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -73,6 +74,11 @@ class Training:
     method: str
     seed: int
     objective: ObjectiveName = "masked"
+
+
+def without_seed(training: str) -> str:
+    """`lora-block` of `lora-block-seed-1`: a run has one model card for all seeds."""
+    return re.sub(r"-seed-[0-9]+$", "", training)
 
 
 if TYPE_CHECKING:

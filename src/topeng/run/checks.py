@@ -24,7 +24,7 @@ def check(recipe: Recipe, planned: Sequence[Stage]) -> None:
     if kinds & {"base", "train", "sweep"}:
         from topeng.adapt.train import check_training
 
-        check_training(recipe.adapter.methods, recipe.base.device, recipe.train.report_to, recipe.train.objectives)
+        check_training(recipe.adapter.methods, recipe.base.device, recipe.train.report_to)
 
 
 def _check_files(recipe: Recipe) -> None:
