@@ -12,7 +12,6 @@ from typing import Any
 import yaml
 
 from topeng import kecil
-from topeng.adapt.nara import is_nara
 from topeng.adapt.settings import without_seed
 
 NOT_STATED = "not stated"
@@ -145,9 +144,15 @@ def _front(source: Source, form: str, licences: Licences) -> dict[str, Any]:
     if source.hub:
         relation = "quantized" if source.adapter is None else "adapter" if form == "adapter" else "finetune"
         front |= {"base_model": source.hub, "base_model_relation": relation}
-    topeng_alone = source.adapter and is_nara(source.adapter)
+    topeng_alone = source.adapter and _is_nara(source.adapter)
     front |= {"library_name": "topeng" if topeng_alone else LIBRARIES[form], "pipeline_tag": "text-generation"}
     return front | {"base_license": licences.base, "data_license": licences.data}
+
+
+def _is_nara(adapter: Path) -> bool:
+    from topeng.adapt.nara import is_nara  # with peft and torch, which reading a card does not need
+
+    return is_nara(adapter)
 
 
 def _origin(source: Source, form: str) -> str:
