@@ -4,12 +4,15 @@ import os
 import re
 import subprocess
 import sys
+import time
 from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+
+import browser
 
 ROOT = Path(__file__).resolve().parents[1]
 FETCHED = {("script", "src"), ("img", "src"), ("link", "href"), ("iframe", "src")}
@@ -77,6 +80,28 @@ def test_markdown_and_formulas_are_rendered(pages):
         assert not re.search(r"<p>[^<]*\n[-*] ", page.text), f"{path.name}: a list without an empty line before it"
         assert "arithmatex" not in page.text and "<merror" not in page.text, path.name
         assert not re.search(r"<m[ion][^>]*>\\", page.text), f"{path.name}: a command of LaTeX that is not converted"
+
+
+def test_a_phone_shows_the_cells_of_prose_one_under_the_other(pages, site):
+    text = pages[site / "troubleshooting.html"].text
+    assert '<div class="stacked"><table>' in text and '<td data-label="remedy">' in text
+    assert "lacks &lt;|start_header_id|&gt;" in text  # the backslash is Markdown's, within a table
+    numbers = pages[site / "how-llada-learns-indonesian.html"].text
+    assert "<table>" in numbers and "stacked" not in numbers
+
+
+def test_the_search_works_from_the_disk(site, tmp_path):
+    found = "[...document.querySelectorAll('.md-search-result__link')].map(link => link.href).join(' ')"
+    with browser.started(tmp_path) as chromium, chromium.tab() as tab:
+        tab.open((site / "index.html").as_uri())
+        tab.run("document.querySelector('[data-md-component=search-query]').focus()")
+        tab.write("troubleshootin")
+        tab.key("g")  # the page reads what was written at a key
+        end = time.monotonic() + 30
+        while "troubleshooting.html" not in tab.run(found) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert "troubleshooting.html" in tab.run(found)
+        assert not tab.complaints()
 
 
 def test_both_languages_are_told_apart(site, pages):

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,13 @@ BADGE = re.compile(r"\[!\[[^\]]*\]\(https?://[^)]*\)\]\([^)]*\)\n?")
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 LETTER = re.compile(r"\\mathrm\{(\w)\}")
 TAG = re.compile(r"\\tag\{(\w+)\}")
+TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
+NAME = re.compile(r"<th[^>]*>(.*?)</th>", re.DOTALL)
+CELL = re.compile(r"<td[^>]*>(.*?)</td>", re.DOTALL)
+LONG_CELL = 60
+"""Characters, with their markup, above which a cell is prose, and its table is stacked on a phone."""
+MOST_STACKED = 4
+"""Columns: of more, one above the other, nobody would see a table."""
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -65,11 +73,13 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    if page.file.src_uri in ("index.md", "index.id.md"):
+        page.meta["hide"] = ["navigation"]  # which would hold this page alone
     return markdown if page.file.generated_by else _relinked(markdown, f"docs/{page.file.src_uri}", page.file.src_uri)
 
 
 def on_page_content(content: str, page: Any, config: Any, files: Files) -> str:
-    return FORMULA.sub(_formula, content)
+    return TABLE.sub(_table, FORMULA.sub(_formula, content))
 
 
 def on_post_page(output: str, page: Any, config: Any) -> str:
@@ -128,6 +138,17 @@ def _formula(found: re.Match) -> str:
     plain = LETTER.sub(r"\\text{\1}", TAG.sub("", latex))  # of one upright letter the converter makes an italic one
     shown = convert(plain, display="block" if block else "inline")
     return f'<div class="equation">{shown}<span>({tag[1]})</span></div>' if tag else shown
+
+
+def _table(found: re.Match) -> str:
+    """The table as GitHub shows it; one of prose so that a phone can show its cells one under the other."""
+    table = found[0].replace("\\|", "|")  # the parser keeps the backslash within code
+    names, cells = NAME.findall(table), CELL.findall(table)
+    if len(names) > MOST_STACKED or max(map(len, cells), default=0) <= LONG_CELL:
+        return table
+    labels = cycle(html.escape(html.unescape(re.sub("<[^>]*>", "", name))) for name in names)
+    labelled = re.sub("<td", lambda _: f'<td data-label="{next(labels)}"', table)
+    return f'<div class="stacked">{labelled}</div>'
 
 
 def _commands() -> str:

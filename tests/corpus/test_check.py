@@ -57,6 +57,14 @@ def test_a_file_that_cannot_be_used_fails_and_the_others_are_told_of(tmp_path, c
     assert said(capsys, tmp_path / "nowhere.csv")[0] == 1
 
 
+def test_a_file_that_is_missing_is_told_of_before_a_tokenizer_is_loaded(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("topeng.models.load_tokenizer", None)
+    (tmp_path / "empty.csv").touch()
+    status, out = said(capsys, tmp_path / "nowhere.csv", tmp_path / "empty.csv")
+    text = " ".join(out.split())
+    assert status == 1 and "cannot be used: nothing matches" in text and "is empty" in text
+
+
 def test_the_same_as_numbers(tmp_path, capsys):
     (tmp_path / "a.csv").write_text("input,input\na,b\n")
     (tmp_path / "b.csv").write_text("input,output\na,b\na,b\nc,\n")

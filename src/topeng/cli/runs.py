@@ -2,10 +2,10 @@
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,15 +163,24 @@ def _check_corpus(names: list[str], overrides: dict[str, str], output: Output) -
     if base is None:
         checked = check_files(names, how, languages, lambda text: len(text.split()), "words", None)
     else:
+        count, unit = _count_tokens(base, recipe.base.revision, output), f"tokens of {Path(base).name}"
+        checked = check_files(names, how, languages, count, unit, recipe.text.max_length)
+    output.result(lambda: {"files": checked}, partial(print_files, checked))
+    return int(not all(one["usable"] for one in checked))
+
+
+def _count_tokens(base: str, revision: str | None, output: Output) -> Callable[[str], int]:
+    """What counts the tokens of a text. The tokenizer is loaded at the first, as a file that is wrong needs none."""
+
+    @cache
+    def encode() -> Callable[[str], list[int]]:
         prepare_libraries(output.verbose)
         from topeng.models import load_tokenizer
         from topeng.text.chat import encode_text
 
-        tokenizer, unit = load_tokenizer(base, recipe.base.revision), f"tokens of {Path(base).name}"
-        length = recipe.text.max_length
-        checked = check_files(names, how, languages, lambda text: len(encode_text(tokenizer, text)), unit, length)
-    output.result(lambda: {"files": checked}, partial(print_files, checked))
-    return int(not all(one["usable"] for one in checked))
+        return partial(encode_text, load_tokenizer(base, revision))
+
+    return lambda text: len(encode()(text))
 
 
 def compare(known: argparse.Namespace, rest: list[str], output: Output) -> int:

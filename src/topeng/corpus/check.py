@@ -60,7 +60,7 @@ def check_files(
     checked: list[dict[str, Any]] = []
     for name in names:
         try:
-            found = files.resolve([name], "topeng corpus check")
+            found = files.resolve([name], None)
         except CorpusError as error:
             checked.append(_unusable(name, error))
             continue

@@ -28,11 +28,11 @@ SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"
 """Files that `datasets.save_to_disk` writes next to its `.arrow` files, and above the folders of several splits."""
 
 
-def resolve(files: Sequence[str], option: str = "corpus.files") -> list[str]:
+def resolve(files: Sequence[str], option: str | None = "corpus.files") -> list[str]:
     """The files behind paths, globs, folders and addresses, each glob's sorted by name.
 
     Args:
-        option: that names them.
+        option: that names them, if one does.
 
     Raises:
         CorpusError: one of them matches nothing, or is a folder of which it is not plain what to read.
@@ -41,7 +41,8 @@ def resolve(files: Sequence[str], option: str = "corpus.files") -> list[str]:
     for name in files:
         matches = _remote(name) if is_address(name) else local_files(name)
         if not matches:
-            raise CorpusError(f"{option}: nothing matches {name}. Give a path, a glob, a folder or an hf:// address.")
+            where = f"{option}: " if option else ""
+            raise CorpusError(f"{where}nothing matches {name}. Give a path, a glob, a folder or an hf:// address.")
         found += matches
     return found
 
