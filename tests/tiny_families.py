@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+from topeng.adapt.tiny import new_tokenizer
+
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT.parent / "shared" / "golden"
 SHARED = ["dream-tiny", "a2d-llama-tiny", "a2d-qwen3-tiny", "llada-moe-tiny", "llada2-tiny"]
@@ -70,3 +72,25 @@ def tiny_checkpoint(name, folder):
     if name in MADE:
         return write_checkpoint(ILLADA if name == "illada-tiny" else SDAR, folder / name)
     return ROOT / "tests" / "golden" / name if name == "llada-tiny" else GOLDEN / name
+
+
+TEXTS = ["Ibu kota Indonesia adalah Jakarta, kan?", "What's the capital of Indonesia in 1945?"] * 20
+MASK, EOS = 500, 501
+"""Of the golden mixtures, whose config.json says neither."""
+
+
+def write_tokenizer(folder):
+    """LLaDA's special tokens in a vocabulary of the checkpoint's size, mask and end where its config.json has them."""
+    options = json.loads((folder / "config.json").read_text())
+    mask = options.get("mask_token_id") or (5 if options["model_type"] == "illada" else MASK)
+    tokenizer = new_tokenizer(TEXTS, vocab_size=min(500, options["vocab_size"] - 20))
+    tokenizer.add_tokens([f"<|extra_{n}|>" for n in range(options["vocab_size"] - len(tokenizer))])
+    tokenizer.save_pretrained(folder)
+    rules = json.loads((folder / "tokenizer.json").read_text())
+    for content, place in {"<|mdm_mask|>": mask, "<|endoftext|>": options.get("eos_token_id") or EOS}.items():
+        (token,) = [one for one in rules["added_tokens"] if one["content"] == content]
+        (other,) = [one for one in rules["added_tokens"] if one["id"] == place]
+        other["content"], token["content"] = token["content"], other["content"]
+        for one in (token, other):
+            rules["model"]["vocab"][one["content"]] = one["id"]
+    (folder / "tokenizer.json").write_text(json.dumps(rules))
