@@ -164,10 +164,12 @@ class MaskedLMHead:
         official_names: patterns of the official code's names of weights, and the names that the network has here.
         predicts_next: the network predicts the next position; logits are moved to the position that they are of.
         one_to_one: each weight of a checkpoint is one of the network's, under some name.
+        fused: endings of official names of weights that are several of the network's, whose rows follow one another.
     """
 
     official_names: ClassVar[list[tuple[str, str]]] = []
     one_to_one: ClassVar[bool] = True
+    fused: ClassVar[dict[str, list[str]]] = {}
 
     def __init__(self, config: Any) -> None:
         vocab_size, config.vocab_size = config.vocab_size, getattr(config, "embedding_size", config.vocab_size)
