@@ -85,7 +85,7 @@ def test_an_answer_is_a_row_s_own_and_what_is_committed_stays(family, name, sett
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
-@hypothesis_settings(max_examples=150)
+@hypothesis_settings(max_examples=60)
 @given(settings=any_settings(), prompts=asked)
 def test_they_are_of_many_more_answers(family, name, settings, prompts):
     check_properties(family(name), settings, prompts)
