@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from objectives import FACTS, interval, keep, people_and_towns, share_right
+from objectives import interval, keep, people_and_towns, share_right
 from rich.console import Console
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -50,8 +50,8 @@ CAUSAL = {
     **{"base.tiny.learning_rate": "0.002", "source.synthetic_rows": "40000", "source.plain_rows": "33000"},
 }
 """How the network of `kecil` learns to predict the next token: on the kind of rows that it was made of."""
-ANSWER, STEPS = 16, 600
-"""Of a fact: tokens on the canvas of an answer, and optimiser steps."""
+FACTS, ANSWER, STEPS, BATCH = 20, 16, 250, 8
+"""Facts, tokens on the canvas of an answer, optimiser steps and their rows: each row is seen some 40 times."""
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "masked, one token a pass": ("masked", {}),
     "masked, one token a pass, prefix cache": ("masked", {"cache": "prefix"}),
@@ -141,7 +141,7 @@ def facts(work: Path, methods: Sequence[str], seeds: Sequence[int]) -> dict[str,
 
 
 def fact_answers(run: Path, method: str, objective: ObjectiveName, seed: int) -> dict[str, float]:
-    told = people_and_towns(seed)
+    told = people_and_towns(seed)[:FACTS]
     statements = [("Tell me who lives where.", f"{person} lives in {town}.") for person, town in told]
     forward = [(f"Where does {person} live?", f"{town}.") for person, town in told]
     backward = [(f"Who lives in {town}?", f"{person}.") for person, town in told]
@@ -154,7 +154,13 @@ def fact_answers(run: Path, method: str, objective: ObjectiveName, seed: int) ->
             "text": {"max_length": 64, "eos": "block"},
             "generate": {"block_length": ANSWER, "max_new_tokens": ANSWER},
             "adapter": {"rank": 32, "alpha": 64, "methods": [method]},
-            "train": {"steps": STEPS, "eval_steps": STEPS, "learning_rate": RATES[objective], "report_to": []},
+            "train": {
+                "steps": STEPS,
+                "batch_rows": BATCH,
+                "eval_steps": STEPS,
+                "learning_rate": RATES[objective],
+                "report_to": [],
+            },
         }
     )
     name, asked = f"{method}-{objective}", slices.adapting(recipe, method, seed, objective)

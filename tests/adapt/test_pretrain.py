@@ -15,7 +15,7 @@ from topeng.adapt.fitting import fit
 from topeng.adapt.pretrain import pretrain_base
 from topeng.diffusion import OBJECTIVES, Step, opened
 from topeng.models import load_model
-from topeng.models.attention import annealed, attend
+from topeng.models.attention import annealed, attend, block_causal
 from topeng.recipe import parse, slices
 from topeng.text.batches import collate
 from topeng.text.tokens import Example
@@ -151,6 +151,11 @@ def test_it_begins_as_a_causal_network_and_ends_as_its_objective_wants(run, name
     torch.testing.assert_close(hidden(1.0)[1, :17], wanted[1, :17], atol=1e-5, rtol=0)
     torch.testing.assert_close(hidden(1.0)[0], wanted[0], atol=1e-5, rtol=0)
     now = hidden(0.0)
+    if name == "masked":
+        visible = inputs["attention_mask"].bool()
+        causal = block_causal(visible, positions, positions, 1)
+        causal = model.model(inputs["input_ids"], attention_mask=causal, position_ids=positions).last_hidden_state
+        torch.testing.assert_close(now[visible], causal[visible], atol=1e-5, rtol=0)
     inputs["input_ids"] = inputs["input_ids"].clone()
     inputs["input_ids"][:, 9] = 5  # of the noisy row
     moved = (hidden(0.0) - now).abs().amax(dim=-1) > 0
