@@ -206,7 +206,8 @@ def _base(recipe: Recipe, run: Path, console: Console) -> Stage:
         pretrain_base(asked, run, folder, console)
 
     start = [asked.tiny.start] if asked.tiny.start else []
-    reads = [*SOURCE_ROWS, *([CONVERTED] if asked.converted else [])]
+    target = [] if asked.tiny.rows == "source" else TRAINING_ROWS
+    reads = [*SOURCE_ROWS, *target, *([CONVERTED] if asked.converted else [])]
     return Stage("base", ["base"], asked, work, reads, start, together=True)
 
 
