@@ -94,7 +94,9 @@ def test_two_at_a_time_leave_what_one_after_another_leaves(checkpoint, tmp_path,
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     with cores(0, 1):
         assert main(["evaluate", str(recipe), "--run-dir", str(tmp_path / "two")]) == 0
-    monkeypatch.setattr("topeng.cli.runs._workers", lambda *_: nullcontext())  # all in this process, with as many threads
+    monkeypatch.setattr(
+        "topeng.cli.runs._workers", lambda *_: nullcontext()
+    )  # all in this process, with as many threads
     torch.set_num_threads(1)
     try:
         assert main(["evaluate", str(recipe), "--run-dir", str(tmp_path / "one")]) == 0
