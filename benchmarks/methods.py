@@ -1,9 +1,10 @@
-"""What is claimed of adaptation methods, on a finished run of recipes/compare-kecil.yaml; and a null test of `compare`.
+"""What is claimed of adaptation methods, on a finished run of a recipe compare-….yaml; and a null test of `compare`.
 
     python benchmarks/methods.py RUN                 # curves, speed, spread of seeds, gain and forgetting
+    python benchmarks/methods.py RUN --name smollm2  # the same of another run, kept under its name
     python benchmarks/methods.py RUN --null METHOD   # ten seeds of one method: how often halves of them "differ"
 
-Prints the figures, keeps them in `benchmarks/methods.json` by part, and draws docs/evaluation-methods.svg.
+Prints the figures, keeps them in `benchmarks/methods.json` by name, and draws docs/evaluation-NAME.svg.
 Intervals of curves are over seeds alone (Welch's t): the validation rows are the same for all.
 """
 
@@ -23,7 +24,7 @@ from topeng.evaluate.compare import by_method, check_conditions, find_scored, pa
 
 HERE = Path(__file__).parent
 SPLITS, HALF = 100, 5
-CLAIMS = (("lora+", "lora"), ("pissa", "lora"), ("pissa", "lora+"), ("dora", "lora"))
+CLAIMS = (("lora+", "lora"), ("pissa", "lora"), ("pissa", "lora+"), ("dora", "lora"), ("nara", "lora"))
 """Whose first is said to be faster, and whose seeds to differ less, than its second."""
 Curves = dict[str, np.ndarray]
 """Held-out losses of each method: [S, evaluations]."""
@@ -32,12 +33,13 @@ Curves = dict[str, np.ndarray]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="a finished run")
+    parser.add_argument("--name", default="methods", help="under which the figures are kept")
     parser.add_argument("--null", metavar="METHOD", help="ten seeds of which the run has scored")
     options = parser.parse_args()
     if options.null:
         part, figures = "null", null_test(options.run, options.null)
     else:
-        part, figures = "methods", claims(options.run)
+        part, figures = options.name, claims(options.run, options.name)
     file = HERE / "methods.json"
     known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     file.write_text(json.dumps(known | {part: machine() | figures}, indent=1) + "\n", encoding="utf-8")
@@ -61,17 +63,18 @@ def null_test(run: Path, method: str) -> dict[str, Any]:
     return {"method": method, "splits": SPLITS, "different": int(found.any(axis=1).sum())}
 
 
-def claims(run: Path) -> dict[str, Any]:
+def claims(run: Path, name: str) -> dict[str, Any]:
     """Of each method its curve's end and speed; of each claim a difference with its interval."""
     scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
     steps, curves = held_out(run, scores)
     goal = float(curves["lora"][:, -1].mean())
-    draw(steps, curves, scores)
+    draw(steps, curves, scores, name)
+    tested = [pair for pair in CLAIMS if set(pair) <= set(curves)]
     return {
         "seconds": seconds(run),
         "goal": goal,
-        "methods": {name: of_method(steps, curve, goal) for name, curve in curves.items()},
-        "claims": [claim(curves, one, other, len(CLAIMS)) for one, other in CLAIMS],
+        "methods": {method: of_method(steps, curve, goal) for method, curve in curves.items()},
+        "claims": [claim(curves, one, other, len(tested)) for one, other in tested],
     }
 
 
@@ -146,7 +149,7 @@ def seconds(run: Path) -> dict[str, float]:
     return found
 
 
-def draw(steps: np.ndarray, curves: Curves, scores: Mapping[str, Any]) -> None:
+def draw(steps: np.ndarray, curves: Curves, scores: Mapping[str, Any], name: str) -> None:
     """Held-out loss by step with the range of the seeds; gain against forgetting with its intervals."""
     from matplotlib import rcParams
     from matplotlib.figure import Figure
@@ -154,16 +157,16 @@ def draw(steps: np.ndarray, curves: Curves, scores: Mapping[str, Any]) -> None:
     rcParams.update({"svg.hashsalt": "topeng", "svg.fonttype": "none", "font.size": 9})
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for place, (name, curve) in enumerate(curves.items()):
-        look = {"color": f"C{place}", "marker": "os^Dv"[place % 5], "label": METHODS[name].label}
+    for place, (method, curve) in enumerate(curves.items()):
+        look = {"color": f"C{place}", "marker": "os^Dv*"[place % 6], "label": METHODS[method].label}
         left.plot(steps[1:], curve[:, 1:].mean(axis=0), markersize=4, **look)
         left.fill_between(steps[1:], curve[:, 1:].min(axis=0), curve[:, 1:].max(axis=0), color=look["color"], alpha=0.2)
-        x, y = (scores[change][name]["nats_per_token"] for change in ("forgetting", "gain"))
+        x, y = (scores[change][method]["nats_per_token"] for change in ("forgetting", "gain"))
         right.errorbar(x["mean"], y["mean"], xerr=half(x), yerr=half(y), capsize=3, linestyle="none", **look)
     left.set(xlabel="optimiser step", ylabel="held-out loss, nats per token", title="Validation rows")
     right.set(xlabel="forgotten, nats per token", ylabel="gained, nats per token", title="Test rows")
     left.legend(frameon=False)
-    figure.savefig(HERE.parent / "docs" / "evaluation-methods.svg", metadata={"Date": None})
+    figure.savefig(HERE.parent / "docs" / f"evaluation-{name}.svg", metadata={"Date": None})
 
 
 def half(figure: Mapping[str, float]) -> float:
