@@ -1,7 +1,6 @@
 """LLaDA (arXiv 2502.09992): Llama with bidirectional attention, under other names.
 
-The network is `transformers`' own; this module only has the names that the official checkpoints use, for
-options and for weights, so that a checkpoint is read and written in the official layout.
+The network is `transformers`' own; here are the names that official checkpoints have for options and weights.
 """
 
 from typing import Any, ClassVar
