@@ -20,7 +20,8 @@ from machine import machine
 from scipy import stats
 
 from topeng.adapt.settings import METHODS
-from topeng.evaluate.compare import by_method, check_conditions, find_scored, pairs_of, values_of
+from topeng.evaluate.comparable import by_method, check_conditions, find_scored
+from topeng.evaluate.compare import pairs_of, values_of
 
 HERE = Path(__file__).parent
 SPLITS, HALF = 100, 5

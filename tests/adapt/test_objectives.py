@@ -15,7 +15,7 @@ from topeng.adapt.foreign import remove_adapter
 from topeng.adapt.loading import load_adapter, load_adapters
 from topeng.adapt.voices import load_voices
 from topeng.errors import AdapterError, ExportError, ModelError, RecipeError
-from topeng.evaluate.compare import Scored, by_method
+from topeng.evaluate.comparable import Scored, by_method
 from topeng.generate.answer import answers
 from topeng.generate.settings import Settings
 from topeng.models import load_model

@@ -17,6 +17,12 @@ def test_overrides():
     assert parse_overrides(given) == {"adapter.rank": "32", "seed": "7", "train.learning_rate": "-1"}
 
 
+def test_damaged_settings_of_a_checkpoint_are_told(tmp_path, capsys):
+    (tmp_path / "generation_config.json").write_text('{"max_new_tokens": 64')
+    assert main(["generate", str(tmp_path), "Apa?"]) == 1
+    assert "generation_config.json is not JSON" in capsys.readouterr().err
+
+
 def test_prompts_and_folders_may_be_anywhere_among_options():
     known, rest = parse(["generate", "one", "a", "--adapter", "x", "b", "--steps", "4", "c", "--top_p=1", "--", "--d"])
     assert known.prompt == ["a", "b", "c", "--d"] and (known.model, known.adapter) == ("one", "x")

@@ -56,7 +56,8 @@ def run(known: argparse.Namespace, rest: list[str], output: Output) -> int:
 
 def _plan(recipe: "Recipe", planned: list["Stage"], folder: Path, trial: bool, output: Output) -> None:
     """What a run will do and need; with a trial, timed."""
-    from topeng.run.plan import plan_of, print_plan, print_trial, trial_of
+    from topeng.run.plan import plan_of, print_plan
+    from topeng.run.trial import print_trial, trial_of
     from topeng.run.verdict import print_verdict, verdict_of
 
     plan = plan_of(recipe, planned, folder)

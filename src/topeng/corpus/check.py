@@ -150,14 +150,14 @@ def _spoken(seen: Seen, languages: Sequence[str]) -> dict[str, Any] | None:
     """Shares of the four most frequent languages, and of rows that would be dropped."""
     if not languages or not seen.sample:
         return None
-    from topeng.corpus.language import identify_rows
+    from topeng.corpus.language import SPOKEN, identify_rows
 
     found, likely = identify_rows([row[0] for row in seen.sample], [row[1] for row in seen.sample], languages)
     most = Counter(str(code) for code in found).most_common(4)
     return {
         "found": {code: rows / len(seen.sample) for code, rows in most},
         "wanted": list(languages),
-        "dropped": 1 - statistics.fmean((likely >= 0.5).tolist()),
+        "dropped": 1 - statistics.fmean((likely >= SPOKEN).tolist()),
     }
 
 

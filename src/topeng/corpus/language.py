@@ -27,6 +27,8 @@ ANSWER_LETTERS = re.compile(r"(?:[\W\d_]*[^\W\d_]){40}")
 A shorter one (a label, a name, a title) is judged with its prompt."""
 
 UNDETERMINED = "und"
+SPOKEN = 0.5
+"""Probability from which a text is in the languages that are accepted, all together."""
 
 BATCH = 8192
 

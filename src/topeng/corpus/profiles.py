@@ -24,8 +24,6 @@ OVERSAMPLE = 1.25
 """Rows drawn for each that is wanted, in the first round; short strata draw twice as many in the next."""
 
 LANGUAGE_ROWS = 20_000
-SPOKEN = 0.5
-"""Probability that `corpus.languages` must have together for a row to be kept."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +159,7 @@ def _spoken(options: DrawOptions, table: pa.Table, progress: Progress) -> np.nda
         inputs, outputs = (table[field].slice(start, LANGUAGE_ROWS).to_pylist() for field in FIELDS)
         progress("identifying languages", start, table.num_rows)
         _, probability = language.identify_rows(inputs, outputs, options.languages)
-        told[start : start + LANGUAGE_ROWS] = probability >= SPOKEN
+        told[start : start + LANGUAGE_ROWS] = probability >= language.SPOKEN
     return told
 
 

@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from topeng.corpus.schema import COLUMNS
+from topeng.corpus.schema import COLUMNS, RIGHT
 from topeng.corpus.world import Grammar, Lexicon, Pair, Subset, Template, english, indonesian, plain, regional
 from topeng.errors import CorpusError
 
-SCHEMA = pa.schema([*((name, pa.string()) for name in COLUMNS), ("one_right_answer", pa.bool_())])
+SCHEMA = pa.schema([*((name, pa.string()) for name in COLUMNS), (RIGHT, pa.bool_())])
 PLAIN_SCHEMA = pa.schema([("text", pa.string())])
 TARGET = [*indonesian.SUBSETS, *regional.SUBSETS]
 """Cendol's proportions, tilted: half are distractors, and each of the six occurs in small corpora too."""

@@ -80,7 +80,7 @@ def other_language(lines: Sequence[Line], languages: Sequence[str]) -> float | N
     Raises:
         CorpusError: one of them is none of py3langid's.
     """
-    from topeng.corpus.language import ANSWER_LETTERS, UNDETERMINED, identify
+    from topeng.corpus.language import ANSWER_LETTERS, SPOKEN, UNDETERMINED, identify
 
     references, _ = identify([line["reference"] for line in lines], [])
     known = Counter(language for language in references.tolist() if language != UNDETERMINED)
@@ -89,7 +89,7 @@ def other_language(lines: Sequence[Line], languages: Sequence[str]) -> float | N
     if not accepted:
         return None
     answered, probability = identify([lines[place]["answer"] for place in judged], accepted)
-    return _mean((probability < 0.5) & (answered != references[judged]))
+    return _mean((probability < SPOKEN) & (answered != references[judged]))
 
 
 def _join(left: np.ndarray, right: np.ndarray, gap: int) -> np.ndarray:

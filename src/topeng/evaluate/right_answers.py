@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from topeng.evaluate.bootstrap import CONFIDENCE
 from topeng.system.lines import Line
 
 MEASURES = {"exact_match": "right", "f1": "f1"}
 """The figures of `scores.json`, and the values of a line of `answers.jsonl` that they are means of."""
 DROPPED = ("P", "Sm", "Sc", "Sk", "Cf")
 """Unicode's categories of ASCII punctuation, and characters without a shape."""
-CONFIDENCE = 0.95
 
 
 def normalised(text: str) -> str:

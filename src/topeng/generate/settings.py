@@ -1,13 +1,14 @@
 """Decoding settings, declared once: the Python call, the recipe and the command line share them."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from topeng.errors import ModelError
 from topeng.kecil import locate
 from topeng.options import OptionError, Options, option
+from topeng.system.files import read_object
 
 SAMPLER = "LLaDA's reference sampler, arXiv 2502.09992"
 FAST_DLLM = "Fast-dLLM, arXiv 2505.22618"
@@ -130,11 +131,14 @@ def checkpoint_settings(model: str | Path) -> dict[str, int]:
     """The decoding settings that a local checkpoint declares in its generation_config.json.
 
     `turns` is no setting of the decoder: it is how many earlier turns of a conversation the model should see.
+
+    Raises:
+        ModelError: the file is damaged.
     """
     file = Path(locate(model)) / "generation_config.json"
     if not file.is_file():
         return {}
-    found = json.loads(file.read_text(encoding="utf-8"))
+    found = read_object(file, ModelError, "checkpoint")
     own = {name: found[name] for name in CHECKPOINT_SETTINGS if isinstance(found.get(name), int)}
     if "block_length" not in own:  # then the length is a causal model's, and need be no multiple of a block
         own.pop("max_new_tokens", None)

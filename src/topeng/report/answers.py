@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from topeng.evaluate.breakage import distinct, too_short
-from topeng.evaluate.compare import LANGUAGES
+from topeng.evaluate.comparable import LANGUAGES
 from topeng.evaluate.right_answers import token_f1
 from topeng.report.files import Finished, Record, first_of
 from topeng.system.lines import read_lines

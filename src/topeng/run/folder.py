@@ -22,6 +22,7 @@ from rich.console import Console
 from topeng.errors import RunError
 from topeng.kecil import locate
 from topeng.options import results
+from topeng.run.manifest import MANIFEST, read_manifest
 from topeng.system import ranks
 from topeng.system.files import digest, failed_write, move, state_of, write_atomically
 from topeng.system.memory import in_gib, measured
@@ -29,9 +30,6 @@ from topeng.system.progress import clock
 from topeng.system.versions import versions
 from topeng.system.workers import Workers
 
-MANIFEST = "manifest.json"
-FORMAT = 2
-"""Format of the manifest. Each format computes fingerprints in a different way."""
 WORK, SKIP = "work", "skip"
 FINISHED = "finished"
 
@@ -85,7 +83,7 @@ class RunFolder:
             raise RunError(
                 f"cannot create the run folder {path}: {error.strerror}. Choose another with --run-dir."
             ) from error
-        self.manifest = _read_manifest(self.path / MANIFEST)
+        self.manifest = read_manifest(self.path / MANIFEST)
 
     @contextmanager
     def locked(self) -> Iterator["RunFolder"]:
@@ -104,7 +102,7 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"cannot write to the run folder {self.path}: {error.strerror}") from error
         try:
-            self.manifest = _read_manifest(self.path / MANIFEST)  # as whoever held the folder has left it
+            self.manifest = read_manifest(self.path / MANIFEST)  # as whoever held the folder has left it
             yield self
         finally:
             lock.release()
@@ -279,47 +277,6 @@ class RunFolder:
             known = {"sha256": digest(path), "state": state}
             self.manifest["inputs"][name] = known
         return known["sha256"]
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    """
-    Raises:
-        RunError: it cannot be read, or is not a manifest.
-    """
-    if not path.exists():
-        return {"format": FORMAT, "stages": {}, "inputs": {}}
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} is not JSON ({error}). Remove it to run all stages again.") from error
-    if not _is_manifest(manifest):
-        raise RunError(f"{path} is not the manifest of a run. Remove it to run all stages again.")
-    if manifest.get("format", 1) != FORMAT:
-        raise RunError(
-            f"{path.parent} was made by another version of Topeng, {_version_of(manifest)}. Use that version to "
-            "continue the run, or choose another --run-dir. `topeng compare` can still read its scores."
-        )
-    return manifest
-
-
-def _version_of(manifest: Mapping[str, Any]) -> str:
-    known = manifest.get("versions")
-    return str(known.get("topeng")) if isinstance(known, dict) else "unknown"
-
-
-def _is_manifest(value: Any) -> bool:
-    """Whether a value has the form that `_record` writes."""
-
-    def sections(value: Any, keys: set[str]) -> bool:
-        return isinstance(value, dict) and value.keys() >= keys
-
-    return (
-        sections(value, {"stages", "inputs"})
-        and all(isinstance(value[name], dict) for name in ("stages", "inputs"))
-        and all(sections(stage, {"status", "fingerprint", "outputs"}) for stage in value["stages"].values())
-        and all(isinstance(stage["outputs"], dict) for stage in value["stages"].values())
-        and all(sections(known, {"sha256", "state"}) for known in value["inputs"].values())
-    )
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from topeng.errors import RunError
-from topeng.run.folder import FINISHED, MANIFEST, RunFolder, Stage
+from topeng.run.folder import FINISHED, RunFolder, Stage
+from topeng.run.manifest import MANIFEST
 from topeng.system.memory import in_gib
 from topeng.system.progress import clock
 

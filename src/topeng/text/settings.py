@@ -6,6 +6,8 @@ from typing import Literal
 from topeng.options import Options, option
 
 LLADA = "arXiv 2502.09992"
+Eos = Literal["fill", "block", "one"]
+Turns = Literal["all", "last"]
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,12 @@ class AskOptions(Options):
 class TextOptions(AskOptions):
     """From rows to tokens."""
 
-    turns: Literal["all", "last"] = option(
+    turns: Turns = option(
         "all",
         "Answers of a conversation to train on: all or only the last, each with the turns before it.",
         source=LLADA,
     )
-    eos: Literal["fill", "block", "one"] = option(
+    eos: Eos = option(
         "fill",
         "End tokens after the answer: `fill` pads to the longest row of the batch, `block` to the end of the decoding "
         "block, and `one` adds a single one.",

@@ -6,19 +6,17 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from topeng.text.chat import Message, encode_answer, encode_prompt, special_tokens
+from topeng.text.settings import AskOptions, Eos, Turns
 
 NO_ANSWER = "empty answer"
 NO_QUESTION = "no question before the answer"
 NO_ROOM = "no room for an answer within max_length"
-MIN_SHARE = 0.25
-
-Eos = Literal["fill", "block", "one"]
-Turns = Literal["all", "last"]
+MIN_SHARE = AskOptions.min_share
 
 
 @dataclass(frozen=True)
