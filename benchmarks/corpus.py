@@ -33,7 +33,7 @@ from topeng.corpus.ingest import take_rows
 from topeng.corpus.overlap import overlap
 from topeng.corpus.schema import DRAWN, INGESTED
 from topeng.corpus.select import select_corpus
-from topeng.corpus.settings import CENDOL_INDONESIAN, CorpusOptions, Seeded, ingesting
+from topeng.corpus.settings import CENDOL_INDONESIAN, CorpusOptions, Embedding, Seeded, ingesting
 
 SEED = 42
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "indonesian.parquet"
@@ -105,7 +105,7 @@ def draw(folder: Path, scale: float) -> Facts:
 
 def select(folder: Path, scale: float) -> Facts:
     """Embed, cluster, take quotas, draw the plane, measure the overlap that is left."""
-    stages.embed_corpus(Seeded(_options(folder, scale), SEED), folder, folder, Console(quiet=True))
+    stages.embed_corpus(Embedding(_options(folder, scale), SEED), folder, folder, Console(quiet=True))
     select_corpus(Seeded(_options(folder, scale), SEED), folder, folder, Console(quiet=True))
     facts = json.loads((folder / "corpus" / "overlap.json").read_text(encoding="utf-8"))
     return {"rows": pq.read_metadata(folder / "corpus" / "train.parquet").num_rows, "overlap": facts["mean_share"]}
@@ -142,7 +142,7 @@ def select_shards(source: str, threads: int) -> None:
     options = CorpusOptions(files=[f"{source}/*.parquet"], test_rows=100, train_rows=800, umap_rows=50)
     stages.ingest_corpus(ingesting(options, SEED), folder, Console(quiet=True))
     stages.draw_corpus(Seeded(options, SEED), folder, folder, Console(quiet=True))
-    stages.embed_corpus(Seeded(options, SEED), folder, folder, Console(quiet=True))
+    stages.embed_corpus(Embedding(options, SEED), folder, folder, Console(quiet=True))
     select_corpus(Seeded(options, SEED), folder, folder, Console(quiet=True))
     print(_digest(pq.read_table(folder / "corpus" / "train.parquet")))
 
@@ -170,7 +170,7 @@ def leaks(folder: Path, scale: float) -> Facts:
     out.mkdir(parents=True)
     stages.ingest_corpus(ingesting(options, SEED), out, Console(quiet=True))
     stages.draw_corpus(Seeded(options, SEED), out, out, Console(quiet=True))
-    stages.embed_corpus(Seeded(options, SEED), out, out, Console(quiet=True))
+    stages.embed_corpus(Embedding(options, SEED), out, out, Console(quiet=True))
     select_corpus(Seeded(options, SEED), out, out, Console(quiet=True))
     corpus = Corpus.read(out / INGESTED, subsets, SEED)
     order = np.random.default_rng(SEED).permutation(corpus.row_ids)

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from topeng.corpus.schema import INGESTED
 from topeng.corpus.select import select_corpus
-from topeng.corpus.settings import CorpusOptions, Seeded, ingesting
+from topeng.corpus.settings import CorpusOptions, Embedding, Seeded, ingesting
 
 SEED = 42
 WORKER_AT, NODE_AT = 6, 12  # parts that are hashed when it is killed
@@ -47,7 +47,7 @@ def _run(options: CorpusOptions, folder: Path, digest: Callable[[Path], str]) ->
     stages = {
         "ingest": lambda: stages.ingest_corpus(ingesting(options, SEED), folder, quiet),
         "draw": lambda: stages.draw_corpus(Seeded(options, SEED), folder, folder, quiet),
-        "embed": lambda: stages.embed_corpus(Seeded(options, SEED), folder, folder, quiet),
+        "embed": lambda: stages.embed_corpus(Embedding(options, SEED), folder, folder, quiet),
         "select": lambda: select_corpus(Seeded(options, SEED), folder, folder, quiet),
     }
     for name, stage in stages.items():

@@ -31,7 +31,7 @@ from topeng.corpus.diverse import coverage, take
 from topeng.corpus.sample import rank_keys
 from topeng.corpus.schema import DRAWN, EMBEDDED
 from topeng.corpus.select import select_corpus
-from topeng.corpus.settings import CorpusOptions, Seeded, ingesting
+from topeng.corpus.settings import CorpusOptions, Embedding, Seeded, ingesting
 
 SEED, CLUSTERS = 42, 10
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -75,7 +75,7 @@ def profile(folder: Path) -> Facts:
     options = CorpusOptions(files=["drawn before"])
     seconds, started = {}, time.perf_counter()
     steps: dict[str, Callable[[], Any]] = {
-        "embed": lambda: stages.embed_corpus(Seeded(options, SEED), folder, folder, QUIET),
+        "embed": lambda: stages.embed_corpus(Embedding(options, SEED), folder, folder, QUIET),
         "select": lambda: select_corpus(Seeded(options, SEED), folder, folder, QUIET),
         "map": lambda: write_map(folder / "corpus", folder / "corpus" / "map.html", "Topeng"),
     }
@@ -248,7 +248,7 @@ def _real_run(folder: Path) -> Path:
         run.mkdir(parents=True, exist_ok=True)
         stages.ingest_corpus(ingesting(options, SEED), run, QUIET)
         for stage in (stages.draw_corpus, stages.embed_corpus, select_corpus):
-            stage(Seeded(replace(options, umap_rows=50), SEED), run, run, QUIET)
+            stage(Embedding(replace(options, umap_rows=50), SEED), run, run, QUIET)
     return run
 
 

@@ -6,6 +6,7 @@ decoding run on the GPU, which is then what `find_device()` finds.
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import browser
 
 if os.environ.get("TOPENG_TEST_DEVICE", "cpu") == "cpu":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # torch looks when it is first asked, and so do the tests' own processes
+
+gc.disable()  # until all is collected: a fifth of what the imports take
 
 hypothesis.settings.register_profile("topeng", deadline=None, derandomize=True)  # the first call compiles
 hypothesis.settings.load_profile("topeng")
@@ -28,6 +31,7 @@ LONGEST = ["test_pipeline.py", "test_trainer.py", "test_callbacks.py", "test_eng
 
 On a new machine the first that draws a plane compiles umap's parts, for 20 s: of these the last finds them compiled.
 """
+FROZEN = {"modules": 0}
 TEXTS = ["Ibu kota Indonesia adalah Jakarta.", "What is the capital of Indonesia?", "Kucing itu tidur di kursi kayu."]
 
 
@@ -37,9 +41,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What the imports made is here to stay: a training collects garbage twice, and no longer looks through it."""
+    freeze()
+    gc.enable()
+
+
+def pytest_runtest_setup() -> None:
+    """Tests import too."""
+    if len(sys.modules) > FROZEN["modules"] + 50:
+        freeze()
+
+
+def freeze() -> None:
+    """What imports made is here to stay: a training collects garbage twice, and no longer looks through it."""
     gc.collect()
     gc.freeze()
+    FROZEN["modules"] = len(sys.modules)
 
 
 @pytest.fixture

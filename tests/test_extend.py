@@ -29,13 +29,14 @@ def file_with(name: str) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def family():
-    return file_with("SDARForCausalLM").SDARForCausalLM
+    return file_with("Fast_dLLM_QwenForCausalLM").Fast_dLLM_QwenForCausalLM
 
 
 def test_a_family_is_a_file(family, monkeypatch, tmp_path):
     monkeypatch.setattr(models, "MODELS", [*models.MODELS, family])
-    monkeypatch.setitem(models.FAMILIES, "sdar", family)
-    shape = {"vocab_size": 90, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 8}
+    monkeypatch.setitem(models.FAMILIES, "FastdLLMV2", family)
+    shape = {"vocab_size": 90, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    assert family.config_class(**shape).attention_block == 32
     config = family.config_class(
         **shape,
         num_attention_heads=4,
@@ -43,19 +44,21 @@ def test_a_family_is_a_file(family, monkeypatch, tmp_path):
         mask_token_id=3,
         eos_token_id=1,
         max_position_embeddings=64,
+        bd_size=4,
     )
     torch.manual_seed(0)
     family(config).save_pretrained(tmp_path)
     written = json.loads((tmp_path / "config.json").read_text())
-    assert written["architectures"] == ["SDARForCausalLM"] and "attention_block" not in written
+    assert written["architectures"] == ["Fast_dLLM_QwenForCausalLM"] and written["bd_size"] == 4
+    assert "attention_block" not in written and "predicts_next" not in written
     loaded = models.load_model(tmp_path, device="cpu")
-    assert type(loaded) is family and attention_of(loaded.config) == {"attention_block": 4, "predicts_next": False}
+    assert type(loaded) is family and attention_of(loaded.config) == {"attention_block": 4, "predicts_next": True}
     ids = torch.arange(10, 22)[None]
     other = ids.clone()
     other[0, 6] = 50
     with torch.no_grad():
         moved = (loaded(input_ids=ids).logits - loaded(input_ids=other).logits).abs().amax(dim=-1)[0] > 1e-6
-    assert moved.nonzero().squeeze(1).tolist() == list(range(4, 12))
+    assert moved.nonzero().squeeze(1).tolist() == list(range(5, 12))
 
 
 def test_an_objective_is_a_file(model, monkeypatch):

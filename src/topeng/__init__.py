@@ -29,11 +29,13 @@ def load(
     """
     from topeng.models import is_checkpoint, load_config, load_model, load_tokenizer
     from topeng.text.chat import check_tokens
+    from topeng.text.templates import tell_template
 
     if adapter is not None and is_checkpoint(adapter):
         model, adapter, revision = adapter, None, None
     config, tokenizer = load_config(model, revision), load_tokenizer(model, revision)
     special = check_tokens(str(model), config, tokenizer)
+    tell_template(str(model), tokenizer)
     loaded = load_model(model, dtype, device, revision)
     loaded.generation_config.eos_token_id = [special.eos, special.eot]
     if adapter is not None:

@@ -32,7 +32,9 @@ SECRET = re.compile(r"://[^/?#\s]*@|[?&](?:token|key|sig|password|[\w-]*(?:_toke
 """A password or a token in an address."""
 
 
-def option(default: Any, help: str, *, unit: str = "", source: str = "", cost: bool = False, **rules: float) -> Any:
+def option(
+    default: Any, help: str, *, unit: str = "", source: str = "", cost: bool = False, new: bool = False, **rules: float
+) -> Any:
     """An option with its default; a callable default is called for each instance (`list`, a class of options).
 
     Args:
@@ -41,9 +43,11 @@ def option(default: Any, help: str, *, unit: str = "", source: str = "", cost: b
         unit: of the value, where it has one.
         source: the paper or measurement behind the default.
         cost: it changes time, memory or progress messages, but results only by rounding.
+        new: versions without it did what its default does, and what they left is not done again.
         rules: bounds of a number: `ge`, `gt`, `le`, `lt`.
     """
     metadata = {"help": help, "unit": unit, "source": source, "cost": cost, "rules": rules}
+    metadata |= {"since": default} if new else {}
     if callable(default):
         return dataclasses.field(default_factory=default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

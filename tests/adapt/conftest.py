@@ -1,6 +1,5 @@
 """A training in a fraction of a second: a random base, a few rows, and a run folder that holds them."""
 
-import json
 import shutil
 import signal
 from dataclasses import dataclass, replace
@@ -13,12 +12,10 @@ import pytest
 from rich.console import Console
 from transformers import TrainerCallback
 
-from topeng.adapt.tiny import new_tokenizer
+from tiny_families import write_tokenizer
 from topeng.adapt.train import train_adapter
 from topeng.models import find_device
 from topeng.recipe import Recipe, parse, slices
-
-TEXTS = ["Ibu kota Indonesia adalah Jakarta, kan?", "What's the capital of Indonesia in 1945?"] * 20
 
 
 class Signals(TrainerCallback):
@@ -81,19 +78,7 @@ def with_tokenizer(tmp_path_factory):
     def make(folder):
         made = tmp_path_factory.mktemp("golden") / folder.name
         shutil.copytree(folder, made)
-        tokenizer = new_tokenizer(TEXTS, vocab_size=500)
-        extra = [f"<|extra_{n}|>" for n in range(512 - len(tokenizer))]
-        tokenizer.add_tokens(extra)
-        tokenizer.save_pretrained(made)
-        rules = json.loads((made / "tokenizer.json").read_text())
-        swap = {"<|mdm_mask|>": 500, "<|endoftext|>": 501}
-        for token in rules["added_tokens"]:
-            content = token["content"]
-            if content in swap:
-                (other,) = [one for one in rules["added_tokens"] if one["id"] == swap[content]]
-                other["content"], token["content"] = token["content"], other["content"]
-                rules["model"]["vocab"][other["content"]] = other["id"]
-        (made / "tokenizer.json").write_text(json.dumps(rules))
+        write_tokenizer(made)
         return made
 
     return make

@@ -12,7 +12,7 @@ from test_export import lora, tied, train  # noqa: F401
 from tokenizers import pre_tokenizers
 
 from topeng.adapt.export import export
-from topeng.errors import ExportError, ModelError
+from topeng.errors import ExportError
 from topeng.models import load_model, load_tokenizer
 from topeng.text.chat import encode_prompt
 
@@ -159,13 +159,6 @@ def test_a_family_without_the_format_is_refused(shared, tmp_path, name, change, 
     with pytest.raises(ExportError, match=message):
         export(folder, tmp_path / "out", "gguf")
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_a_family_that_is_not_known_here_takes_no_adapter(shared, lora, tmp_path):  # noqa: F811
-    with pytest.raises(ModelError, match="family that does not support adapters"):
-        export(lora, tmp_path / "out", "gguf", base=shared / "golden" / "llada-moe-tiny")
-    with pytest.raises(ModelError, match="cannot be exported a weight at a time"):
-        export(shared / "golden" / "llada2-tiny", tmp_path / "out")
 
 
 def test_a_tokenizer_that_cuts_otherwise_is_refused(checkpoint, tokenizer, tmp_path):

@@ -13,7 +13,6 @@ import topeng
 from topeng.adapt.export import export
 from topeng.adapt.foreign import remove_adapter
 from topeng.adapt.loading import load_adapter, load_adapters
-from topeng.adapt.train import check_training
 from topeng.adapt.voices import load_voices
 from topeng.errors import AdapterError, ExportError, ModelError, RecipeError
 from topeng.evaluate.compare import Scored, by_method
@@ -21,7 +20,6 @@ from topeng.generate.answer import answers
 from topeng.generate.settings import Settings
 from topeng.models import load_model
 from topeng.models.attention import attention_of
-from topeng.options import OptionError
 from topeng.recipe import parse, slices
 
 BLOCK = 8
@@ -133,13 +131,11 @@ def test_a_base_that_looks_back_only_is_not_trained_to_look_ahead(training, chec
 
 
 @pytest.mark.parametrize("objective", OTHERS)
-def test_an_update_that_depends_on_the_masks_is_for_masked_diffusion_alone(training, objective, tmp_path):
-    """Before anything is loaded, and where a base brings its objective along."""
-    with pytest.raises(AdapterError, match="nara depends on the share of masks"):
-        check_training(["lora", "nara"], "cpu", [], ["masked", objective])
-    check_training(["lora", "nara"], "cpu", [])
-    with pytest.raises(OptionError, match="nara depends on the share of masks"):
-        by(training, objective).changed("adapter", methods=["nara"]).train(tmp_path / "work")
+def test_an_update_that_depends_on_the_masks_is_for_masked_diffusion_alone(objective):
+    values = {"adapter": {"methods": ["lora", "nara"]}, "train": {"objectives": ["masked", objective]}}
+    with pytest.raises(RecipeError, match=f"train.objectives has '{objective}', but nara depends on the share"):
+        parse(values)
+    parse(values | {"train": {"objectives": ["masked"]}})
 
 
 def test_a_recipe_trains_each_method_by_each_objective():

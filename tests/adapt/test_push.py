@@ -10,6 +10,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import huggingface_hub
 import pytest
 import yaml
 
@@ -143,37 +144,53 @@ def state(folder, **licences):
     (folder / "README.md").write_text(f"---\n{yaml.safe_dump(kept)}---\n{body}")
 
 
-def push(hub, *arguments, token="hf_test"):
-    """In a process of its own: the Hub's address is read when its library is imported."""
-    changed = {"HF_ENDPOINT": hub.address, "HF_TOKEN": token, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
-    command = [sys.executable, "-m", "topeng", "push", *map(str, arguments)]
-    return subprocess.run(command, env=os.environ | changed, capture_output=True, text=True, check=False)
+@pytest.fixture
+def push(hub, monkeypatch, capsys):
+    """Uploads to that Hub; returns the exit status, and what was printed to stdout and to stderr."""
+
+    def pushed(*arguments, token="hf_test"):
+        capsys.readouterr()
+        for name, value in {"ENDPOINT": hub.address, "HF_HUB_DISABLE_XET": True, "HF_HUB_OFFLINE": False}.items():
+            monkeypatch.setattr(huggingface_hub.constants, name, value)
+        monkeypatch.setenv("HF_TOKEN", token)
+        return main(["push", *map(str, arguments)]), *capsys.readouterr()
+
+    return pushed
 
 
-def test_the_hub_gets_every_file_and_its_card(hub, folder):
-    done = push(hub, folder, "someone/mine", "--private")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith(f"uploaded: {hub.address}/someone/mine\n")
+@pytest.mark.slow
+def test_a_process_uploads_to_the_hub_that_its_environment_names(hub, folder):
+    changed = {"HF_ENDPOINT": hub.address, "HF_TOKEN": "hf_other", "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
+    command = [sys.executable, "-m", "topeng", "push", str(folder), "someone/mine"]
+    done = subprocess.run(command, env=os.environ | changed, capture_output=True, text=True, check=False)
+    assert (done.returncode, hub.calls) == (1, [("POST", "/api/repos/create")])
+    assert done.stderr.startswith("topeng: cannot upload ") and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_the_hub_gets_every_file_and_its_card(hub, folder, push):
+    status, out, error = push(folder, "someone/mine", "--private")
+    assert status == 0, error
+    assert out.endswith(f"uploaded: {hub.address}/someone/mine\n")
     found = hub.repositories["someone/mine"]
     assert found["private"]
     here = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
     assert found["files"] == here and "README.md" in here and "model.safetensors" in here
 
 
-def test_a_repository_that_is_public_is_not_taken_for_private(hub, folder):
+def test_a_repository_that_is_public_is_not_taken_for_private(hub, folder, push):
     hub.repositories["someone/mine"] = {"private": False, "files": {}}
-    done = push(hub, folder, "someone/mine", "--private")
-    assert done.returncode == 1 and hub.repositories["someone/mine"]["files"] == {}
-    assert "someone/mine already exists and is public. Make it private first" in done.stderr
+    status, _, error = push(folder, "someone/mine", "--private")
+    assert status == 1 and hub.repositories["someone/mine"]["files"] == {}
+    assert "someone/mine already exists and is public. Make it private first" in error
 
 
 @pytest.mark.parametrize(("token", "refuse", "said"), [("hf_other", None, "401"), ("hf_test", "You may not", "403")])
-def test_a_refusal_of_the_hub_is_one_line(hub, folder, token, refuse, said):
+def test_a_refusal_of_the_hub_is_one_line(hub, folder, push, token, refuse, said):
     hub.refuse = refuse
-    done = push(hub, folder, "someone/mine", token=token)
-    assert done.returncode == 1 and hub.repositories == {}
-    assert done.stderr.startswith("topeng: cannot upload ") and done.stderr.count("\n") == 1, done.stderr
-    assert said in done.stderr and "hf auth login" in done.stderr and token not in done.stderr
+    status, _, error = push(folder, "someone/mine", token=token)
+    assert status == 1 and hub.repositories == {}
+    assert error.startswith("topeng: cannot upload ") and error.count("\n") == 1, error
+    assert said in error and "hf auth login" in error and token not in error
 
 
 def test_a_dry_run_lists_files_and_asks_nobody(folder, capsys, monkeypatch):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from topeng.cli import main
+from topeng.cli import main, parse
 from topeng.cli.arguments import parser
 from topeng.cli.commands import parse_overrides
 from topeng.errors import RecipeError
@@ -15,6 +15,15 @@ from topeng.errors import RecipeError
 def test_overrides():
     given = ["--adapter.rank", "32", "--seed=7", "--train.learning_rate", "-1"]
     assert parse_overrides(given) == {"adapter.rank": "32", "seed": "7", "train.learning_rate": "-1"}
+
+
+def test_prompts_and_folders_may_be_anywhere_among_options():
+    known, rest = parse(["generate", "one", "a", "--adapter", "x", "b", "--steps", "4", "c", "--top_p=1", "--", "--d"])
+    assert known.prompt == ["a", "b", "c", "--d"] and (known.model, known.adapter) == ("one", "x")
+    assert rest == ["--steps", "4", "--top_p=1"]
+    known, rest = parse(["compare", "a", "--out", "f", "b", "--seed"])
+    assert (known.recipe, known.folders, rest) == ("a", ["b"], ["--seed"])
+    assert parse(["run", "a", "b"])[1] == ["b"]  # which takes one
 
 
 @pytest.mark.parametrize(
@@ -35,6 +44,8 @@ def test_bad_overrides(arguments, message):
         (["demo", "--corpus.files", "[nowhere.csv]", "--run-dir", "{tmp}/run"], "nothing matches nowhere.csv"),
         (["demo", "--run-dir", "/proc/run"], "cannot create the run folder /proc/run"),
         (["generate", "./nowhere", "Apa?"], "there is no checkpoint folder ./nowhere"),
+        (["generate", "./nowhere", "--adapter", "./none", "Apa?"], "there is no checkpoint folder ./nowhere"),
+        (["generate", "./nowhere", "--steps", "5", "Apa?"], "generate.steps = 5 must be a multiple of 4"),
         (["generate", "./nowhere", "Apa?", "--steps", "5"], "generate.steps = 5 must be a multiple of 4"),
         (["generate", "./nowhere", "Apa?", "--steps", "256"], "at most max_new_tokens = 128"),
         (["generate", "./nowhere", "Apa?", "--block_length", "48"], "must be a multiple of block_length = 48"),

@@ -8,7 +8,7 @@ from rich.console import Console
 from topeng.corpus import stages
 from topeng.corpus.schema import DRAWN, EMBEDDED, INGESTED
 from topeng.corpus.select import select_corpus
-from topeng.corpus.settings import CorpusOptions, Seeded, ingesting
+from topeng.corpus.settings import CorpusOptions, Embedding, Seeded, ingesting
 
 QUIET = Console(quiet=True)
 OPTIONS = CorpusOptions(
@@ -41,6 +41,6 @@ def make(
     if DRAWN not in kept:
         stages.draw_corpus(Seeded(options, seed), folder, folder, QUIET)
     if EMBEDDED not in kept:
-        stages.embed_corpus(Seeded(options, seed), folder, folder, QUIET)
+        stages.embed_corpus(Embedding(options, seed), folder, folder, QUIET)
     select_corpus(Seeded(options, seed), folder, folder, QUIET)
     return folder

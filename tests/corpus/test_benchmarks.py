@@ -59,7 +59,7 @@ def held_by(rows, files):
     """The matches of rows, pairs of input and output, each of a template of its own."""
     columns = [[f"template {place}" for place in range(len(rows))], *zip(*rows, strict=True)]
     table = pa.table([pa.array(column, pa.string()) for column in columns], names=["template_name", *FIELDS])
-    return contaminated(table, TemplateText.discover(table), files, 0.5)
+    return contaminated(table, TemplateText.discover(table), files)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -1,18 +1,21 @@
-import os
+import multiprocessing
 import shutil
-import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from rich.console import Console
 
 from topeng.corpus import embed as embedding
+from topeng.corpus import stages
+from topeng.corpus.schema import DRAWN, EMBEDDED
 from topeng.corpus.settings import CorpusOptions
 from topeng.errors import ModelError
+from topeng.options import results
+from topeng.recipe import parse, slices
 
 TEXTS = ["Kucing itu tidur di kursi.", "Kucing itu tidur di kursi kayu.", "What is the capital of Indonesia?"] * 4
 
@@ -96,6 +99,18 @@ def test_bfloat16_is_near(bert, embed):
     np.testing.assert_allclose(half, whole, atol=0.05)
 
 
+def test_the_recipe_s_device_embeds_where_there_is_a_gpu_too(bert, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    recipe = parse({"corpus": {"embedder": str(bert)}, "base": {"device": "cpu"}})
+    asked = slices.embedding(recipe)
+    pool = {"content_hash": [text.encode() for text in TEXTS], "input": TEXTS, "output": TEXTS}
+    (tmp_path / DRAWN).mkdir(parents=True)
+    pq.write_table(pa.table(pool), tmp_path / DRAWN / "pool.parquet")
+    stages.embed_corpus(asked, tmp_path, tmp_path, Console(quiet=True))
+    assert np.load(tmp_path / EMBEDDED / "vectors.npy").shape == (len(TEXTS), 32)
+    assert "device" not in results(asked)  # it is no matter of the vectors
+
+
 def test_shards_that_are_there_are_not_embedded_again(bert, embed, tmp_path):
     first = embed(TEXTS, str(bert))
     shards = list((tmp_path / "shards").glob("*.npy"))
@@ -118,31 +133,28 @@ def test_other_weights_have_another_digest(bert, tmp_path):
     assert embedding.encoder_digest(str(bert), *settings) != embedding.encoder_digest(str(tmp_path), *settings)
 
 
-KILLED = """
-import sys
-from pathlib import Path
-from topeng.corpus import embed
-from topeng.corpus.settings import CorpusOptions
-
-texts = [[f"kucing {row} tidur di kursi kayu" for row in range(shard, shard + 100)] for shard in range(0, 3000, 100)]
-embed.embed(texts, CorpusOptions(embedder=sys.argv[1]), 0, Path(sys.argv[2]))
-"""
-
-
 def test_a_kill_loses_a_shard_at_most(bert, tmp_path, embed):
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(bert), str(tmp_path / "shards")])
+    texts = [f"kucing {row} tidur di kursi kayu" for row in range(1500)]
+
+    def killed():
+        torch.set_num_threads(1)  # OpenMP's threads are not there after a fork
+        embed(texts, str(bert), shard=50)
+
+    embed(texts[:1], str(bert))  # imports, for both
+    shutil.rmtree(tmp_path / "shards")
+    process = multiprocessing.get_context("fork").Process(target=killed)
+    process.start()
     while len(list((tmp_path / "shards").glob("*.npy"))) < 3:
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+        assert process.is_alive()
+        time.sleep(0.001)
+    process.kill()
+    process.join()
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "shards").glob("*.npy")}
     assert 3 <= len(kept) < 30
-    texts = [f"kucing {row} tidur di kursi kayu" for row in range(3000)]
-    after_a_kill = embed(texts, str(bert), shard=100)
+    after_a_kill = embed(texts, str(bert), shard=50)
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
     shutil.rmtree(tmp_path / "shards")
-    np.testing.assert_array_equal(after_a_kill, embed(texts, str(bert), shard=100))
+    np.testing.assert_array_equal(after_a_kill, embed(texts, str(bert), shard=50))
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from topeng.corpus import stages
 from topeng.corpus.engine import NATIVE, open_engine, whole_file
 from topeng.corpus.ingest import ingest
 from topeng.corpus.schema import DRAWN, EMBEDDED, INGESTED
-from topeng.corpus.settings import CorpusOptions, Seeded
+from topeng.corpus.settings import CorpusOptions, Embedding, Seeded
 from topeng.corpus.synthetic import write_target
 from topeng.errors import CorpusError
 from topeng.options import results
@@ -144,7 +144,7 @@ def made(files, folder, options, at=()):
         ingest(files, folder / INGESTED, watch, engine)
     assert not events
     stages.draw_corpus(Seeded(options, 42), folder, folder, Console(quiet=True))
-    stages.embed_corpus(Seeded(options, 42), folder, folder, Console(quiet=True))
+    stages.embed_corpus(Embedding(options, 42), folder, folder, Console(quiet=True))
     return [digest(folder / name) for name in (INGESTED, DRAWN, EMBEDDED)]
 
 

@@ -1,5 +1,6 @@
 """The stages of a corpus, on made-up rows with what makes the real ones hard: copies, templates, other languages."""
 
+import io
 import json
 from dataclasses import replace
 
@@ -7,13 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 from small_corpus import BEFORE_SELECT, OPTIONS, QUIET, SIDES, make
 
-from topeng.corpus import stages
+from topeng.corpus import card, stages
 from topeng.corpus.filters import benchmark_items
 from topeng.corpus.schema import COLUMNS, INGESTED
-from topeng.corpus.settings import Seeded, SourceOptions, ingesting
+from topeng.corpus.settings import Seeded, SourceOptions, Sourcing, ingesting
 from topeng.errors import CorpusError
+from topeng.recipe import parse, slices
 
 
 @pytest.fixture(params=["clean", "paper"])
@@ -107,6 +110,13 @@ def test_what_is_left_of_overlap_is_told(corpus):
     assert counted + overlap["too_short"] == overlap["test_rows"] == 60
     shares = [pair["share"] for pair in overlap["most_alike"]]
     assert shares == sorted(shares, reverse=True) and overlap["mean_share"] < 0.2
+
+
+def test_a_card_says_of_benchmarks_only_what_was_done():
+    options = {"benchmarks": ["items.jsonl"]}
+    clean, paper = ({"options": options | {"profile": one}, "contaminated": []} for one in ("clean", "paper"))
+    assert "0 rows that contain text of items.jsonl were dropped" in card._contaminated(clean)
+    assert card._contaminated(paper) == "No benchmark was checked."
 
 
 def test_the_card_names_sources_licences_and_upsampling(clean, tmp_path):
@@ -251,18 +261,55 @@ def test_a_count_that_cannot_be_met_is_an_error(clean, tmp_path, change, message
 
 
 def test_source_rows_are_held_out_by_group(tmp_path):
-    stages.build_source(Seeded(SourceOptions(synthetic_rows=2000, test_rows=50), 42), tmp_path, QUIET)
+    stages.build_source(Sourcing(SourceOptions(synthetic_rows=2000, test_rows=50), 42), tmp_path, QUIET)
     train, test = (pq.read_table(tmp_path / "source" / f"{name}.parquet") for name in ("train", "test"))
     assert test.num_rows == 50 and 1000 < train.num_rows < 2000
     assert not set(train["output"].to_pylist()) & {text for text in test["output"].to_pylist() if len(text) > 40}
 
 
+def test_no_source_row_and_no_plain_text_that_holds_a_benchmark_s_item_is_trained_on(tmp_path):
+    item = "seven grey geese crossed the frozen river before the old ferryman woke up"
+    rows = [
+        {"input": f"What did number {n} of the {n * 7} people say?", "output": f"It said {n * 3}."} for n in range(99)
+    ]
+    held = {"input": "Tell me a story.", "output": f"Listen: {item}, they say."}
+    texts = [{"text": f"Orang ke-{n} berkata {n * 3} kali."} for n in range(19)] + [{"text": f"Kata orang, {item}."}]
+    for name, lines in {"rows": [*rows, held], "plain": texts, "items": [{"question": item}]}.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    files = {"files": [str(tmp_path / "rows.jsonl")], "plain_files": [str(tmp_path / "plain.jsonl")]}
+    recipe = parse(
+        {
+            "source": files | {"test_rows": 5, "plain_rows": 19},
+            "corpus": {"benchmarks": [str(tmp_path / "items.jsonl")]},
+        }
+    )
+    told = io.StringIO()
+    (tmp_path / "other").mkdir()
+    stages.build_source(slices.source(recipe), tmp_path, Console(file=told, width=200))
+    stages.build_source(replace(slices.source(recipe), benchmarks=[]), tmp_path / "other", QUIET)
+
+    def read(name, folder=tmp_path):
+        return pq.read_table(folder / "source" / f"{name}.parquet")
+
+    assert item in " ".join(read("train", tmp_path / "other")["output"].to_pylist())
+    assert item not in " ".join(read("train")["output"].to_pylist() + read("plain")["text"].to_pylist())
+    assert read("test").equals(read("test", tmp_path / "other")) and read("plain").num_rows == 19
+    funnel = json.loads((tmp_path / "source" / "funnel.json").read_text())
+    assert funnel["steps"][-1] == {"stage": "filter", "rows": 94, "dropped": {"contains a benchmark's text": 1}}
+    assert funnel["plain_texts"] == {"rows": 19, "dropped": {"contains a benchmark's text": 1}}
+    assert "dropped: 1 of the plain texts (contains a benchmark's text)" in told.getvalue()
+    asked = replace(slices.source(recipe), options=replace(slices.source(recipe).options, plain_rows=20))
+    (tmp_path / "more").mkdir()
+    with pytest.raises(CorpusError, match="have 19 without a benchmark's text"):
+        stages.build_source(asked, tmp_path / "more", QUIET)
+
+
 def test_held_out_ordinals_are_the_rows_that_are_tested(tmp_path):
-    stages.build_source(Seeded(SourceOptions(synthetic_rows=1000, test_rows=50), 42), tmp_path, QUIET)
+    stages.build_source(Sourcing(SourceOptions(synthetic_rows=1000, test_rows=50), 42), tmp_path, QUIET)
     held_out = tmp_path / "held_out.json"
     held_out.write_text(json.dumps({"rows": list(range(100, 140))}))
     options = SourceOptions(files=[str(tmp_path / "synthetic.parquet")], held_out=str(held_out), test_rows=20)
     (tmp_path / "again").mkdir()
-    stages.build_source(Seeded(options, 42), tmp_path / "again", QUIET)
+    stages.build_source(Sourcing(options, 42), tmp_path / "again", QUIET)
     test = pq.read_table(tmp_path / "again" / "source" / "test.parquet")["row_id"].to_pylist()
     assert len(test) == 20 and set(test) <= set(range(100, 140))

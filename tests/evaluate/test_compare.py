@@ -219,7 +219,7 @@ def test_the_command(tmp_path, capsys):
     assert main(["compare", str(tmp_path / "empty")]) == 1
     assert "has no scores. Name a run folder" in capsys.readouterr().err
     assert main(["compare", str(tmp_path / "run"), "--seed", "1"]) == 1
-    assert "takes only --out and --evaluate.bertscore_model" in capsys.readouterr().err
+    assert "takes only --out, --evaluate.bertscore_model and --base.device" in capsys.readouterr().err
 
 
 def test_two_methods_never_share_a_name(tmp_path):

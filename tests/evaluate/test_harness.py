@@ -2,8 +2,6 @@
 
 import functools
 import json
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -450,16 +448,6 @@ def test_wrong_input_is_one_line_and_status_1(command, arguments, message):
 def test_a_named_chat_template_is_refused(shared_model, tokenizer):
     with pytest.raises(RecipeError, match="there is only one chat format"):
         make(shared_model, tokenizer).chat_template("rag")
-
-
-def test_without_the_extra_the_remedy_is_named():
-    program = (
-        "import sys; sys.modules.update(dict.fromkeys(['lm_eval', 'datasets', 'daft', 'pandas'], None)); "
-        "import topeng.evaluate.scores, topeng.cli; sys.exit(topeng.cli.main(['lm-eval', '--tasks', 'arc_id']))"
-    )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert result.returncode == 1
-    assert "pip install 'topeng[eval]'" in result.stderr and "Traceback" not in result.stderr
 
 
 def test_the_preset_names_tasks_that_the_harness_has():

@@ -8,11 +8,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from topeng.errors import CorpusError, ModelError
 from topeng.evaluate.bertscore import bertscore, f_measure
 from topeng.evaluate.breakage import breakage, longest_repeat, other_language
 from topeng.evaluate.text_metrics import rouge_l, score_answers, signatures
+from topeng.recipe import parse
+from topeng.run.pipeline import stages
 
 INDONESIAN = "Kucing itu tidur di atas kursi kayu yang berada di ruang tamu sejak tadi malam."
 ENGLISH = "The cat has been sleeping on the wooden chair in the living room since last night."
@@ -228,6 +231,19 @@ def test_bertscore_does_not_depend_on_the_batch_and_cuts_what_is_too_long(encode
 def test_bertscore_is_the_mean_over_answers(encoder):
     lines = [line("kucing itu tidur", "kucing itu tidur"), line("", row_id=1)]
     assert score_answers(lines, ["id"], str(encoder))["bertscore"] == pytest.approx(0.5, abs=1e-5)
+
+
+def test_bertscore_runs_on_the_recipe_s_device_where_there_is_a_gpu_too(encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    found = score_answers([line("kucing itu tidur", "kucing itu tidur")], ["id"], str(encoder), "cpu")
+    assert found["bertscore"] == pytest.approx(1, abs=1e-5)
+
+    asked = []
+    monkeypatch.setattr("topeng.evaluate.compare.compare_models", lambda *given: asked.append(given[1:]) or {})
+    recipe = parse({"evaluate": {"bertscore_model": str(encoder)}, "base": {"device": "cpu"}})
+    next(one for one in stages(recipe, tmp_path, Console(quiet=True)) if one.name == "compare").work(tmp_path)
+    assert asked == [(str(encoder), "cpu")]
 
 
 def test_an_encoder_must_have_safetensors_and_a_tokenizer(encoder, tmp_path):

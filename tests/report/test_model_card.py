@@ -1,6 +1,8 @@
 """Model cards, read back as the Hub reads them."""
 
+import json
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -39,6 +41,20 @@ def test_the_hub_reads_its_metadata_and_results(run):
     forgetting = round(scores["forgetting"]["lora"]["nats_per_token"]["mean"], 4)
     assert results["Held-out rows, source language", "forgetting"] == forgetting
     assert not any(value is None for value in results.values())
+
+
+def test_a_method_that_is_trained_by_two_objectives_has_a_card_for_each(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    run = tmp_path / "run"
+    scores = json.loads((run / "scores.json").read_text())
+    for section in ("models", "gain", "forgetting", "seeds"):
+        scores[section]["full objective=block"] = scores[section].pop("pissa")
+    scores["models"]["full objective=block"]["names"] = ["full-block-seed-1", "full-block-seed-2"]
+    write_json(run / "scores.json", scores)
+    shutil.copytree(run / "adapters" / "pissa", run / "adapters" / "full-block-seed-1")
+    card = written(run, "full-block")  # where `topeng export` looks for it
+    assert ModelCard(card).data.library_name == "transformers" and "All weights" in card
+    assert ModelCard(card).data.tags[-1] == "full"
 
 
 def test_what_topeng_alone_loads_is_told(run, monkeypatch):

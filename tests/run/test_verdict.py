@@ -25,7 +25,7 @@ def large() -> Recipe:
 
 def printed(recipe: Recipe, run: Path) -> str:
     console = Console(width=200, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
-    verdict.print_verdict(recipe, run, console)
+    verdict.print_verdict(verdict.verdict_of(recipe, run), console)
     return " ".join(console.export_text().split())
 
 
@@ -62,6 +62,19 @@ def test_hours_grow_with_what_is_done(large):
     assert more == pytest.approx(2 * verdict.needs_of(scored).on_gpu["evaluate"])
 
 
+def test_block_diffusion_trains_on_rows_of_twice_the_tokens():
+    def needed(*objectives):
+        train = {"objectives": list(objectives), "batch_tokens": 1}
+        recipe = recipes.parse({"adapter": {"methods": ["lora"]}, "train": train})
+        memory = plan.training_memory(recipe, plan.base_config(recipe), "lora", 0, 0)
+        return verdict.needs_of(recipe).here, memory["activations"]
+
+    (masked, small), (block, large), (both, most) = needed("masked"), needed("block"), needed("masked", "block")
+    assert block["train"] == pytest.approx(2 * masked["train"]) and both["train"] == pytest.approx(3 * masked["train"])
+    assert block["base"] == pytest.approx(2 * masked["base"]) and both["base"] == masked["base"]
+    assert large == most == 2 * small
+
+
 def test_a_trained_base_has_no_pretraining(large):
     assert "base" not in verdict.needs_of(large).here
     assert "base" in verdict.needs_of(Recipe()).here
@@ -80,4 +93,7 @@ def test_each_answer_of_a_conversation_takes_its_part_of_a_step(tmp_path, turns,
         text=replace(plain.text, turns=turns),
         corpus=replace(plain.corpus, train_rows=640),
     )
-    assert plan.training_steps(recipe, tmp_path) == factor * plan.training_steps(recipe)
+    steps = plan.training_steps(recipe, tmp_path)
+    assert steps == factor * plan.training_steps(recipe)
+    hours = verdict.verdict_of(recipe, tmp_path, steps)["hours"]
+    assert hours["train"] == pytest.approx(factor * verdict.needs_of(recipe).here["train"])

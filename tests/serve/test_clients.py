@@ -116,7 +116,11 @@ def test_text_is_completed_and_filled(client):
     answer = client.completions.create(model="base", prompt=["Kucing itu", "Ibu kota"], max_tokens=8, n=2, logprobs=1)
     assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
     assert answer.usage.completion_tokens == 32 and len(answer.choices[0].logprobs.tokens) == 8
-    echo = client.completions.create(model="base", prompt="Kucing itu", max_tokens=4, echo=True).choices[0].text
+    asked = {"model": "base", "prompt": "Kucing itu", "max_tokens": 4, "echo": True, "logprobs": 1}
+    said = client.completions.create(**asked).choices[0]
+    streamed = [piece.choices[0].logprobs for piece in client.completions.create(**asked, stream=True)]
+    assert next(at for odds in streamed if odds for at in odds.text_offset) == said.logprobs.text_offset[0] == 10
+    echo = said.text
     assert echo.startswith("Kucing itu") and len(echo) > len("Kucing itu")
     between = client.completions.create(model="base", prompt="Kucing", suffix=" di kursi.", max_tokens=4)
     assert between.usage.completion_tokens == 4 and "di kursi" not in between.choices[0].text

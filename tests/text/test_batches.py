@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topeng.text.batches import PASS_TOKENS, cut_by_tokens, step_rows, steps_in_epoch
+from topeng.text.batches import PASS_TOKENS, cut_by_tokens, passes_of, step_rows, steps_in_epoch
 
 
 @given(st.integers(1, 50), st.integers(1, 12), st.integers(0, 3))
@@ -30,6 +30,23 @@ def test_a_cut_keeps_every_row_within_the_tokens_and_gives_ranks_as_many_passes(
         assert len(taken) == 1 or max(lengths[place] for place in taken) * len(taken) <= batch_tokens
     if len(lengths) % ranks == 0:
         assert all(passes)
+
+
+ROWS = st.lists(st.tuples(st.integers(1, 90), st.integers(0, 9)), max_size=40)
+
+
+@given(ROWS, st.integers(1, 200), st.integers(0, 30))
+def test_scored_rows_come_longest_first_within_the_tokens_and_the_logits(rows, batch_tokens, most_heads):
+    lengths, heads = [length for length, _ in rows], [kept for _, kept in rows]
+    passes = list(passes_of(lengths, batch_tokens, heads, most_heads))
+    places = [place for taken in passes for place in taken]
+    assert places == sorted(range(len(rows)), key=lambda place: -lengths[place])
+    for taken in passes:
+        assert len(taken) == 1 or len(taken) * lengths[taken[0]] <= batch_tokens
+        assert len(taken) == 1 or sum(heads[place] for place in taken) <= most_heads
+    for taken, following in itertools.pairwise(passes):  # none ends before it must
+        more = [*taken, following[0]]
+        assert len(more) * lengths[more[0]] > batch_tokens or sum(heads[place] for place in more) > most_heads
 
 
 def test_rows_of_like_length_share_a_pass():

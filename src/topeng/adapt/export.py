@@ -21,7 +21,6 @@ from topeng.adapt.names import NAMES, named
 from topeng.adapt.nara import NOT_ADDED, is_nara
 from topeng.errors import AdapterError, ExportError, ModelError, TopengError
 from topeng.models import (
-    FAMILIES,
     family_of,
     fetch_checkpoint,
     hub_id,
@@ -200,6 +199,11 @@ def _write_adapter(source: Source, folder: Path, how: How, name: str) -> dict[st
             f"{source.hub or source.base} is a whole model without an adapter. Use --format merged or gguf."
         )
     merged = MergedWeights(BaseWeights(source.base), source.adapter)
+    if how.names == "official" and (whole := merged.in_parts()):
+        raise ExportError(
+            f"the official code has {whole[0]} in one, but the adapter has an update for each of its parts. Leave "
+            "--names out, or use --format merged."
+        )
     config, weights = named(merged.adapted, merged.official, how.names)
     config.inference_mode = True
     save_file({key: weight.contiguous() for key, weight in weights.items()}, folder / WEIGHTS, {"format": "pt"})
@@ -215,9 +219,9 @@ def _write_gguf(source: Source, folder: Path, how: How, name: str) -> dict[str, 
     family = family_of(config)
     known = family is not None and family.one_to_one  # else its own file is what llama.cpp knows
     if source.adapter and not known:
-        supported = [name for name, one in FAMILIES.items() if one.one_to_one]
         raise ModelError(
-            f"{source.base} belongs to a family that does not support adapters here. Supported: {', '.join(supported)}."
+            f"{source.base} belongs to a family whose adapters a GGUF file does not take. Use --format merged, and "
+            "then --format gguf on the folder that it writes."
         )
     weights = _weights(source) if known else StoredWeights(source.base)
     if known and weights.config.attention_block:  # type: ignore[union-attr]

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from topeng import kecil
-from topeng.adapt.nara import is_nara
+from topeng.adapt.settings import without_seed
 
 NOT_STATED = "not stated"
 FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
@@ -123,8 +123,7 @@ def _known(source: Source) -> Path:
     folder = source.adapter or source.base
     if source.run is None:
         return folder / "README.md"
-    named = folder.resolve().name
-    return source.run / "cards" / f"{re.sub(r'-seed-[0-9]+$', '', named)}.md"
+    return source.run / "cards" / f"{without_seed(folder.resolve().name)}.md"
 
 
 def _licences(source: Source, front: Mapping[str, Any]) -> Licences:
@@ -145,9 +144,15 @@ def _front(source: Source, form: str, licences: Licences) -> dict[str, Any]:
     if source.hub:
         relation = "quantized" if source.adapter is None else "adapter" if form == "adapter" else "finetune"
         front |= {"base_model": source.hub, "base_model_relation": relation}
-    topeng_alone = source.adapter and is_nara(source.adapter)
+    topeng_alone = source.adapter and _is_nara(source.adapter)
     front |= {"library_name": "topeng" if topeng_alone else LIBRARIES[form], "pipeline_tag": "text-generation"}
     return front | {"base_license": licences.base, "data_license": licences.data}
+
+
+def _is_nara(adapter: Path) -> bool:
+    from topeng.adapt.nara import is_nara  # with peft and torch, which reading a card does not need
+
+    return is_nara(adapter)
 
 
 def _origin(source: Source, form: str) -> str:

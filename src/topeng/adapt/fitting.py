@@ -83,8 +83,12 @@ def trainer_of(
     examples: Examples,
     batch_rows: int,
     optimizer: torch.optim.Optimizer,
+    anneal_steps: int | None = None,
 ) -> DiffusionTrainer:
     """The trainer of a model, which looks as its objective wants it and is compiled where that is asked for.
+
+    Args:
+        anneal_steps: as of `Batching`.
 
     Raises:
         ModelError: the model has learnt to look in another way.
@@ -93,7 +97,8 @@ def trainer_of(
     _attend_as(model, objective)
     if options.compile:
         compile_layers(model, Path(args.output_dir).with_name(f"compiled-{ranks.RANK}"))
-    batching = Batching(batch_rows, options.batch_tokens, options.noise, asked.text.eos == "fill", objective)
+    fills = asked.text.eos == "fill"
+    batching = Batching(batch_rows, options.batch_tokens, options.noise, fills, objective, anneal_steps)
     return DiffusionTrainer(model, args, examples.train, examples.held_out, batching, optimizer)
 
 

@@ -16,6 +16,7 @@ from topeng.adapt.loading import load_adapter
 from topeng.errors import AdapterError, ModelError, in_one_line
 from topeng.models import FAMILIES, fingerprint, load_config, native_name, official_names
 from topeng.models.attention import attention_of
+from topeng.models.layout import layout
 from topeng.models.shards import StoredWeights
 
 
@@ -25,43 +26,45 @@ class BaseWeights:
     def __init__(self, folder: Path) -> None:
         """
         Raises:
-            ModelError: the folder holds no whole checkpoint of a family that is known here and can be passed on.
+            ModelError: the folder holds no whole checkpoint of a family that is known here.
         """
         self.config = load_config(folder)
-        family = FAMILIES[self.config.model_type]
-        if not family.one_to_one:
-            raise ModelError(
-                f"{folder} is of {family.__name__}, whose weights are put together differently in a checkpoint and in "
-                "the network, so that it cannot be exported a weight at a time. Its adapters can be loaded as they are."
-            )
         self.stored = StoredWeights(folder)
         self.model = skeleton(self.config)
         self.official = official_names(self.model)
-        self._stored_as = {native_name(self.model, name): name for name in self.stored.shapes}
-        wanted = {name: tuple(weight.shape) for name, weight in self.model.named_parameters()}
-        if self.config.tie_word_embeddings:
-            del wanted[f"{end_names(self.model)[1]}.weight"]
+        self.layout = layout(self.model)
+        embedding, head = (self.official[f"{name}.weight"] for name in end_names(self.model))
+        tied = {head} if self.config.tie_word_embeddings else set()
+        self._stored_as = {self._official(name): name for name in self.stored.shapes}
+        wanted = self.layout.keys() - tied
         for kind, names in {
-            "missing": wanted.keys() - self._stored_as.keys(),
-            "left over": self._stored_as.keys() - self.official.keys(),
-            "of another shape": {n for n in wanted.keys() & self._stored_as.keys() if self._shape(n) != wanted[n]},
+            "missing": wanted - self._stored_as.keys(),
+            "left over": self._stored_as.keys() - self.layout.keys(),
+            "of another shape": {n for n in wanted & self._stored_as.keys() if self._shape(n) != self.layout[n].shape},
         }.items():
             if names:
+                first = min(native_name(self.model, name) for name in names)
                 raise ModelError(
-                    f"the weights of {folder} do not match its config.json: {len(names)} {kind}, the first is "
-                    f"{min(names)}. Both must come from the same checkpoint."
+                    f"the weights of {folder} do not match its config.json: {len(names)} {kind}, the first is {first}. "
+                    "Both must come from the same checkpoint."
                 )
-        self.shapes = {self.official[name]: self._shape(name) for name in self._stored_as if name in wanted}
-        if self.config.tie_word_embeddings:
-            embedding, head = (f"{name}.weight" for name in end_names(self.model))
+        self.shapes = {name: self._shape(name) for name in self._stored_as if name in wanted}
+        if tied:
             self._stored_as[head] = self._stored_as[embedding]
+        self._place_of = {part: name for name, stored in self.layout.items() for part in stored.parts}
 
     def read(self, name: str) -> Tensor:
-        return self.native(native_name(self.model, name))
+        return self.stored.read(self._stored_as[self._official(name)])
 
     def native(self, name: str) -> Tensor:
-        """By the name that the network here has."""
-        return self.stored.read(self._stored_as[name])
+        """By the name that the network here has; of several that are stored as one, the rows that it is."""
+        whole = self._place_of[name]
+        stored = self.layout[whole]
+        return self.read(whole).split(stored.rows)[stored.parts.index(name)] if stored.rows else self.read(whole)
+
+    def _official(self, name: str) -> str:
+        """The official name of a weight, which may be stored under the network's."""
+        return self.official.get(native_name(self.model, name), name)
 
     def _shape(self, name: str) -> tuple[int, ...]:
         return self.stored.shapes[self._stored_as[name]]
@@ -88,6 +91,7 @@ class MergedWeights:
             for name, module in self.adapted.get_base_model().named_modules()
             if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper)
         }
+        self._check()
         self.shapes = dict(base.shapes)
         ends = end_names(base.model)
         if self.config.tie_word_embeddings and any(name in self._changed for name in ends):
@@ -101,12 +105,39 @@ class MergedWeights:
         Raises:
             AdapterError: the adapter has no update for it that can be added.
         """
-        native = native_name(self._base.model, name)
-        weight = self._base.native(native)
-        module = self._changed.get(native.rpartition(".")[0])
-        if module is None or (native.endswith(".bias") and isinstance(module, BaseTunerLayer)):
-            return weight  # an adapter changes matrices
-        return _merged(native, module, weight.float())
+        parts = self._base.layout[name].parts
+        changed = [self._changed_by(part) for part in parts]
+        if not any(changed):
+            return self._base.read(name)
+        weights = [self._base.native(part).float() for part in parts]
+        return torch.cat(
+            [
+                _merged(part, module, weight) if module else weight
+                for part, module, weight in zip(parts, changed, weights, strict=True)
+            ]
+        )
+
+    def in_parts(self) -> list[str]:
+        """Official names of the weights of which the adapter has an update for each of several parts."""
+        changed = [name for name, stored in self._base.layout.items() if any(map(self._changed_by, stored.parts))]
+        return [name for name in changed if self._base.layout[name].rows]
+
+    def _changed_by(self, name: str) -> Any:
+        """The adapter's module that changes a weight of the network; None where it stays."""
+        module = self._changed.get(name.rpartition(".")[0])
+        return None if name.endswith(".bias") and isinstance(module, BaseTunerLayer) else module  # it changes matrices
+
+    def _check(self) -> None:
+        """
+        Raises:
+            AdapterError: the adapter changes what a checkpoint does not hold as a weight of its own.
+        """
+        experts = {name.rsplit(".", 3)[0] for name, stored in self._base.layout.items() if not stored.parts}
+        if lost := self._changed.keys() & experts:
+            raise AdapterError(
+                f"the adapter changes {min(lost)}, of which a checkpoint has a weight for each expert, so that its "
+                "update cannot be added to them. Load it as an adapter, or train one that leaves the experts alone."
+            )
 
     def _adapted(self, adapter: Path) -> Any:
         model, embedding = self._base.model, self._base.model.get_input_embeddings()

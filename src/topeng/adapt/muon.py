@@ -12,7 +12,8 @@ WEIGHT_DECAY = 0.01
 def pretraining_optimizer(name: str, model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
     """The optimiser of `base.tiny.optimizer`."""
     if name == "adamw":
-        return torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=BETAS, weight_decay=0.0)
+        trained = [weight for weight in model.parameters() if weight.requires_grad]
+        return torch.optim.AdamW(trained, lr=learning_rate, betas=BETAS, weight_decay=0.0)
     return MuonAndAdamW(model, learning_rate)
 
 

@@ -19,8 +19,9 @@ from topeng.adapt.fitting import (
     trainer_of,
     write_log,
 )
+from topeng.adapt.methods import add_adapter
 from topeng.adapt.muon import pretraining_optimizer
-from topeng.adapt.settings import CONVERTED, Pretraining
+from topeng.adapt.settings import CONVERTED, LoraOptions, Pretraining
 from topeng.adapt.tiny import copy_from_the_start, new_model, new_tokenizer, tiny_config
 from topeng.diffusion.noise import Use, uniforms
 from topeng.models import load_model, load_tokenizer
@@ -35,31 +36,62 @@ MOST_HELD_OUT = 200
 
 
 def pretrain_base(asked: Pretraining, run: Path, work: Path, console: Console) -> None:
-    """Writes `base/` in `work`: a model and its tokenizer, trained on the source-language rows and plain texts.
+    """Writes `base/` in `work`: a model and its tokenizer, trained on rows of the languages asked for and plain texts.
 
     Raises:
         CorpusError: no row has a usable answer.
     """
     tiny, out = asked.tiny, work / "base"
-    rows, plain = read_rows(run / "source" / "train.parquet"), read_texts(run / "source" / "plain.parquet")
+    rows, plain = _rows(asked, run), read_texts(run / "source" / "plain.parquet")
     model, tokenizer = _unpretrained(asked, run, rows, plain)
     found, dropped = trainable_rows(asked.text, asked.block_length, tokenizer, rows)
     free = 1 + max(row["row_id"] for row in rows)
     texts = tokenize_texts(tokenizer, plain, asked.text.max_length, first_row_id=free)
     found += _with_beginnings(texts, tokenizer, asked.seed)
-    held_out = scorable_rows(asked.text, tokenizer, run / "source" / "test.parquet", "the source's test rows")
-    examples = Examples(found, held_out[:MOST_HELD_OUT], dropped, count_cuts(found))
+    examples = Examples(found, _held_out(asked, tokenizer, run), dropped, count_cuts(found))
     args = arguments(asked.train, work / "checkpoints", asked.seed, tiny.learning_rate, asked.device)
     args.max_steps, args.eval_steps, args.logging_steps = tiny.steps, max(1, tiny.steps // 10), max(1, tiny.steps // 60)
-    optimizer = pretraining_optimizer(tiny.optimizer, model, tiny.learning_rate)
-    trainer = trainer_of(asked, model, args, examples, tiny.batch_rows, optimizer)
+    trained = _trainable(asked, model)
+    optimizer = pretraining_optimizer("adamw" if tiny.lora_rank else tiny.optimizer, trained, tiny.learning_rate)
+    trainer = trainer_of(asked, trained, args, examples, tiny.batch_rows, optimizer, tiny.anneal_steps)
     fit(trainer, Shown(console, run / "logs" / "base", asked.train.report_to))
-    model = gathered(trainer, lambda: type(trainer.model)(trainer.model.config))
+
+    def rebuild() -> Any:
+        if tiny.lora_rank:
+            return _trainable(asked, _unpretrained(asked, run, rows, plain)[0])
+        return type(trainer.model)(trainer.model.config)
+
+    trained = gathered(trainer, rebuild)
     if ranks.RANK > 0:
         return
+    model = trained.merge_and_unload() if tiny.lora_rank else trained
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     write_log(out / "log.jsonl", trainer, examples)
+
+
+def _rows(asked: Pretraining, run: Path) -> list[dict]:
+    """To learn: of the target language only those that adapters are trained on, never those held out."""
+    paths = {"source": ["source"], "target": ["corpus"], "both": ["source", "corpus"]}[asked.tiny.rows]
+    found: list[dict] = []
+    for folder in paths:
+        free = 1 + max((row["row_id"] for row in found), default=-1)
+        found += [{**row, "row_id": free + row["row_id"]} for row in read_rows(run / folder / "train.parquet")]
+    return found
+
+
+def _held_out(asked: Pretraining, tokenizer: Any, run: Path) -> list[Example]:
+    """Rows of the languages that are learnt, as many of each at most; of the target, none that scores are taken on."""
+    places = {"source": "source/test.parquet", "target": "corpus/validation.parquet"}
+    wanted = places if asked.tiny.rows == "both" else {asked.tiny.rows: places[asked.tiny.rows]}
+    each = [scorable_rows(asked.text, tokenizer, run / path, f"the rows of {path}") for path in wanted.values()]
+    return [example for some in each for example in some[: MOST_HELD_OUT // len(each)]]
+
+
+def _trainable(asked: Pretraining, model: Any) -> Any:
+    """All weights of a model, or a fresh LoRA on it, whose start the seed decides."""
+    rank = asked.tiny.lora_rank
+    return add_adapter(model, "lora", LoraOptions(rank, 2 * rank), asked.seed) if rank else model
 
 
 def _unpretrained(asked: Pretraining, run: Path, rows: Sequence[dict], plain: Sequence[str]) -> tuple[Any, Any]:

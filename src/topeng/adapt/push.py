@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from topeng.adapt.export_card import NOT_STATED, licence_of, read_card
-from topeng.errors import ExportError
+from topeng.errors import ExportError, in_one_line
 
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
 WHOLE = ({"config.json", "*.safetensors"}, {"adapter_config.json", "adapter_model.safetensors"}, {"*.gguf"})
@@ -52,9 +52,8 @@ def push_folder(folder: Path, name: str, private: bool) -> str:
     except ExportError:
         raise
     except Exception as error:  # of the Hub, of the connection, of the login
-        reason = " ".join(str(error).split())[:200]
         raise ExportError(
-            f"cannot upload {folder} to {name} ({type(error).__name__} {reason}). `hf auth login` logs in to the Hub."
+            f"cannot upload {folder} to {name} ({in_one_line(error, 200)}). `hf auth login` logs in to the Hub."
         ) from error
     return str(address)
 

@@ -3,6 +3,7 @@
 A method is an entry of `METHODS`; nothing else knows its name.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +22,7 @@ HEAD_SIZE = 32
 
 LORA = "arXiv 2106.09685"
 LORA_PLUS = "arXiv 2402.12354"
+DIFFULLAMA = "DiffuLLaMA, arXiv 2410.17891"
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,11 @@ class Training:
     method: str
     seed: int
     objective: ObjectiveName = "masked"
+
+
+def without_seed(training: str) -> str:
+    """`lora-block` of `lora-block-seed-1`: a run has one model card for all seeds."""
+    return re.sub(r"-seed-[0-9]+$", "", training)
 
 
 if TYPE_CHECKING:
@@ -157,11 +164,35 @@ class TinyOptions(Options):
         "continue a large model: on a GPU a step of Muon takes several times as long.",
     )
     learning_rate: float = option(4e-3, "Peak learning rate, with a warm-up and cosine decay.", gt=0)
+    rows: Literal["source", "target", "both"] = option(
+        "source",
+        "Rows to learn: those of the source language, those of the target language that are trained on later too "
+        "(corpus/train.parquet), or both. Plain texts are learnt besides.",
+        new=True,
+    )
+    lora_rank: int | None = option(
+        None,
+        "Rank of a LoRA (of twice that alpha, with AdamW) that is trained instead of all weights, and merged at the "
+        "end. Null trains all weights.",
+        source=LORA,
+        new=True,
+        ge=1,
+    )
+    anneal_steps: int | None = option(
+        None,
+        "Number of first steps in which a network that has looked back only gets to see what is after: a random share "
+        "of it, which grows from none to all. Null shows all from the first step.",
+        source=DIFFULLAMA,
+        new=True,
+        ge=1,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.hidden_size % HEAD_SIZE:
             raise OptionError("hidden_size", f"= {self.hidden_size} must be a multiple of {HEAD_SIZE}, a head's width")
+        if (self.anneal_steps or 0) > self.steps:
+            raise OptionError("anneal_steps", f"= {self.anneal_steps} must be at most steps = {self.steps}")
 
     @property
     def heads(self) -> int:
@@ -209,6 +240,14 @@ class BaseOptions(ModelOptions):
             if self.convert and other:
                 raise OptionError(
                     "convert", f"= {self.convert} makes the base, but {name} = {other} names another. Leave one out."
+                )
+        for name in ("lora_rank", "anneal_steps"):
+            value = getattr(self.tiny, name)
+            if value and not (self.model or self.convert or self.tiny.start):
+                raise OptionError(
+                    f"tiny.{name}",
+                    f"= {value} continues a base that has learnt something, but this one starts from scratch. Name one "
+                    "in base.convert or base.tiny.start.",
                 )
 
 

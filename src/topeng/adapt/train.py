@@ -23,10 +23,9 @@ from topeng.adapt.fitting import (
     write_log,
 )
 from topeng.adapt.loggers import check_loggers
-from topeng.adapt.settings import METHODS, Adapting, ModelOptions
+from topeng.adapt.settings import Adapting, ModelOptions
 from topeng.adapt.trainer import DiffusionTrainer
-from topeng.diffusion import OBJECTIVES, Objective
-from topeng.errors import AdapterError, RunError
+from topeng.errors import RunError
 from topeng.kecil import locate
 from topeng.models import find_device, is_checkpoint, load_tokenizer
 from topeng.system import ranks
@@ -35,12 +34,7 @@ from topeng.text.rows import read_rows
 from topeng.text.tokens import count_cuts
 
 
-def check_training(
-    methods_asked: Sequence[str],
-    asked_device: str | None,
-    loggers: Sequence[str],
-    objectives: Sequence[str] = ("masked",),
-) -> None:
+def check_training(methods_asked: Sequence[str], asked_device: str | None, loggers: Sequence[str]) -> None:
     """Fails before anything is loaded where a method, a device or a logger cannot be had.
 
     Raises:
@@ -48,8 +42,6 @@ def check_training(
     """
     for method in methods_asked:
         methods.check_method(method, find_device(asked_device).type)
-        for objective in objectives:
-            _check_noise(method, OBJECTIVES[objective](2))
     index = torch.device(asked_device or "cpu").index
     if ranks.RANKS > 1 and index is not None:
         raise RunError(f"base.device = {asked_device} would put all ranks on one GPU. Leave it null.")
@@ -93,7 +85,6 @@ def train_adapter(
         adapted, asked.method, asked.adapter, asked.learning_rate, asked.train.weight_decay
     )
     args = _adaptation_arguments(asked, work / "checkpoints")
-    _check_noise(asked.method, OBJECTIVES[asked.objective](asked.block_length or 1))
     trainer = trainer_of(asked, adapted, args, examples, asked.train.batch_rows, optimizer)
     fit(trainer, Shown(console, run / "logs" / name, asked.train.report_to), callbacks)
     adapted = gathered(trainer, lambda: _restored(asked, _load_base(asked, base), initial))
@@ -168,19 +159,6 @@ def _adaptation_rows(asked: Adapting, tokenizer: Any, run: Path) -> Examples:
     found, dropped = trainable_rows(asked.text, asked.block_length, tokenizer, rows)
     held_out = scorable_rows(asked.text, tokenizer, run / "corpus" / "validation.parquet", "the validation rows")
     return Examples(found, held_out, dropped, count_cuts(found))
-
-
-def _check_noise(method: str, objective: Objective) -> None:
-    """A model that looks back only keeps finished blocks, whatever is masked after: an update must not depend on it.
-
-    Raises:
-        AdapterError: the method's does.
-    """
-    if METHODS[method].noise_aware and objective.attention_block:
-        raise AdapterError(
-            f"{method} depends on the share of masks in an answer, but a model that looks back only does not see all "
-            "of it. Train it by the objective `masked`, or take another method."
-        )
 
 
 def _adaptation_arguments(asked: Adapting, output_dir: Path) -> TrainingArguments:

@@ -25,9 +25,10 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from topeng.adapt.methods import autocast_inputs, group_rates
 from topeng.adapt.usage import Usage, figures
-from topeng.diffusion import MASKED, Objective, Step, copies, distinct_rows, response_nll
+from topeng.diffusion import MASKED, Objective, Step, copies, distinct_rows, opened, response_nll
 from topeng.errors import DivergenceError, TopengError
 from topeng.models import is_checkpoint, load_model
+from topeng.models.attention import annealed
 from topeng.text.batches import PASS_TOKENS, collate, cut_by_tokens, step_rows, steps_in_epoch
 from topeng.text.tokens import Example
 
@@ -51,6 +52,7 @@ class Batching:
         noise: which tokens are masked.
         fill: the EOS policy pads a forward pass with supervised end tokens.
         objective: what is learnt of the rows.
+        anneal_steps: as long attention is opened from causal to the objective's; None: it is the objective's at once.
     """
 
     batch_rows: int
@@ -58,6 +60,7 @@ class Batching:
     noise: str
     fill: bool
     objective: Objective = MASKED
+    anneal_steps: int | None = None
 
 
 class DiffusionTrainer(Trainer):
@@ -216,7 +219,17 @@ class DiffusionTrainer(Trainer):
             self.usage.add_pass(response.numel(), response.numel() - own, int(response.sum()), ends)
         inputs = self._batching.objective.training_pass(batch, step, self.model.config)
         inputs["weights"] = inputs["weights"] * bool(places)
+        if self.state.global_step < (self._batching.anneal_steps or 0):
+            inputs["attention_mask"] = self._annealed(batch, inputs)
         return self._prepare_inputs(inputs)
+
+    def _annealed(self, batch: dict[str, Tensor], inputs: dict[str, Any]) -> Tensor:
+        """Attention [B, 1, T, T] that is opened as far as it is at this step."""
+        step, seen = self.state.global_step, inputs["attention_mask"]
+        share = step / (self._batching.anneal_steps or 1)
+        pairs = opened(batch["attention_mask"], self.args.seed, step, batch["row_ids"], share)
+        row = torch.arange(batch["input_ids"].shape[1]).expand(len(seen), -1)
+        return annealed(seen, inputs.get("position_ids", row), pairs)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)

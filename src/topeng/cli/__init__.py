@@ -4,9 +4,10 @@ import io
 import os
 import signal
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 
 from topeng.cli.arguments import JSON_COMMANDS, UsageError, parser
 from topeng.cli.output import Output, failure_json
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser().print_help()
         return 0
     try:
-        known, rest = parser().parse_known_args(given)
+        known, rest = parse(given)
     except UsageError as error:
         if "--json" in given:
             print(failure_json("UsageError", str(error)))
@@ -53,6 +54,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _stopped(output, error, signal.SIGINT)
     except Stopped as stopped:
         return _stopped(output, stopped, stopped.signal)
+
+
+def parse(given: Sequence[str]) -> tuple[Namespace, list[str]]:
+    """The arguments of a command, and the options that are not its own: those of a recipe, or of decoding.
+
+    What a command takes any number of, such as prompts, may stand among options; argparse takes it in one place alone.
+
+    Raises:
+        UsageError: the command does not take them.
+    """
+    known, rest = parser().parse_known_args(given)
+    several = getattr(known, "several", None)
+    if several is None:
+        return known, rest
+    options, words = list[str](), iter(rest)
+    for word in words:
+        if word == "--":
+            getattr(known, several).extend(words)
+        elif not word.startswith("--"):
+            getattr(known, several).append(word)
+        else:
+            options += [word] if "=" in word else [word, *islice(words, 1)]
+    return known, options
 
 
 def _check_json(command: str, wanted: bool) -> None:

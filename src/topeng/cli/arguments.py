@@ -136,6 +136,8 @@ def _add_stage_command(parsers: Any, name: str, last: str, text: str) -> None:
             help="Run or adapter that was scored before, instead of a recipe.",
         )
         command.add_argument("--out", type=Path, metavar="F", help="Write the scores of these folders to F as JSON.")
+    if name in ("corpus", "compare"):
+        command.set_defaults(several="folders")
     if name == "train":
         instead = command.add_mutually_exclusive_group()
         instead.add_argument(
@@ -152,6 +154,7 @@ def _add_generate(parsers: Any) -> None:
     generate = _add(parsers, "generate", "Answer prompts.", commands.generate)
     generate.add_argument("model", help=MODEL)
     generate.add_argument("prompt", nargs="*", help="Prompts to answer.")
+    generate.set_defaults(several="prompt")
     generate.add_argument(
         "--file",
         type=Path,

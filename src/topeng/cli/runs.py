@@ -61,14 +61,15 @@ def _plan(recipe: "Recipe", planned: list["Stage"], folder: Path, trial: bool, o
 
     plan = plan_of(recipe, planned, folder)
     timed = trial_of(recipe, folder) if trial else None
+    verdict = verdict_of(recipe, folder, plan["training"]["steps"])
 
     def text(console: Any) -> None:
         print_plan(plan, console)
         if timed:
             print_trial(timed, console)
-        print_verdict(recipe, folder, console)
+        print_verdict(verdict, console)
 
-    output.result(lambda: {**plan, "trial": timed, "verdict": verdict_of(recipe, folder)}, text)
+    output.result(lambda: {**plan, "trial": timed, "verdict": verdict}, text)
 
 
 @contextmanager
@@ -187,9 +188,11 @@ def compare(known: argparse.Namespace, rest: list[str], output: Output) -> int:
     if not known.folders and not folders[0].is_dir():
         return run(known, rest, output)
     overrides = parse_overrides(rest)
-    encoder = overrides.pop("evaluate.bertscore_model", None)
+    encoder, device = (overrides.pop(name, None) for name in ("evaluate.bertscore_model", "base.device"))
     if overrides or known.run_dir or known.dry_run:
-        raise RecipeError("`topeng compare` of runs and adapters takes only --out and --evaluate.bertscore_model")
+        raise RecipeError(
+            "`topeng compare` of runs and adapters takes only --out, --evaluate.bertscore_model and --base.device"
+        )
     prepare_libraries(output.verbose)
     import json
 
@@ -197,7 +200,7 @@ def compare(known: argparse.Namespace, rest: list[str], output: Output) -> int:
     from topeng.report.table import print_comparison
     from topeng.system.files import write_atomically
 
-    scores = compare_models(folders, encoder)
+    scores = compare_models(folders, encoder, device)
     output.result(lambda: scores, partial(print_comparison, scores))
     if known.out:
         write_atomically(known.out, json.dumps(scores, indent=1))

@@ -114,7 +114,7 @@ def _overlap_rows(overlap: Mapping[str, Any]) -> list[list[str]]:
 
 def _contaminated(manifest: Mapping[str, Any]) -> str:
     files, matches = manifest["options"]["benchmarks"], manifest["contaminated"]
-    if not files:
+    if not files or manifest["options"]["profile"] != "clean":
         return "No benchmark was checked."
     rows = [[match["row"], match["file"], match["item"], f"{match['share']:.0%}", match["text"]] for match in matches]
     table = _table(["row", "benchmark", "item", "share held", "text"], rows[:MATCHES_SHOWN])

@@ -26,6 +26,8 @@ TFIDF_FEATURES = 2**16
 TFIDF_DIMENSIONS = 64
 
 Texts = list[str]
+EncoderSettings = tuple[str, str | None, int, str, str | None]
+"""Of `load_encoder`: the embedder and its revision, tokens, precision, device."""
 
 
 def shards(pool: pa.Table, order: np.ndarray) -> Iterator[Texts]:
@@ -43,6 +45,7 @@ def embed(
     folder: Path,
     engine: Engine = NATIVE,
     progress: Callable[[int], None] = lambda shards: None,
+    device: str | None = None,
 ) -> np.ndarray:
     """Vectors, fp32 [R, D]: of unit length for `tfidf`, a model's as they are.
 
@@ -51,12 +54,13 @@ def embed(
         folder: where a model's shards are kept until all are there.
         engine: on which the shards are embedded.
         progress: called with the number of finished shards.
+        device: on which a model embeds; a GPU if there is one, without it.
 
     Raises:
         ModelError: the model cannot be loaded, or its vectors are not finite.
     """
     parts = []
-    for part in engine.map(_work(options, folder), texts):
+    for part in engine.map(_work(options, folder, device), texts):
         parts.append(part)
         progress(len(parts))
     if options.embedder == "tfidf":
@@ -70,26 +74,26 @@ def embed(
     return vectors
 
 
-def _work(options: EmbedOptions, folder: Path) -> Callable[[Texts], Any]:
+def _work(options: EmbedOptions, folder: Path, device: str | None) -> Callable[[Texts], Any]:
     """What is done to a shard; it can be sent to another process."""
     if options.embedder == "tfidf":
         return partial(_counts, max_words=options.embedding_tokens, lower_case=options.lower_case is not False)
-    settings, lower_case = encoder_settings(options), bool(options.lower_case)
+    settings, lower_case = encoder_settings(options, device), bool(options.lower_case)
     key = f"{encoder_digest(*settings)} {options.embedding_tokens} {options.embedding_dtype} {lower_case}"
     folder.mkdir(parents=True, exist_ok=True)
     return partial(_encode_shard, settings=settings, lower_case=lower_case, key=key, folder=folder.resolve())
 
 
-def encoder_settings(options: EmbedOptions) -> tuple[str, str | None, int, str]:
+def encoder_settings(options: EmbedOptions, device: str | None = None) -> EncoderSettings:
     """What `load_encoder` takes; a local path as a task with another working directory finds it."""
     name = options.embedder
     path = str(Path(name).resolve()) if Path(name).exists() else name
-    return path, options.embedder_revision, options.embedding_tokens, options.embedding_dtype
+    return path, options.embedder_revision, options.embedding_tokens, options.embedding_dtype, device
 
 
 @cache
-def load_encoder(embedder: str, revision: str | None, max_tokens: int, dtype: str) -> Any:
-    """A `SentenceTransformer` for inference, on a GPU where there is one; a plain BERT is mean-pooled.
+def load_encoder(embedder: str, revision: str | None, max_tokens: int, dtype: str, device: str | None = None) -> Any:
+    """A `SentenceTransformer` for inference; a plain BERT is mean-pooled.
 
     Raises:
         ModelError: it cannot be loaded, or comes without its tokenizer.
@@ -99,7 +103,11 @@ def load_encoder(embedder: str, revision: str | None, max_tokens: int, dtype: st
 
     try:
         model = SentenceTransformer(
-            embedder, revision=revision, model_kwargs={"dtype": getattr(torch, dtype)}, trust_remote_code=False
+            embedder,
+            revision=revision,
+            device=device,
+            model_kwargs={"dtype": getattr(torch, dtype)},
+            trust_remote_code=False,
         )
     except Exception as error:  # what a folder holds may fail anywhere in three libraries
         reason = (str(error).strip() or type(error).__name__).split("\n")[0]
@@ -123,9 +131,9 @@ def _check_tokenizer(model: Any, embedder: str) -> None:
         )
 
 
-def encoder_digest(embedder: str, revision: str | None, max_tokens: int, dtype: str) -> str:
+def encoder_digest(embedder: str, revision: str | None, max_tokens: int, dtype: str, device: str | None = None) -> str:
     """xxh3-128 of a model's weights, its parts (pooling and the like) and its tokenizer, but for what `encode` sets."""
-    model, digest = load_encoder(embedder, revision, max_tokens, dtype), xxh3_128()
+    model, digest = load_encoder(embedder, revision, max_tokens, dtype, device), xxh3_128()
     digest.update(repr(model).encode())
     for name, weight in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -135,9 +143,7 @@ def encoder_digest(embedder: str, revision: str | None, max_tokens: int, dtype: 
     return digest.hexdigest()
 
 
-def _encode_shard(
-    texts: Texts, settings: tuple[str, str | None, int, str], lower_case: bool, key: str, folder: Path
-) -> Path:
+def _encode_shard(texts: Texts, settings: EncoderSettings, lower_case: bool, key: str, folder: Path) -> Path:
     """Writes the vectors of one shard, unless they are there; encode takes rows of like length together."""
     content = json.dumps([key, texts], ensure_ascii=False)
     path = folder / f"{xxh3_128(content.encode()).hexdigest()}.npy"

@@ -23,6 +23,12 @@ TOGETHER = 6
 """Words that such texts of an item must have together (docs/corpus.md says what it finds)."""
 
 
+OVERLAP = 0.5
+"""Share of a text's 8-grams from which a row that contains them is dropped."""
+HELD = "contains a benchmark's text"
+"""The reason for which it is."""
+
+
 @dataclass(frozen=True)
 class Match:
     """A row that holds a benchmark's item: the row's place, the item's file and place, the share that it holds."""
@@ -63,10 +69,10 @@ def near_duplicates(
     return similar.first_of_alike(sets, np.argsort(keys, kind="stable"), threshold, most_shingles)
 
 
-def contaminated(table: pa.Table, template_text: TemplateText, files: Sequence[str], overlap: float) -> list[Match]:
+def contaminated(table: pa.Table, template_text: TemplateText, files: Sequence[str]) -> list[Match]:
     """The rows that hold an item of a benchmark, template text apart.
 
-    Of one of its texts a row holds a share of at least `overlap` of the 8-grams; or of its shorter texts it holds so
+    Of one of its texts a row holds a share of at least `OVERLAP` of the 8-grams; or of its shorter texts it holds so
     many whole that they have six words together: a premise and an answer, say. Texts of one or two words do not count.
     """
     benchmarks = [_Benchmark.read(name) for name in files]
@@ -82,7 +88,7 @@ def contaminated(table: pa.Table, template_text: TemplateText, files: Sequence[s
             for row, item, share, count in zip(
                 pairs.right.tolist(), items, pairs.share.tolist(), held.tolist(), strict=True
             ):
-                if width == NGRAM and share >= overlap:
+                if width == NGRAM and share >= OVERLAP:
                     shares[row, file, item] = max(share, shares.get((row, file, item), 0))
                 elif width < NGRAM:
                     words_held[row, file, item] += width * count
@@ -97,6 +103,11 @@ def contaminated(table: pa.Table, template_text: TemplateText, files: Sequence[s
     ]
 
 
+def holding(table: pa.Table, template_text: TemplateText, files: Sequence[str]) -> np.ndarray:
+    """Whether a row holds an item of a benchmark, [R]."""
+    return np.isin(np.arange(table.num_rows), [match.row for match in contaminated(table, template_text, files)])
+
+
 @dataclass(frozen=True)
 class _Benchmark:
     """A benchmark's items, and all their texts one after another: their pieces, and of each its item, [T]."""
@@ -108,8 +119,8 @@ class _Benchmark:
     @classmethod
     def read(cls, name: str) -> "_Benchmark":
         items = benchmark_items(name)
-        whole = _as_inputs(name, ["\n".join(texts) for texts in items])
-        texts = _as_inputs(name, [text for item in items for text in item])
+        whole = as_inputs(name, ["\n".join(texts) for texts in items])
+        texts = as_inputs(name, [text for item in items for text in item])
         pieces = TemplateText.discover(whole).source(texts, "input")
         return cls(items, pieces, np.repeat(np.arange(len(items)), [len(texts) for texts in items]))
 
@@ -126,7 +137,8 @@ class _Benchmark:
         return similar.Sets(*words.shingles(self.pieces.only(kept), width))
 
 
-def _as_inputs(name: str, texts: list[str]) -> pa.Table:
+def as_inputs(name: str, texts: list[str]) -> pa.Table:
+    """Texts as the inputs of rows of one template."""
     columns = [pa.array(values, pa.string()) for values in ([name] * len(texts), texts, [""] * len(texts))]
     return pa.table(columns, names=["template_name", *FIELDS])
 

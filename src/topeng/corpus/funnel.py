@@ -77,10 +77,15 @@ class Funnel:
         )  # a name may look like markup
         self._console.print(line, highlight=False)
 
-    def save(self, folder: Path) -> None:
-        """Writes `funnel.json` and `decisions.parquet`."""
+    def save(self, folder: Path, **beside: Any) -> None:
+        """Writes `funnel.json`, with what else is counted `beside` the rows, and `decisions.parquet`."""
         total = self._steps[0]["rows"]
-        funnel = {"source_rows": total, "kept_rows": self.rows, "kept_share": self.rows / total, "steps": self._steps}
+        funnel = {
+            "source_rows": total,
+            "kept_rows": self.rows,
+            "kept_share": self.rows / total,
+            "steps": self._steps,
+        } | beside
         write_atomically(folder / "funnel.json", json.dumps(funnel, indent=1))
         decisions = pa.concat_tables(self._decisions) if self._decisions else SCHEMA.empty_table()
         pq.write_table(decisions.sort_by(ROW_ID), folder / "decisions.parquet")

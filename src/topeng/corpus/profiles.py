@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from topeng.corpus import language, pii, sample, words
 from topeng.corpus.draw import Corpus
-from topeng.corpus.filters import contaminated, near_duplicates
+from topeng.corpus.filters import HELD, contaminated, near_duplicates
 from topeng.corpus.funnel import Funnel
 from topeng.corpus.groups import join_equal, near_groups
 from topeng.corpus.ingest import Progress
@@ -26,8 +26,6 @@ OVERSAMPLE = 1.25
 LANGUAGE_ROWS = 20_000
 SPOKEN = 0.5
 """Probability that `corpus.languages` must have together for a row to be kept."""
-BENCHMARK_OVERLAP = 0.5
-"""Share of a benchmark item's 8-grams from which a row that contains them is dropped."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +139,9 @@ def _look_at(
     if options.languages:
         rows.drop("in another language", ~_spoken(options, table, progress))
     if options.benchmarks:
-        matches = contaminated(table, corpus.template_text, options.benchmarks, BENCHMARK_OVERLAP)
+        matches = contaminated(table, corpus.template_text, options.benchmarks)
         rows.matches = [vars(match) | {"row": int(rows.row_ids[match.row])} for match in matches]
-        rows.drop("contains a benchmark's text", np.isin(np.arange(table.num_rows), [match.row for match in matches]))
+        rows.drop(HELD, np.isin(np.arange(table.num_rows), [match.row for match in matches]))
     _hold_out(corpus, options, rows, groups, candidates)
     rows.drop("not drawn", ~np.isin(rows.row_ids, drawn))  # candidates that are not held out
     progress("finding near duplicates", 0, None)

@@ -1,6 +1,6 @@
 """The corpus's options, declared once: the recipe embeds them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
 from topeng.options import OptionError, Options, narrow, option
@@ -109,7 +109,8 @@ class DrawOptions(EngineOptions):
     mask_pii: bool = option(True, "Mask NIK, NPWP, phone numbers and e-mail addresses (profile `clean`).")
     benchmarks: list[str] = option(
         list,
-        "Benchmark files to decontaminate against; rows that contain any of their items are dropped (profile `clean`).",
+        "Benchmark files to decontaminate against; rows that contain any of their items are dropped, also from "
+        "source.files and source.plain_files (profile `clean`).",
     )
 
     @property
@@ -230,6 +231,28 @@ class Seeded(Generic[Group]):
 
     options: Group
     seed: int
+
+
+@dataclass(frozen=True)
+class Embedding(Seeded[EmbedOptions]):
+    """What the stage `corpus/embed` depends on.
+
+    Attributes:
+        device: on which a model embeds; None: a GPU if there is one.
+    """
+
+    device: str | None = field(default=None, metadata={"cost": True})
+
+
+@dataclass(frozen=True)
+class Sourcing(Seeded[SourceOptions]):
+    """What the stage `source` depends on.
+
+    Attributes:
+        benchmarks: files of which no item is trained on.
+    """
+
+    benchmarks: list[str] = field(default_factory=list, metadata={"since": []})
 
 
 def ingesting(corpus: CorpusOptions, seed: int) -> Ingesting:

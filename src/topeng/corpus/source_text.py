@@ -82,6 +82,10 @@ class TemplateText:
         return cls(table["template_name"].to_pylist(), {field: list_arrays(table[field]) for field in FIELDS})
 
 
+NO_TEMPLATES = TemplateText([], {field: (np.zeros(0, np.uint64), np.zeros(1, np.int64)) for field in FIELDS})
+"""Of rows that no template was put on: all of their text is source text."""
+
+
 def hash_rows(table: pa.Table, template_text: TemplateText) -> pa.Table:
     """Of each row, the hash of its content and those of its source text, in the columns of `SCHEMA`."""
     texts = [words.normalise(table[field]) for field in FIELDS]

@@ -10,7 +10,7 @@ Every dropped row is counted with its reason in `funnel.json`; every row that wa
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from rich.text import Text
 from topeng.corpus import embed, sample, synthetic
 from topeng.corpus.draw import Corpus
 from topeng.corpus.engine import open_engine
-from topeng.corpus.filters import benchmark_items
+from topeng.corpus.filters import HELD, as_inputs, benchmark_items, holding
 from topeng.corpus.funnel import Funnel
 from topeng.corpus.groups import group_table
 from topeng.corpus.ingest import Progress, ingest, take_all
@@ -34,7 +34,8 @@ from topeng.corpus.profiles import draw_clean, draw_paper
 from topeng.corpus.readers import read_ordinals, read_texts, reading, resolve
 from topeng.corpus.sample import Strata
 from topeng.corpus.schema import DRAWN, EMBEDDED, INGESTED, ROW_ID
-from topeng.corpus.settings import DrawOptions, EmbedOptions, Ingesting, IngestOptions, Seeded, SourceOptions
+from topeng.corpus.settings import DrawOptions, Embedding, Ingesting, IngestOptions, Seeded, Sourcing
+from topeng.corpus.source_text import NO_TEMPLATES, TemplateText
 from topeng.corpus.split import reserve
 from topeng.errors import CorpusError
 from topeng.system.files import write_atomically
@@ -91,7 +92,7 @@ def draw_corpus(asked: Seeded[DrawOptions], run: Path, work: Path, console: Cons
     funnel.save(out)
 
 
-def embed_corpus(asked: Seeded[EmbedOptions], run: Path, work: Path, console: Console) -> None:
+def embed_corpus(asked: Embedding, run: Path, work: Path, console: Console) -> None:
     """Writes `corpus/embedded` in `work`: a vector for each row of the pool, and which embedder made them.
 
     Raises:
@@ -106,16 +107,19 @@ def embed_corpus(asked: Seeded[EmbedOptions], run: Path, work: Path, console: Co
         def tell(shards: int) -> None:
             progress("embedding", min(shards * embed.SHARD_ROWS, len(order)), len(order))
 
-        found = embed.embed(embed.shards(pool, order), options, asked.seed, work / "shards", engine, tell)
+        rows = embed.shards(pool, order)
+        found = embed.embed(rows, options, asked.seed, work / "shards", engine, tell, asked.device)
     vectors = np.empty_like(found)
     vectors[order] = found
-    digest = None if options.embedder == "tfidf" else embed.encoder_digest(*embed.encoder_settings(options))
+    digest = (
+        None if options.embedder == "tfidf" else embed.encoder_digest(*embed.encoder_settings(options, asked.device))
+    )
     embed.load_encoder.cache_clear()
     np.save(out / "vectors.npy", vectors)
     write_atomically(out / "embedder.json", json.dumps({"embedder": options.embedder, "digest": digest}, indent=1))
 
 
-def build_source(asked: Seeded[SourceOptions], work: Path, console: Console) -> None:
+def build_source(asked: Sourcing, work: Path, console: Console) -> None:
     """Writes `source/` in `work`: source-language rows and plain texts to train a tiny base on, and rows to measure
     forgetting on.
 
@@ -145,30 +149,57 @@ def build_source(asked: Seeded[SourceOptions], work: Path, console: Console) -> 
     held = np.isin(groups, groups[candidates if options.held_out else test])
     funnel.count({"held out, or like a held-out row": int(held.sum())})
     funnel.close("split")
+    train = table.filter(~held)
+    if asked.benchmarks:
+        template_text = TemplateText.load(work / "ingested" / "templates.parquet")
+        gone = holding(train, template_text, asked.benchmarks)
+        funnel.count({HELD: int(gone.sum())})
+        funnel.close("filter")
+        train = train.filter(~gone)
+    plain, dropped = _plain_texts(asked, work, console)
     pq.write_table(table.take(test), out / "test.parquet")
-    pq.write_table(table.filter(~held), out / "train.parquet")
-    pq.write_table(_plain_texts(options, seed, work), out / "plain.parquet")
-    funnel.save(out)
+    pq.write_table(train, out / "train.parquet")
+    pq.write_table(plain, out / "plain.parquet")
+    funnel.save(out, plain_texts={"rows": plain.num_rows, "dropped": dropped})
 
 
-def _plain_texts(options: SourceOptions, seed: int, work: Path) -> pa.Table:
-    """Texts of `source.plain_files`, or made up: the column `text`, `source.plain_rows` rows.
+def _plain_texts(asked: Sourcing, work: Path, console: Console) -> tuple[pa.Table, dict[str, int]]:
+    """Texts of `source.plain_files`, or made up: the column `text`, `source.plain_rows` rows; and what was dropped.
 
     Raises:
         CorpusError: a file cannot be read, has no column `text`, or they hold too few.
     """
-    if not options.plain_rows:
-        return synthetic.PLAIN_SCHEMA.empty_table()
-    if not options.plain_files:
-        return pq.read_table(_synthetic(work, synthetic.write_plain, options.plain_rows, seed))
-    found = [text for name in resolve(options.plain_files, "source.plain_files") for text in read_texts(name)]
-    texts = pa.table([found], schema=synthetic.PLAIN_SCHEMA)
-    if texts.num_rows < options.plain_rows:
+    options, rows = asked.options, asked.options.plain_rows
+    if not rows:
+        return synthetic.PLAIN_SCHEMA.empty_table(), {}
+    files = options.plain_files or [_synthetic(work, synthetic.write_plain, rows, asked.seed)]
+    found = [text for name in resolve(files, "source.plain_files") for text in read_texts(name)]
+    order = np.argsort(sample.rank_keys(np.arange(len(found)), asked.seed), kind="stable")
+    kept, dropped = _first_clean(found, order, rows, asked.benchmarks)
+    if dropped:
+        console.print(f"  dropped: {dropped:,} of the plain texts ({HELD})", style="yellow", highlight=False)
+    if options.plain_files and len(kept) < rows:
+        without = " without a benchmark's text" if dropped else ""
         raise CorpusError(
-            f"source.plain_rows = {options.plain_rows:,}, but source.plain_files have {texts.num_rows:,}. Lower it."
+            f"source.plain_rows = {rows:,}, but source.plain_files have {len(kept):,}{without}. Lower it."
         )
-    order = np.argsort(sample.rank_keys(np.arange(texts.num_rows), seed), kind="stable")
-    return texts.take(np.sort(order[: options.plain_rows]))
+    texts = pa.table([found], schema=synthetic.PLAIN_SCHEMA).take(np.sort(kept))
+    return texts, {HELD: dropped} if dropped else {}
+
+
+def _first_clean(
+    texts: Sequence[str], order: np.ndarray, rows: int, benchmarks: Sequence[str]
+) -> tuple[np.ndarray, int]:
+    """Places of the first `rows` texts, in this order, that hold no item of a benchmark; and how many do."""
+    if not benchmarks:
+        return order[:rows], 0
+    kept, looked = order[:0], 0
+    while len(kept) < rows and looked < len(order):
+        now = order[looked : looked + rows - len(kept)]
+        looked += len(now)
+        held = holding(as_inputs("text", [texts[place] for place in now]), NO_TEMPLATES, benchmarks)
+        kept = np.append(kept, now[~held])
+    return kept, looked - len(kept)
 
 
 def _synthetic(work: Path, write: Callable[[Path, int, int], None], rows: int, seed: int) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from topeng.diffusion.autoregressive import Autoregressive
 from topeng.diffusion.block import Block
-from topeng.diffusion.forward import copies, distinct_rows, forward_process, training_noise
+from topeng.diffusion.forward import copies, distinct_rows, forward_process, opened, training_noise
 from topeng.diffusion.likelihood import monte_carlo_error
 from topeng.diffusion.loss import loss_weights, sft_loss
 from topeng.diffusion.masked import Masked
@@ -25,6 +25,7 @@ __all__ = [
     "loss_weights",
     "monte_carlo_error",
     "objective_of",
+    "opened",
     "response_nll",
     "sft_loss",
     "training_noise",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from topeng.diffusion.objective import Objective, Scoring, Step
-from topeng.text.batches import collate
+from topeng.text.batches import collate, passes_of
 from topeng.text.tokens import Example
 
 
@@ -39,10 +39,8 @@ class Autoregressive(Objective):
     def response_nll(self, model: Any, examples: Sequence[Example], how: Scoring) -> np.ndarray:
         examples = [begun(example, model.config.eos_token_id) for example in examples]
         device, found = next(model.parameters()).device, np.zeros((len(examples), how.replicates))
-        order = sorted(range(len(examples)), key=lambda row: -len(examples[row].input_ids))
         done = 0
-        while done < len(order):
-            rows = order[done : done + max(1, how.batch_tokens // len(examples[order[done]].input_ids))]
+        for rows in passes_of([len(example.input_ids) for example in examples], how.batch_tokens):
             batch = collate([examples[row] for row in rows], model.config.eos_token_id)
             response = batch["response_mask"]
             token_nll = model(
@@ -54,7 +52,7 @@ class Autoregressive(Objective):
             parts = token_nll.double().cpu().split(response.sum(dim=1).tolist())
             found[rows] = np.array([float(part.sum()) for part in parts])[:, None]
             done += len(rows)
-            how.progress(done, len(order))
+            how.progress(done, len(examples))
         return found
 
 

@@ -13,6 +13,7 @@ p uniform, and the integral of C(L, l) p^(l-1) (1-p)^(L-l) is 1 / l. For eps > 0
 P(Binomial(L, eps) < l) / (1 - eps) / l instead: a share eps of all weight goes from the low counts to the others.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -84,6 +85,24 @@ def training_noise(
     complement = (places % times == 1) & (count < length)  # of everything: everything again
     masked = response_mask & (first ^ complement[:, None])
     return masked, masked.sum(dim=1) / length
+
+
+def opened(attention_mask: Tensor, seed: int, step: int, row_ids: Tensor, share: float) -> Tensor:
+    """Draws which pairs of a row's positions see each other, where attention is opened little by little.
+
+    Args:
+        attention_mask: [B, T], 1 on a row's tokens; padding is on the right.
+        row_ids: [B], as of `forward_process`.
+        share: of the pairs, in expectation.
+
+    Returns:
+        bool [B, T, T]; padding sees nothing.
+    """
+    found = torch.zeros(*attention_mask.shape, attention_mask.shape[1], dtype=torch.bool)
+    for place, (row, length) in enumerate(zip(row_ids.tolist(), attention_mask.sum(dim=1).tolist(), strict=True)):
+        draws = row_generator(Use.OPENING, seed, step, row).random((length, length), np.float32)
+        found[place, :length, :length] = torch.from_numpy(draws < share)
+    return found
 
 
 def _token_noise(response_mask: Tensor, seed: int, step: int, row_ids: Tensor) -> Tensor:

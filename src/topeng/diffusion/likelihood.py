@@ -7,7 +7,7 @@ balanced over tokens, which leaves the mean as it is. Replicates are independent
 Shapes: R rows, M replicates, K masks of a row, L response tokens, N masked positions.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import product
 from math import comb
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from topeng.diffusion.noise import Use, row_generator
 from topeng.diffusion.objective import Scoring
 from topeng.errors import TopengError
-from topeng.text.batches import collate
+from topeng.text.batches import collate, passes_of
 from topeng.text.tokens import Example
 
 STRATA = 1.5
@@ -80,8 +80,10 @@ def response_nll(model: Any, examples: Sequence[Example], how: Scoring) -> np.nd
         draw_masks(example.response_length, how.draws, how.seed, example.row_id, how.replicates) for example in examples
     ]
     nats = [np.zeros(len(weights)) for _, weights in designs]  # of each mask
-    done, passes = 0, sum(map(len, nats))
-    for batch in _batches(examples, designs, how.batch_tokens):
+    jobs = [(row, mask) for row, (_, weights) in enumerate(designs) for mask in range(len(weights))]
+    done = 0
+    for places in passes_of([len(examples[row].input_ids) for row, _ in jobs], how.batch_tokens):
+        batch = [jobs[place] for place in places]
         rows = collate([examples[row] for row, _ in batch], model.config.eos_token_id)
         masks = [designs[row][0][mask] for row, mask in batch]
         masked = torch.zeros_like(rows["response_mask"])
@@ -94,7 +96,7 @@ def response_nll(model: Any, examples: Sequence[Example], how: Scoring) -> np.nd
         for (row, mask), values in zip(batch, np.split(token_nll, ends), strict=True):
             nats[row][mask] = values.sum()
         done += len(batch)
-        how.progress(done, passes)
+        how.progress(done, len(jobs))
     estimates = [
         np.full(how.replicates, weights @ sums)
         if _are_few(masks.shape[1], how.draws)
@@ -102,17 +104,6 @@ def response_nll(model: Any, examples: Sequence[Example], how: Scoring) -> np.nd
         for (masks, weights), sums in zip(designs, nats, strict=True)
     ]
     return np.array(estimates).reshape(len(examples), how.replicates)
-
-
-def _batches(examples: Sequence[Example], designs: Sequence[tuple], batch_tokens: int) -> Iterator[list]:
-    """Pairs of a row and one of its masks, the longest rows first: as many as `batch_tokens` hold, one at least."""
-    order = sorted(range(len(examples)), key=lambda row: -len(examples[row].input_ids))
-    jobs = [(row, mask) for row in order for mask in range(len(designs[row][1]))]
-    start = 0
-    while start < len(jobs):
-        count = max(1, batch_tokens // len(examples[jobs[start][0]].input_ids))
-        yield jobs[start : start + count]
-        start += count
 
 
 def _are_few(response_length: int, draws: int) -> bool:

@@ -18,6 +18,7 @@ class Use(IntEnum):
     COMMITTING = 3
     STRATA = 4
     BEGINNING = 5
+    OPENING = 6
 
 
 def row_generator(use: Use, seed: int, step: int, row: int) -> np.random.Generator:

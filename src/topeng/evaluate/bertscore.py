@@ -9,12 +9,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from topeng.errors import ModelError
+from topeng.models import find_device
 
 BATCH_ROWS = 32
 
 
 @torch.no_grad()
-def bertscore(answers: Sequence[str], references: Sequence[str], encoder: str) -> np.ndarray:
+def bertscore(answers: Sequence[str], references: Sequence[str], encoder: str, device: str | None = None) -> np.ndarray:
     """F of each answer, at most 1: 2PR / (P + R), with no weights by idf and no rescaling.
 
     P is the mean over the answer's tokens of the highest cosine similarity with one of the reference's, R the other way
@@ -23,11 +24,12 @@ def bertscore(answers: Sequence[str], references: Sequence[str], encoder: str) -
 
     Args:
         encoder: a folder or a model id, with safetensors.
+        device: to run on; a GPU if there is one, without it.
 
     Raises:
         ModelError: it cannot be loaded.
     """
-    model, tokenizer = _load(encoder)
+    model, tokenizer = _load(encoder, device)
     if _is_uncased(tokenizer):
         answers, references = ([text.lower() for text in texts] for texts in (answers, references))
     scores = np.zeros(len(answers))
@@ -62,7 +64,7 @@ def _vectors(model: Any, tokenizer: Any, texts: list[str]) -> list[Tensor]:
     return [row[mask] for row, mask in zip(vectors, own, strict=True)]
 
 
-def _load(encoder: str) -> tuple[Any, Any]:
+def _load(encoder: str, device: str | None) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
 
     try:
@@ -79,8 +81,7 @@ def _load(encoder: str) -> tuple[Any, Any]:
             f"tokenizer has {len(tokenizer):,} tokens. Put the missing files of the tokenizer next to the weights."
         )
     tokenizer.model_max_length = min(tokenizer.model_max_length, model.config.max_position_embeddings)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return model.to(device).eval(), tokenizer
+    return model.to(find_device(device)).eval(), tokenizer
 
 
 def _is_uncased(tokenizer: Any) -> bool:

@@ -69,12 +69,15 @@ class Scored:
 Methods = Mapping[str, Sequence[Scored]]
 
 
-def compare_models(folders: Sequence[Path], bertscore_model: str | None = None) -> dict[str, Any]:
+def compare_models(
+    folders: Sequence[Path], bertscore_model: str | None = None, device: str | None = None
+) -> dict[str, Any]:
     """The figures of `scores.json`.
 
     Args:
         folders: runs, adapters of runs, or folders that `evaluate` left.
         bertscore_model: encoder for the BERTScore of answers; None: it is not taken.
+        device: that the encoder runs on; a GPU if there is one, without it.
 
     Returns:
         `models`: of `base` and each method, the `names` of its trainings, the likelihood of each language with its
@@ -104,7 +107,7 @@ def compare_models(folders: Sequence[Path], bertscore_model: str | None = None) 
         "models": {
             name: {"names": [one.name for one in trainings]}
             | {language: _likelihood(name, trainings, language, values) for language in LANGUAGES}
-            | {"answers": {language: _answers(trainings, language, bertscore_model) for language in LANGUAGES}}
+            | {"answers": {language: _answers(trainings, language, bertscore_model, device) for language in LANGUAGES}}
             for name, trainings in methods.items()
         },
         "gain": _changes(values, right, [((BASE, "target"), (name, "target")) for name in adapted]),
@@ -278,10 +281,12 @@ def _likelihood(
     return sizes | figures | {"monte_carlo_error": error}
 
 
-def _answers(trainings: Sequence[Scored], language: str, bertscore_model: str | None) -> dict[str, Any] | None:
+def _answers(
+    trainings: Sequence[Scored], language: str, bertscore_model: str | None, device: str | None
+) -> dict[str, Any] | None:
     lines = [line for one in trainings for line in one.answers[language]]
     asked = trainings[0].conditions["languages"] if language == "target" else []
-    return score_answers(lines, asked, bertscore_model) if lines else None
+    return score_answers(lines, asked, bertscore_model, device) if lines else None
 
 
 def _right(methods: Methods, measure: str) -> dict[Key, dict[Any, float]]:

@@ -30,7 +30,7 @@ from topeng.generate.canvas import pad_left
 from topeng.generate.decode import generate_ids
 from topeng.generate.row import end_tokens
 from topeng.generate.settings import PRESETS, Settings
-from topeng.text.batches import collate
+from topeng.text.batches import collate, passes_of
 from topeng.text.chat import encode_text, special_tokens
 from topeng.text.formats import format_of
 from topeng.text.tokens import Example
@@ -176,11 +176,9 @@ class TopengLM(LM):
         return texts
 
     def _batches(self, prompts: Mapping[int, list[int]], new_tokens: int) -> Iterator[list[int]]:
-        order = sorted(prompts, key=lambda place: -len(prompts[place]))
-        while order:
-            count = max(1, self.options.batch_tokens // (len(prompts[order[0]]) + new_tokens))
-            now, order = order[:count], order[count:]
-            yield now
+        places = list(prompts)
+        for rows in passes_of([len(prompts[place]) + new_tokens for place in places], self.options.batch_tokens):
+            yield [places[row] for row in rows]
 
     def _generate(self, prompts: list[list[int]], settings: Settings, row_ids: list[int]) -> list[list[int]]:
         input_ids, attention_mask = pad_left(prompts, self.model.config.eos_token_id)
@@ -239,15 +237,10 @@ def _slices(items: Sequence[Any], count: int) -> Iterator[Sequence[Any]]:
 def left_to_right(model: Any, pairs: Sequence[Pair], batch_tokens: int) -> Iterator[dict[Pair, tuple[float, bool]]]:
     """The log-probability of each continuation under an autoregressive model, and whether each of its tokens is the
     likeliest after those before it, the mask token apart; a pass at a time."""
-    order = sorted(pairs, key=lambda pair: -(len(pair[0]) + len(pair[1])))
-    device = next(model.parameters()).device
-    while order:
-        now = order[: max(1, batch_tokens // (len(order[0][0]) + len(order[0][1])))]
-        while len(now) > 1 and sum(len(pair[1]) for pair in now) * model.config.vocab_size > LOGITS:
-            now = now[: len(now) // 2]
-        order = order[len(now) :]
-        eos = model.config.eos_token_id
-        batch = collate([begun(Example(0, [*pair[0], *pair[1]], len(pair[0])), eos) for pair in now], eos)
+    device, eos = next(model.parameters()).device, model.config.eos_token_id
+    for places in _passes(model, [(len(context), len(continuation)) for context, continuation in pairs], batch_tokens):
+        now = [pairs[place] for place in places]
+        batch = collate([begun(Example(0, [*before, *scored], len(before)), eos) for before, scored in now], eos)
         response = batch["response_mask"]
         log_p = (
             model(
@@ -277,13 +270,10 @@ def wholly_masked(model: Any, pairs: Sequence[Pair], batch_tokens: int) -> Itera
     rows: dict[tuple[tuple[int, ...], int], list[Pair]] = {}
     for pair in pairs:
         rows.setdefault((pair[0], len(pair[1])), []).append(pair)
-    order = sorted(rows, key=lambda row: -(len(row[0]) + row[1]))
     mask_token_id, device = model.config.mask_token_id, next(model.parameters()).device
-    while order:
-        now = order[: max(1, batch_tokens // (len(order[0][0]) + order[0][1]))]
-        while len(now) > 1 and sum(length for _, length in now) * model.config.vocab_size > LOGITS:
-            now = now[: len(now) // 2]
-        order = order[len(now) :]
+    keys = list(rows)
+    for places in _passes(model, [(len(context), length) for context, length in keys], batch_tokens):
+        now = [keys[place] for place in places]
         examples = [Example(0, [*context, *[mask_token_id] * length], len(context)) for context, length in now]
         batch = {name: value.to(device) for name, value in collate(examples, model.config.eos_token_id).items()}
         logits = model(
@@ -301,3 +291,13 @@ def wholly_masked(model: Any, pairs: Sequence[Pair], batch_tokens: int) -> Itera
             likeliest = (log_p.argmax(dim=-1) == targets).all(dim=1).tolist()
             seen |= dict(zip(rows[row], zip(values, likeliest, strict=True), strict=True))
         yield seen
+
+
+def _passes(model: Any, sizes: Sequence[tuple[int, int]], batch_tokens: int) -> Iterator[list[int]]:
+    """Places of pairs in forward passes, with no more logits than `LOGITS`.
+
+    Args:
+        sizes: tokens of each context and of its continuation.
+    """
+    heads = [continuation for _, continuation in sizes]
+    return passes_of(list(map(sum, sizes)), batch_tokens, heads, LOGITS // model.config.vocab_size)

@@ -24,7 +24,7 @@ class _Words:
 
 
 def score_answers(
-    lines: Sequence[Line], languages: Sequence[str], bertscore_model: str | None = None
+    lines: Sequence[Line], languages: Sequence[str], bertscore_model: str | None = None, device: str | None = None
 ) -> dict[str, Any]:
     """What `scores.json` says of one model's answers in one language.
 
@@ -32,6 +32,7 @@ def score_answers(
         lines: one at least.
         languages: that are asked for (ISO 639-1); none: the language of most references.
         bertscore_model: folder or model id of an encoder; None: `bertscore` is None.
+        device: that it runs on; a GPU if there is one, without it.
 
     Returns:
         `rows`; `chrf`, `bleu` (0 to 100) of the corpus, `rouge_l`, `bertscore` (means); the first and the third with
@@ -59,7 +60,7 @@ def score_answers(
     if bertscore_model:
         from topeng.evaluate.bertscore import bertscore
 
-        scores["bertscore"] = float(bertscore(answers, references, bertscore_model).mean())
+        scores["bertscore"] = float(bertscore(answers, references, bertscore_model, device).mean())
     return scores
 
 

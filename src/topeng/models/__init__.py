@@ -18,12 +18,14 @@ from topeng.errors import ModelError
 from topeng.kecil import hub_id, locate
 from topeng.models import a2d, moe
 from topeng.models.dream import DreamModel
+from topeng.models.illada import ILLaDAForCausalLM
 from topeng.models.llada import LLaDAConfig, LLaDAModelLM
+from topeng.models.sdar import SDARForCausalLM
 from topeng.system import ranks
 from topeng.system.files import read_object
-from topeng.text.formats import CHATML
+from topeng.text.formats import mask_token_of
 
-MODELS: list[Any] = [LLaDAModelLM, DreamModel, *a2d.MODELS, *moe.MODELS]
+MODELS: list[Any] = [LLaDAModelLM, ILLaDAForCausalLM, DreamModel, SDARForCausalLM, *a2d.MODELS, *moe.MODELS]
 FAMILIES: dict[str, Any] = {model.config_class.model_type: model for model in MODELS}
 """By the `model_type` of config.json, where its `architectures` name none of ours: on the Hub LLaDA-MoE is `llada`."""
 TELLING_WIDTH = 256
@@ -79,8 +81,10 @@ def load_config(path: str | Path, revision: str | None = None) -> Any:
         config = family.config_class(**values)
         if config.eos_token_id is None:  # as in Dream's, which pads with its end token
             config.eos_token_id = config.pad_token_id
-        if config.mask_token_id is None and _has_tokenizer(path):  # as in dLLM's and in LLaDA2.x
-            config.mask_token_id = load_tokenizer(path, revision).convert_tokens_to_ids(CHATML.mask)
+        if values.get("mask_token_id") is None and _has_tokenizer(path):  # as in dLLM's, LLaDA2.x and iLLaDA
+            tokenizer = load_tokenizer(path, revision)
+            if mask := mask_token_of(tokenizer):
+                config.mask_token_id = tokenizer.convert_tokens_to_ids(mask)
         return config
     except ModelError:
         raise

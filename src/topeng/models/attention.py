@@ -50,6 +50,23 @@ def block_causal(visible: Tensor, queries: Tensor, keys: Tensor, block: int) -> 
     return (seen | ~seen.any(dim=-1, keepdim=True))[:, None]
 
 
+def annealed(seen: Tensor, positions: Tensor, opened: Tensor) -> Tensor:
+    """Attention of a network that has looked back only, on its way to `seen` (DiffuLLaMA, arXiv 2410.17891).
+
+    Args:
+        seen: which keys each query is to look at in the end: bool [B, 1, T, T], or [B, T] of keys alone.
+        positions: in the row, [B, T].
+        opened: bool [B, N, N], of each position which ones after it may be looked at already.
+
+    Returns:
+        bool [B, 1, T, T].
+    """
+    seen = seen[:, None, None, :] if seen.ndim == 2 else seen
+    before = positions[:, None, :] <= positions[:, :, None]
+    rows = torch.arange(len(positions), device=positions.device)[:, None, None]
+    return seen.bool() & (before | opened[rows, positions[:, :, None], positions[:, None, :]])[:, None]
+
+
 def noisy_and_clean(visible: Tensor, block: int) -> Tensor:
     """Attention of one pass over [noisy, clean], both of T positions (Block Diffusion, arXiv 2503.09573).
 

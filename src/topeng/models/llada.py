@@ -4,15 +4,15 @@ The network is `transformers`' own; this module only has the names that the offi
 options and for weights, so that a checkpoint is read and written in the official layout.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.core_model_loading import WeightRenaming
 
 from topeng.errors import ModelError
-from topeng.models.attention import ATTENTION
-from topeng.models.masked_lm import MaskedLMHead
+from topeng.models.illada import ILLaDAConfig
+from topeng.models.masked_lm import Bidirectional, MaskedLMHead
 
 LLAMA_NAMES = {  # official option -> Llama's
     "d_model": "hidden_size",
@@ -76,21 +76,17 @@ WEIGHTS = [
 ]
 
 
-class LLaDAConfig(LlamaConfig):
+class LLaDAConfig(Bidirectional, LlamaConfig):
     """LLaDA's options under their official names, on `LlamaConfig`. The defaults are LLaDA-8B's."""
 
     model_type = "llada"
+    architecture: ClassVar[str] = "LLaDAModelLM"
+    official: ClassVar[dict[str, str]] = LLAMA_NAMES
+    fixed: ClassVar[dict[str, Any]] = FIXED
 
     def __init__(self, **options: Any) -> None:
-        refused = [name for name, value in FIXED.items() if options.get(name, value) != value]
-        if refused:
-            name = refused[0]
-            raise ModelError(
-                f"config.json has {name} = {options[name]!r}, but Topeng runs LLaDA on Llama's network, where "
-                f"{name} = {FIXED[name]!r}. A checkpoint with another value cannot be loaded."
-            )
-        options.pop("architectures", None)
-        attention = {name: options.pop(name) for name in ATTENTION if name in options}
+        if options.get("mask_token_id") is None and _is_illada(options):
+            options["mask_token_id"] = ILLaDAConfig.mask
         if "vocab_size" in options:
             options["embedding_size"] = options.get("embedding_size") or options["vocab_size"]
         options = dict[str, Any](LLADA_8B | FIXED | options)
@@ -99,24 +95,19 @@ class LLaDAConfig(LlamaConfig):
                 f"config.json has embedding_size = {options['embedding_size']}, which must be at least vocab_size = "
                 f"{options['vocab_size']}, as every token has an embedding. Copy the checkpoint again."
             )
-        # `head_dim` is derived in `LlamaConfig.__init__`, before an `attribute_map` would apply: rename first.
-        super().__init__(**{LLAMA_NAMES.get(name, name): value for name, value in options.items()})
-        self.is_causal = False
-        self.attention_block = attention.get("attention_block")
-        self.predicts_next = attention.get("predicts_next", False)
-        self.architectures = ["LLaDAModelLM"]
+        super().__init__(**options)
 
     def to_dict(self) -> dict[str, Any]:
         """The options under their official names, as `config.json` has them."""
-        official = {llama: name for name, llama in LLAMA_NAMES.items()}
-        options = {official.get(name, name): value for name, value in super().to_dict().items()}
-        options["rope_theta"] = (options.pop("rope_parameters", None) or {}).get("rope_theta")
-        for derived in ("head_dim", "is_causal", "attention_bias", "mlp_bias", "pretraining_tp"):
+        options = super().to_dict()
+        for derived in ("head_dim", "attention_bias", "mlp_bias", "pretraining_tp", "rope_scaling"):
             options.pop(derived, None)
-        for name in ATTENTION:
-            if not options.get(name):
-                options.pop(name, None)
         return options
+
+
+def _is_illada(options: dict[str, Any]) -> bool:
+    """Whether a checkpoint in LLaDA's layout is iLLaDA's, which alone has grouped queries under a tied head."""
+    return bool(options.get("weight_tying")) and options.get("n_kv_heads") not in (None, options.get("n_heads"))
 
 
 class LLaDAModelLM(MaskedLMHead, LlamaForCausalLM):

@@ -83,6 +83,7 @@ class Bidirectional:
     Attributes:
         shifted: whether a position predicts the next token, where config.json does not say (`predicts_next`).
         block: `attention_block` of `models.attention`, where config.json does not say.
+        mask: the mask token's id, where config.json does not say and the vocabulary goes so far.
         official: the family's own names of options, and those that the config has here.
         fixed: options with one value that the network can have.
     """
@@ -90,6 +91,7 @@ class Bidirectional:
     architecture: ClassVar[str]
     shifted: ClassVar[bool] = False
     block: ClassVar[int | None] = None
+    mask: ClassVar[int | None] = None
     official: ClassVar[dict[str, str]] = {}
     fixed: ClassVar[dict[str, Any]] = {}
 
@@ -105,8 +107,10 @@ class Bidirectional:
                 setattr(self, ours, options.pop(name))
         mask_token_id = options.pop("mask_token_id", None)
         self.predicts_next = bool(options.pop("predicts_next", self.shifted))
-        self.attention_block = options.pop("attention_block", self.block)
+        self.attention_block = options.pop("attention_block", vars(self).get("attention_block", self.block))
         super().__post_init__(**options)  # type: ignore[misc]
+        if mask_token_id is None and self.mask is not None and self.mask < self.vocab_size:  # type: ignore[attr-defined]
+            mask_token_id = self.mask
         self.mask_token_id, self.is_causal, self.architectures = mask_token_id, False, [self.architecture]
 
     def to_dict(self) -> dict[str, Any]:
@@ -114,7 +118,7 @@ class Bidirectional:
         options.pop("is_causal", None)
         if self.predicts_next == self.shifted:
             options.pop("predicts_next", None)
-        if self.attention_block == self.block:
+        if self.attention_block == self.block and "attention_block" not in self.official.values():
             options.pop("attention_block", None)
         for name, ours in self.official.items():
             options[name] = options.pop(ours, None)
@@ -160,10 +164,12 @@ class MaskedLMHead:
         official_names: patterns of the official code's names of weights, and the names that the network has here.
         predicts_next: the network predicts the next position; logits are moved to the position that they are of.
         one_to_one: each weight of a checkpoint is one of the network's, under some name.
+        fused: endings of official names of weights that are several of the network's, whose rows follow one another.
     """
 
     official_names: ClassVar[list[tuple[str, str]]] = []
     one_to_one: ClassVar[bool] = True
+    fused: ClassVar[dict[str, list[str]]] = {}
 
     def __init__(self, config: Any) -> None:
         vocab_size, config.vocab_size = config.vocab_size, getattr(config, "embedding_size", config.vocab_size)

@@ -78,15 +78,14 @@ class LLaDA2MoeModelLM(MaskedLMHead, Glm4MoeForCausalLM):
         (r"\.attention\.key_layernorm\.", ".self_attn.k_norm."),
         (r"\.mlp\.gate\.expert_bias", ".mlp.gate.e_score_correction_bias"),
     ]
+    fused: ClassVar[dict[str, list[str]]] = {
+        "attention.query_key_value.weight": [f"self_attn.{part}_proj.weight" for part in "qkv"],
+    }
 
 
-QKV = WeightConverter(
-    "attention.query_key_value.weight",
-    ["self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"],
-    [Split(dim=0)],
-)
+QKV = [WeightConverter(whole, parts, [Split(dim=0)]) for whole, parts in LLaDA2MoeModelLM.fused.items()]
 MODELS: list[Any] = [LLaDAMoEModelLM, LLaDA2MoeModelLM]
-for model, own in ((LLaDAMoEModelLM, []), (LLaDA2MoeModelLM, [QKV])):
+for model, own in ((LLaDAMoEModelLM, []), (LLaDA2MoeModelLM, QKV)):
     kind = model.config_class.model_type
     AutoConfig.register(kind, model.config_class)
     renamed = [WeightRenaming(*names) for names in model.official_names]

@@ -64,6 +64,12 @@ class Recipe(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.base.tiny.anneal_steps and self.train.objectives[0] == "autoregressive":
+            raise OptionError(
+                "base.tiny.anneal_steps",
+                f"= {self.base.tiny.anneal_steps} lets the base see what is after, but `autoregressive`, the first of "
+                "train.objectives, looks back only. Leave one of them out.",
+            )
         others = [objective for objective in self.train.objectives if objective != "masked"]
         aware = [method for method in self.adapter.methods if METHODS[method].noise_aware]
         if others and aware:  # a row has one share of masks there; of blocks each has its own

@@ -23,10 +23,11 @@ from topeng.corpus import settings
 from topeng.corpus.settings import (
     CorpusOptions,
     DrawOptions,
+    Embedding,
     EmbedOptions,
     Ingesting,
     Seeded,
-    SourceOptions,
+    Sourcing,
 )
 from topeng.evaluate.settings import Answering, AnswerOptions, ScoreOptions, Scoring
 from topeng.options import narrow
@@ -43,8 +44,8 @@ def drawing(recipe: Recipe) -> Seeded[DrawOptions]:
     return Seeded(narrow(recipe.corpus, DrawOptions), recipe.seed)
 
 
-def embedding(recipe: Recipe) -> Seeded[EmbedOptions]:
-    return Seeded(narrow(recipe.corpus, EmbedOptions), recipe.seed)
+def embedding(recipe: Recipe) -> Embedding:
+    return Embedding(narrow(recipe.corpus, EmbedOptions), recipe.seed, recipe.base.device)
 
 
 def selecting(recipe: Recipe) -> Seeded[CorpusOptions]:
@@ -52,12 +53,13 @@ def selecting(recipe: Recipe) -> Seeded[CorpusOptions]:
     return Seeded(recipe.corpus, recipe.seed)
 
 
-def source(recipe: Recipe) -> Seeded[SourceOptions]:
+def source(recipe: Recipe) -> Sourcing:
     """The source's rows, which of `kecil` are those that it was not trained on, where none are named."""
     options = recipe.source
     if recipe.base.model == kecil.NAME and not options.files:
         options = replace(options, files=[str(kecil.HELD_OUT)])
-    return Seeded(options, recipe.seed)
+    benchmarks = recipe.corpus.benchmarks if recipe.corpus.profile == "clean" else []  # `paper` filters nothing
+    return Sourcing(options, recipe.seed, benchmarks)
 
 
 def page(recipe: Recipe) -> PageOptions:

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from topeng.evaluate.breakage import distinct, too_short
+from topeng.evaluate.compare import LANGUAGES
 from topeng.evaluate.right_answers import token_f1
 from topeng.report.files import Finished, Record, first_of
 from topeng.system.lines import read_lines
 
-LANGUAGES = ("target", "source")
 FEWEST_TOKENS = 8
 """Of an answer whose repetition can be told."""
 REPETITIVE = 0.5

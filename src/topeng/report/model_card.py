@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from topeng.adapt.settings import METHODS
+from topeng.adapt.settings import METHODS, without_seed
 from topeng.kecil import hub_id
 from topeng.report.files import (
     Finished,
@@ -39,7 +39,7 @@ NOT_STATED = "not stated"
 
 
 def write_cards(run_dir: Path, folder: Path, title: str, licence: str | None) -> None:
-    """Write `METHOD.md` for each method of a finished run.
+    """Write a card for each method of a finished run, named as its adapters are, but for their seeds.
 
     Args:
         run_dir: the run folder.
@@ -53,7 +53,7 @@ def write_cards(run_dir: Path, folder: Path, title: str, licence: str | None) ->
     found = read_run(Path(run_dir))
     folder.mkdir(parents=True, exist_ok=True)
     for method in found.methods:
-        write_page(folder / f"{method}.md", card(found, method, title, licence))
+        write_page(folder / f"{without_seed(found.names(method)[0])}.md", card(found, method, title, licence))
 
 
 def card(found: Finished, method: str, title: str, licence: str | None) -> str:
@@ -67,7 +67,7 @@ def card(found: Finished, method: str, title: str, licence: str | None) -> str:
         title=title,
         method=method,
         label=words.label(method),
-        source=METHODS[method].source if method in METHODS else "",
+        source=METHODS[_kind(method)].source if _kind(method) in METHODS else "",
         full=_full(method),
         topeng_alone=_topeng_alone(method),
         names=found.names(method),
@@ -108,7 +108,7 @@ def _front(found: Finished, method: str, title: str, licence: str | None) -> Rec
     datasets = sorted({match[1] for file in corpus["files"] if (match := HUB_FILES.match(file))})
     if datasets:
         front["datasets"] = datasets
-    tags = ["topeng", "llada", "masked-diffusion", "diffusion-language-model", method.replace("+", "plus")]
+    tags = ["topeng", "llada", "masked-diffusion", "diffusion-language-model", _kind(method).replace("+", "plus")]
     return front | {"tags": tags, "model-index": [_index(found, method, title, datasets)]}
 
 
@@ -154,13 +154,18 @@ def _base(recipe: Mapping[str, Any]) -> str | None:
     return recipe["base"]["model"]
 
 
+def _kind(method: str) -> str:
+    """`full` of `full objective=block`: a method without what tells its ways of training apart."""
+    return method.partition(" ")[0]
+
+
 def _full(method: str) -> bool:
-    return method in METHODS and METHODS[method].full
+    return _kind(method) in METHODS and METHODS[_kind(method)].full
 
 
 def _topeng_alone(method: str) -> bool:
     """Whether no other library loads the adapter."""
-    return method in METHODS and METHODS[method].noise_aware
+    return _kind(method) in METHODS and METHODS[_kind(method)].noise_aware
 
 
 def _corpus(found: Finished) -> Record:

@@ -8,7 +8,7 @@ from topeng.run.folder import Stage
 
 
 def check(recipe: Recipe, planned: Sequence[Stage]) -> None:
-    """Checks what the stages will need, without loading anything large.
+    """Checks what the stages will need, without loading anything large; warns of a chat template that is not used.
 
     Raises:
         ModelError: the named base cannot be reached, is of no known family, or of none that can be converted, does not
@@ -24,7 +24,7 @@ def check(recipe: Recipe, planned: Sequence[Stage]) -> None:
     if kinds & {"base", "train", "sweep"}:
         from topeng.adapt.train import check_training
 
-        check_training(recipe.adapter.methods, recipe.base.device, recipe.train.report_to, recipe.train.objectives)
+        check_training(recipe.adapter.methods, recipe.base.device, recipe.train.report_to)
 
 
 def _check_files(recipe: Recipe) -> None:
@@ -46,6 +46,7 @@ def _check_base(recipe: Recipe) -> None:
         return
     from topeng.models import load_config, load_tokenizer
     from topeng.text.chat import check_tokens
+    from topeng.text.templates import tell_template
 
     if base.convert:
         from topeng.adapt.convert import converted_config
@@ -53,7 +54,9 @@ def _check_base(recipe: Recipe) -> None:
         config = converted_config(base.convert, base.shift, base.revision)
     else:
         config = load_config(name, base.revision)
-        check_tokens(name, config, load_tokenizer(name, base.revision))
+        tokenizer = load_tokenizer(name, base.revision)
+        check_tokens(name, config, tokenizer)
+        tell_template(name, tokenizer)
     if recipe.context > config.max_position_embeddings:
         raise ModelError(
             f"text.max_length and generate.max_new_tokens add up to {recipe.context}, but the context of "

@@ -177,7 +177,7 @@ def _source(recipe: Recipe, console: Console) -> Stage:
 
     options = asked.options
     held_out = [options.held_out] if options.held_out else []
-    inputs = [*_inputs([*options.files, *options.plain_files]), *held_out]
+    inputs = [*_inputs([*options.files, *options.plain_files, *asked.benchmarks]), *held_out]
     return Stage("source", [*SOURCE_ROWS, "source/funnel.json"], asked, work, inputs=inputs)
 
 
@@ -206,7 +206,8 @@ def _base(recipe: Recipe, run: Path, console: Console) -> Stage:
         pretrain_base(asked, run, folder, console)
 
     start = [asked.tiny.start] if asked.tiny.start else []
-    reads = [*SOURCE_ROWS, *([CONVERTED] if asked.converted else [])]
+    target = [] if asked.tiny.rows == "source" else TRAINING_ROWS
+    reads = [*SOURCE_ROWS, *target, *([CONVERTED] if asked.converted else [])]
     return Stage("base", ["base"], asked, work, reads, start, together=True)
 
 
@@ -286,7 +287,7 @@ def _compare(recipe: Recipe, models: list[str], run: Path) -> Stage:
     def work(folder: Path) -> None:
         from topeng.evaluate.compare import compare_models
 
-        scores = compare_models([run / name for name in scored], encoder)
+        scores = compare_models([run / name for name in scored], encoder, recipe.base.device)
         write_atomically(folder / "scores.json", json.dumps(scores, indent=1))
 
     return Stage("compare", ["scores.json"], {"bertscore_model": encoder}, work, scored, [encoder] if encoder else [])

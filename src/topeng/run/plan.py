@@ -20,7 +20,7 @@ from topeng.adapt.convert import converted_config
 from topeng.adapt.settings import METHODS
 from topeng.adapt.tiny import tiny_config
 from topeng.adapt.train import base_path, check_training, train_adapter
-from topeng.diffusion import distinct_rows
+from topeng.diffusion import OBJECTIVES, distinct_rows
 from topeng.errors import ModelError
 from topeng.kecil import locate
 from topeng.models import FAMILIES, LLaDAConfig, load_config
@@ -185,16 +185,23 @@ def training_steps(recipe: Recipe, run: Path | None = None) -> int:
     return math.ceil(recipe.train.epochs * steps_in_epoch(answers, distinct))
 
 
+def sequences(objective: str) -> int:
+    """As many tokens of a forward pass as a row has, times this: of block diffusion the noisy row and the clean one."""
+    return OBJECTIVES[objective](1).sequences
+
+
 def training_memory(recipe: Recipe, config: Any, method: str, total: int, trainable: int) -> dict[str, int]:
-    """Bytes by part, every row at `max_length`. Measured on CPU with kecil-en (fp32), it was off by 4 to 6 %.
+    """Bytes by part, every row at `max_length`, by the objective that takes most. Measured on CPU with kecil-en (fp32,
+    masked), it was off by 4 to 6 %.
 
     Activations of a layer are counted as those that its backward pass reads: some 16 D + 4 M values a token for width
     D and MLP width M, or D where they are recomputed. DoRA keeps the outputs of the layer's seven linear maps as well.
     """
     full, quantized = METHODS[method].full, METHODS[method].quantized
     size = 4 if full else BYTES[recipe.base.dtype]
-    rows = min(recipe.train.batch_rows, max(1, recipe.train.batch_tokens // recipe.text.max_length))
-    tokens = rows * recipe.text.max_length
+    longest = recipe.text.max_length * max(map(sequences, recipe.train.objectives))
+    rows = min(recipe.train.batch_rows, max(1, recipe.train.batch_tokens // longest))
+    tokens = rows * longest
     width, layers = config.hidden_size, config.num_hidden_layers
     outputs = 5 * width + 2 * config.intermediate_size if METHODS[method].lora.get("use_dora") else 0
     one_layer = tokens * (16 * width + 4 * config.intermediate_size + outputs) * size
@@ -219,7 +226,7 @@ def trial_of(recipe: Recipe, run: Path) -> dict[str, Any]:
     missing = _missing(recipe, run)
     if missing:
         return {"missing": missing}
-    check_training(recipe.adapter.methods, recipe.base.device, recipe.train.report_to, recipe.train.objectives)
+    check_training(recipe.adapter.methods, recipe.base.device, recipe.train.report_to)
     methods_of, alone, steps = {}, memory_in_use(), training_steps(recipe, run)
     evaluations = 2 + (steps - 1) // recipe.train.eval_steps  # at the start, and at the end
     for method in recipe.adapter.methods:

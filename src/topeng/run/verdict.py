@@ -5,6 +5,7 @@ Hours are estimates by arithmetic: compute over a rate. Rows are taken as long a
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,7 +18,14 @@ from topeng import recipe as recipes
 from topeng.kecil import locate
 from topeng.models import FAMILIES
 from topeng.recipe import Recipe
-from topeng.run.plan import base_config, print_rows, trainable_parameters, training_memory, training_steps
+from topeng.run.plan import (
+    base_config,
+    print_rows,
+    sequences,
+    trainable_parameters,
+    training_memory,
+    training_steps,
+)
 from topeng.system.memory import GIB
 
 CORE_FLOPS = 60e9
@@ -50,52 +58,53 @@ class Needs:
     on_gpu: dict[str, float]
 
 
-def verdict_of(recipe: Recipe, run: Path) -> dict[str, Any]:
-    """What a run takes, and whether this machine has it; sizes in bytes, but the card's in GB. Nothing is loaded."""
-    needs, fitting = needs_of(recipe), {}
-    if not fits(needs):
-        fitting = {"would_fit": nearest(recipe)}
+def verdict_of(recipe: Recipe, run: Path, steps: int | None = None) -> dict[str, Any]:
+    """What a run takes, and whether this machine has it; sizes in bytes, but the card's in GB. Nothing is loaded.
+
+    Args:
+        steps: optimiser steps of a training, as its plan has them; without it as the recipe says.
+    """
+    needs = needs_of(recipe, steps)
+    enough = fits(needs)
     return {
         "memory_bytes": needs.memory,
         "memory_available_bytes": memory_here(),
-        "fits": fits(needs),
+        "fits": enough,
         "hours": needs.here,
-        "gpu": {"memory_gb": _card(needs), "hours": needs.on_gpu},
+        "gpu": {"memory_gb": _card(needs.memory), "hours": needs.on_gpu},
         "download_bytes": needs.downloads,
-        "disk_bytes": _disk(needs),
+        "disk_bytes": needs.disk + sum(size or 0 for size in needs.downloads.values()),
         "disk_free_bytes": shutil.disk_usage(_existing(run)).free,
-        **fitting,
+        **({} if enough else {"would_fit": nearest()}),
     }
 
 
-def print_verdict(recipe: Recipe, run: Path, console: Console) -> None:
-    """Prints it."""
-    needs = needs_of(recipe)
-    disk, free = _disk(needs), shutil.disk_usage(_existing(run)).free
-    named = [f"{name} {_gb(size) if size else 'of unknown size'}" for name, size in needs.downloads.items()]
+def print_verdict(verdict: Mapping[str, Any], console: Console) -> None:
+    disk, free, gpu = verdict["disk_bytes"], verdict["disk_free_bytes"], verdict["gpu"]
+    named = [f"{name} {_gb(size) if size else 'of unknown size'}" for name, size in verdict["download_bytes"].items()]
     rows = [
-        ("this machine", f"{this_machine(needs)}: {_hours(needs.here)}"),
-        ("a GPU", f"{gpu_needed(needs)}: {_hours(needs.on_gpu)}"),
+        ("this machine", f"{_this_machine(verdict)}: {_hours(verdict['hours'])}"),
+        ("a GPU", f"{_gpu_needed(gpu['memory_gb'], verdict['memory_bytes'])}: {_hours(gpu['hours'])}"),
         ("download", ", ".join(named) or "nothing"),
         ("disk", f"about {_gb(disk)}; {_gb(free)} free{'' if free > disk else ', which is too little'}"),
     ]
-    if not fits(needs):
-        rows.append(("would fit", nearest(recipe)))
+    if "would_fit" in verdict:
+        rows.append(("would fit", verdict["would_fit"]))
     print_rows(console, "Verdict (estimated from the rates in benchmarks/; the GPU's rate is assumed)", rows)
 
 
-def _disk(needs: Needs) -> int:
-    return needs.disk + sum(size or 0 for size in needs.downloads.values())
-
-
-def needs_of(recipe: Recipe) -> Needs:
+def needs_of(recipe: Recipe, steps: int | None = None) -> Needs:
+    """
+    Args:
+        steps: as of `verdict_of`.
+    """
     config = base_config(recipe)
     with torch.device("meta"):
         total = FAMILIES[config.model_type](config).num_parameters()
     counts = trainable_parameters(recipe, config)
     memory = max(sum(training_memory(recipe, config, name, total, count).values()) for name, count in counts.items())
     stack = total - 2 * config.vocab_size * config.hidden_size  # the head works on masked tokens alone
-    model = recipe.base.model or recipe.base.convert
+    model = recipe.base.model or recipe.base.convert or recipe.base.tiny.start
     remote = bool(model) and not Path(locate(model or "")).exists()
     downloads: dict[str, int | None] = {str(model): 2 * total} if remote else {}
     for name in (*recipe.corpus.files, *recipe.source.files):
@@ -105,12 +114,13 @@ def needs_of(recipe: Recipe) -> Needs:
         downloads[recipe.corpus.embedder] = None
     cores = os.cpu_count() or 1
     here = GPU_FLOPS if torch.cuda.is_available() else cores * CORE_FLOPS
+    steps = steps or training_steps(recipe)
     return Needs(
         memory + PROCESS_BYTES,
         downloads,
         _corpus_rows(recipe) * ROW_BYTES + sum(4 * count * 8 for count in counts.values()),
-        _stages(recipe, stack, here, cores, torch.cuda.is_available()),
-        _stages(recipe, stack, GPU_FLOPS, cores, True),
+        _stages(recipe, steps, stack, here, torch.cuda.is_available()),
+        _stages(recipe, steps, stack, GPU_FLOPS, True),
     )
 
 
@@ -118,33 +128,31 @@ def fits(needs: Needs) -> bool:
     return needs.memory < memory_here() and sum(needs.here.values()) <= LONGEST_HOURS
 
 
-def this_machine(needs: Needs) -> str:
+def _this_machine(verdict: Mapping[str, Any]) -> str:
+    needed, available = verdict["memory_bytes"], verdict["memory_available_bytes"]
     where = "the GPU" if torch.cuda.is_available() else f"{os.cpu_count()} cores without a GPU"
-    memory = f"needs {_gb(needs.memory)} of {_gb(memory_here())} memory"
-    if needs.memory >= memory_here():
+    memory = f"needs {_gb(needed)} of {_gb(available)} memory"
+    if needed >= available:
         return f"does not fit {where}, {memory}"
-    return f"{'fits' if fits(needs) else 'fits in memory but takes too long on'} {where}, {memory}"
+    return f"{'fits' if verdict['fits'] else 'fits in memory but takes too long on'} {where}, {memory}"
 
 
-def gpu_needed(needs: Needs) -> str:
-    """The smallest card that holds it with a tenth to spare."""
-    card = _card(needs)
-    return (
-        f"one with {card} GB, as {_gb(needs.memory)} are needed"
-        if card
-        else f"several, sharded: {_gb(needs.memory)} are needed"
-    )
+def _gpu_needed(card: int | None, needed: int) -> str:
+    if card is None:
+        return f"several, sharded: {_gb(needed)} are needed"
+    return f"one with {card} GB, as {_gb(needed)} are needed"
 
 
-def _card(needs: Needs) -> int | None:
-    return next((size for size in CARDS if size * 1e9 >= 1.1 * needs.memory), None)
+def _card(needed: int) -> int | None:
+    """The smallest card that holds so many bytes with a tenth to spare."""
+    return next((size for size in CARDS if size * 1e9 >= 1.1 * needed), None)
 
 
-def nearest(recipe: Recipe) -> str:
+def nearest() -> str:
     """The recipe of the package that comes nearest and fits."""
-    for name in ("small.yaml", "tiny.yaml"):
+    for name, what in {"small.yaml": "rows of your own, a small base", "tiny.yaml": "the demo"}.items():
         if fits(needs_of(recipes.load(str(resources.files("topeng") / "recipes" / name)))):
-            return f"recipes/{name}: {'rows of your own, a small base' if name == 'small.yaml' else 'the demo'}"
+            return f"recipes/{name}: {what}"
     return "none of the recipes that come with Topeng"
 
 
@@ -167,7 +175,7 @@ def _corpus_rows(recipe: Recipe) -> int:
     return sum(corpus.expected_rows.values()) or (0 if corpus.files else corpus.synthetic_rows)
 
 
-def _stages(recipe: Recipe, stack: int, flops: float, cores: int, gpu: bool) -> dict[str, float]:
+def _stages(recipe: Recipe, steps: int, stack: int, flops: float, gpu: bool) -> dict[str, float]:
     """Hours: a forward pass takes 2 operations per parameter and token, training 6, or 8 where it recomputes."""
     corpus, tokens, models = recipe.corpus, recipe.text.max_length, 1 + len(recipe.trainings)
     read = _corpus_rows(recipe)
@@ -175,14 +183,16 @@ def _stages(recipe: Recipe, stack: int, flops: float, cores: int, gpu: bool) -> 
     drawn = corpus.drawn(kept) or corpus.train_rows
     embedded = TFIDF_ROWS if corpus.embedder == "tfidf" else BERT_GPU_ROWS if gpu else BERT_ROWS
     per_token = (8 if recipe.train.gradient_checkpointing else 6) * stack
-    trained = training_steps(recipe) * recipe.train.batch_rows * tokens * len(recipe.trainings)
+    passes_of_rows = steps * sum(sequences(training.objective) for training in recipe.trainings)
+    trained = passes_of_rows * recipe.train.batch_rows * tokens
     scored = (corpus.test_rows + recipe.source.test_rows) * recipe.evaluate.draws * tokens
     passes = recipe.generate.steps or recipe.generate.max_new_tokens
     answered = 2 * recipe.evaluate.generate_rows * passes * recipe.context
-    seconds = {"corpus": read / INGEST_ROWS / cores + drawn / embedded}
+    seconds = {"corpus": read / INGEST_ROWS / (os.cpu_count() or 1) + drawn / embedded}
     if recipe.base.model is None:
         tiny = recipe.base.tiny
-        seconds["base"] = tiny.steps * tiny.batch_rows * tokens * 6 * stack / flops
+        pretrained = tiny.steps * tiny.batch_rows * tokens * sequences(recipe.train.objectives[0])
+        seconds["base"] = pretrained * per_token / flops
     seconds["train"] = trained * per_token / flops
     seconds["evaluate"] = models * (scored + answered) * 2 * stack / flops
     return {name: value / 3600 for name, value in seconds.items()}

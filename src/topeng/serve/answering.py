@@ -135,15 +135,16 @@ async def pieces(answering: Answering, shape: Chat, echo: bool, with_usage: bool
     async with aclosing(answering.readings()) as readings:
         async for snapshot, spoken in readings:
             place, row = snapshot.place, answering.asked.rows[snapshot.place]
+            echoed = answering.echo(place) if echo else ""
             if place not in texts:
                 texts[place], told[place] = "", 0
                 if opening := shape.opening(place):
                     yield shape.piece([opening]) | more
                 if echo:
-                    yield shape.piece([shape.delta(place, answering.echo(place), None)]) | more
+                    yield shape.piece([shape.delta(place, echoed, None)]) | more
             text = spoken.text[len(texts[place]) :]
             if text:
-                odds = shape.odds(row, told[place], spoken.tokens, len(texts[place]))
+                odds = shape.odds(row, told[place], spoken.tokens, len(echoed) + len(texts[place]))
                 texts[place], told[place] = spoken.text, spoken.tokens
                 yield shape.piece([shape.delta(place, text, odds)]) | more
             if spoken.reason:

@@ -3,7 +3,8 @@
 Shapes: B rows, T positions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -50,10 +51,7 @@ def cut_by_tokens(
     """
     places = sorted(range(len(lengths)), key=lambda place: -lengths[place])
     longest, begins = np.array(lengths)[places], np.arange(len(places))
-    cost, start = (
-        np.zeros(len(places) + 1),
-        [0],
-    )  # of the first rows, cut at best: tokens, and the last pass's start
+    cost, start = np.zeros(len(places) + 1), [0]  # of the first rows, cut at best: tokens, and the last pass's start
     for end in range(1, len(places) + 1):
         padded = (end - begins[:end]) * longest[:end]
         allowed = (padded <= batch_tokens) | (begins[:end] == end - 1)
@@ -70,6 +68,29 @@ def cut_by_tokens(
         half = -(-len(passes[largest]) // 2)
         passes[largest : largest + 1] = [passes[largest][:half], passes[largest][half:]]
     return passes + [[] for _ in range(-len(passes) % multiple_of)]
+
+
+def passes_of(
+    lengths: Sequence[int], batch_tokens: int, heads: Sequence[int] | None = None, most_heads: int = 0
+) -> Iterator[list[int]]:
+    """Cuts rows that are scored into forward passes, the longest first, so that little is padding.
+
+    Args:
+        lengths: of the rows, in tokens.
+        batch_tokens: at most so many padded tokens in a pass; a longer row has one of its own.
+        heads: positions of each row whose logits are kept; a pass has `most_heads` of them at most, but a row at least.
+
+    Yields:
+        Of each pass its rows, as places in `lengths`.
+    """
+    order, start = sorted(range(len(lengths)), key=lambda place: -lengths[place]), 0
+    while start < len(order):
+        rows = order[start : start + max(1, batch_tokens // max(1, lengths[order[start]]))]
+        if heads is not None:
+            kept = sum(total <= most_heads for total in accumulate(heads[row] for row in rows))
+            rows = rows[: max(1, kept)]
+        yield rows
+        start += len(rows)
 
 
 def collate(examples: Sequence[Example], eos_token_id: int, fill: bool = False) -> dict[str, Tensor]:

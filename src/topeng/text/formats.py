@@ -1,7 +1,7 @@
 """Chat formats as data: which special tokens a conversation is put together with, and the text between them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -85,7 +85,20 @@ ROLE_TAGS = ChatFormat(
     tags=True,
 )
 """LLaDA-MoE's and LLaDA2.x's, as Ant's Ling models have it."""
-FORMATS = [LLADA, CHATML, ROLE_TAGS]
+SDAR = replace(CHATML, mask="<|MASK|>")
+SEED = ChatFormat(
+    name="Seed-Coder's turns",
+    bos=None,
+    eos="<[end▁of▁sentence]>",
+    mask="<[MASK]>",
+    start_header="<[begin▁of▁sentence]>",
+    end_header=None,
+    before_content="\n",
+    eot="<[end▁of▁sentence]>",
+    after_turn="",
+)
+"""Of the tokenizer that iLLaDA has: each message is a sequence of its own."""
+FORMATS = [LLADA, CHATML, ROLE_TAGS, SDAR, SEED]
 
 
 def format_of(tokenizer: Any) -> ChatFormat:
@@ -95,6 +108,14 @@ def format_of(tokenizer: Any) -> ChatFormat:
 
 def missing(one: ChatFormat, tokenizer: Any) -> list[str]:
     """The special tokens of a format that a tokenizer lacks."""
+    return [token for token in one.special.values() if not _has(tokenizer, token)]
+
+
+def mask_token_of(tokenizer: Any) -> str | None:
+    """The mask token that a tokenizer has, of whatever format, also where it lacks others, as a base model's may."""
+    return next((one.mask for one in FORMATS if _has(tokenizer, one.mask)), None)
+
+
+def _has(tokenizer: Any, token: str) -> bool:
     unknown = (None, tokenizer.unk_token_id)
-    asked = [token for token in one.special.values() if token != tokenizer.unk_token]
-    return [token for token in asked if tokenizer.convert_tokens_to_ids(token) in unknown]
+    return token == tokenizer.unk_token or tokenizer.convert_tokens_to_ids(token) not in unknown
