@@ -1,8 +1,8 @@
 """Writes the rows of recipes/smollm2-indonesia.yaml: `python tools/smollm2_rows.py ../shared/data runs/smollm2-rows`.
 
 indonesian.parquet has six subsets, and says of each row whether it has one right answer; english.parquet is the source
-language; plain.parquet has Indonesian sentences of other subsets, to pretrain on. indonesian_short.parquet keeps the rows
-of at most 240 characters, on which recipes/compare-smollm2.yaml compares methods on a CPU.
+language; plain.parquet has Indonesian sentences of other subsets, to pretrain on. indonesian_short.parquet keeps
+the rows of at most 240 characters, on which recipes/compare-smollm2.yaml compares methods on a CPU.
 """
 
 import sys

@@ -57,7 +57,12 @@ def test_bad_overrides(arguments, message):
         (["generate", "./nowhere", "Apa?", "--block_length", "48"], "must be a multiple of block_length = 48"),
         (["generate", "./nowhere", "Apa?", "--min_new_tokens", "129"], "min_new_tokens = 129 must be at most"),
         (["generate", "./nowhere", "Apa?", "--policy", "treshold"], "did you mean 'threshold'?"),
-        (["generate", "./nowhere", "Apa?", "--tempreature", "1"], "did you mean 'generate.temperature'?"),
+        (
+            ["generate", "./nowhere", "Apa?", "--tempreature", "1"],
+            "unknown option '--tempreature': did you mean '--temperature'?",
+        ),
+        (["chat", "./nowhere", "--adaptor", "x"], "unknown option '--adaptor': did you mean '--adapter'?"),
+        (["generate", "./nowhere", "Apa?", "--xyzzy", "1"], "`topeng generate --help` lists its options."),
         (["generate", "./nowhere", "Apa?", "--preset", "best"], "must be one of reference, quality, fast"),
         (["generate", "./nowhere"], "no prompt was given"),
         (["generate", "./nowhere", "--file", "nowhere.txt"], "cannot read prompts from nowhere.txt"),

@@ -53,7 +53,11 @@ def test_a_file_that_cannot_be_used_fails_and_the_others_are_told_of(tmp_path, c
     status, out = said(capsys, tmp_path / "a.csv", tmp_path / "b.csv", "--corpus.languages", "[]")
     assert status == 1 and "the name 'input' occurs 2 times in the header" in " ".join(out.split()) and "1 row" in out
     assert said(capsys, tmp_path / "b.csv", "--corpus.languages", "[]")[0] == 0
-    assert said(capsys, tmp_path / "c.csv", "--corpus.languages", "[]")[0] == 1  # no row is left
+    status, out = said(capsys, tmp_path / "c.csv", "--corpus.languages", "[]")
+    assert status == 1 and "every row would be dropped" in out
+    (tmp_path / "d.csv").write_text("input,output\n")
+    status, out = said(capsys, tmp_path / "d.csv")
+    assert status == 1 and "the file has no rows" in out
     assert said(capsys, tmp_path / "nowhere.csv")[0] == 1
 
 

@@ -392,6 +392,7 @@ def test_a_browser_shows_the_page(run, width, scheme, language, page):
     page.open(url, width, prefers_color_scheme=scheme)
     page.run("document.querySelectorAll('details').forEach(one => { one.open = true; })")
     widths = "document.documentElement.scrollWidth + ' ' + document.documentElement.clientWidth"
+    page.run("document.querySelectorAll('.big').forEach(one => { one.textContent = '100\u00a0% → 100\u00a0%'; })")
     assert page.run(widths) == f"{width} {width}"
     colour = "getComputedStyle(document.body).backgroundColor"
     assert page.run(colour) == f"rgb{colours(scheme)['page']}"

@@ -3,6 +3,7 @@ only by the commands that need them.
 """
 
 import argparse
+import difflib
 import gc
 import importlib.util
 import logging
@@ -10,6 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def generate(known: argparse.Namespace, rest: list[str], output: Output) -> int:
-    settings = decoding_settings(known.preset, parse_overrides(rest), known.model)
+    settings = decoding_settings(known, rest)
     from topeng.text.rows import read_prompts
 
     prompts = [*known.prompt, *(read_prompts(known.file) if known.file else [])]
@@ -56,7 +58,7 @@ def generate(known: argparse.Namespace, rest: list[str], output: Output) -> int:
 
 
 def chat(known: argparse.Namespace, rest: list[str], output: Output) -> int:
-    settings = decoding_settings(known.preset, parse_overrides(rest), known.model)
+    settings = decoding_settings(known, rest)
     prepare_libraries(output.verbose)
     from rich.console import Console
 
@@ -82,10 +84,11 @@ def check_turns(turns: int | None) -> None:
 
 
 def serve(known: argparse.Namespace, rest: list[str], output: Output) -> int:
-    settings = decoding_settings(known.preset, parse_overrides(rest), known.model)
+    settings = decoding_settings(known, rest)
     check_turns(known.turns)
     if missing := [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]:
-        raise GenerationError(f"`topeng serve` needs {' and '.join(missing)}: pip install 'topeng[serve]'")
+        how = f"{sys.executable} -m pip install 'topeng[serve]'"
+        raise GenerationError(f"`topeng serve` needs {' and '.join(missing)}. Install them with {how}.")
     prepare_libraries(output.verbose)
     from topeng.serve.command import serve
 
@@ -101,21 +104,35 @@ def lm_eval(known: argparse.Namespace, rest: list[str], output: Output) -> int:
     return 0
 
 
-def decoding_settings(preset: str, overrides: dict[str, str], model: str) -> "Settings":
-    """A preset, what a model's checkpoint asks for, and overrides: each has its way over those before.
+def decoding_settings(known: argparse.Namespace, rest: Sequence[str]) -> "Settings":
+    """A preset, what a model's checkpoint asks for, and options: each has its way over those before.
 
     Raises:
-        RecipeError: the preset or a setting is unknown, or a value breaks a rule.
+        RecipeError: the preset or an option is unknown, or a value breaks a rule.
     """
     from topeng import recipe as recipes
-    from topeng.generate.settings import PRESETS, checkpoint_settings, preset_values
+    from topeng.generate.settings import PRESETS, Settings, checkpoint_settings, preset_values
 
-    if preset not in PRESETS:
-        raise RecipeError(f"--preset = {preset!r} must be one of {', '.join(PRESETS)}")
-    values: dict[str, Any] = {"generate": preset_values(preset, checkpoint_settings(model))}
-    for name, value in overrides.items():
+    if known.preset not in PRESETS:
+        raise RecipeError(f"--preset = {known.preset!r} must be one of {', '.join(PRESETS)}")
+    values: dict[str, Any] = {"generate": preset_values(known.preset, checkpoint_settings(known.model))}
+    names = {one.name for one in fields(Settings)}
+    for name, value in parse_overrides(rest).items():
+        if name not in names:
+            raise RecipeError(_unknown(name, known.command.__name__))
         recipes.set_option(values, f"generate.{name}", value)
     return recipes.parse(values).generate
+
+
+def _unknown(name: str, command: str) -> str:
+    """What is said of an option that a command has not: the closest of those that it has."""
+    from topeng.cli import arguments
+    from topeng.cli.completion import words_of
+
+    offered = words_of(command, arguments.commands_of(arguments.parser())[command])
+    near = difflib.get_close_matches(f"--{name}", offered, n=1)
+    hint = f": did you mean '{near[0]}'?" if near else f". `topeng {command} --help` lists its options."
+    return f"unknown option '--{name}'{hint}"
 
 
 def export(known: argparse.Namespace, rest: list[str], output: Output) -> int:

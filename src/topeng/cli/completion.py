@@ -36,12 +36,12 @@ def script(shell: str, parser: argparse.ArgumentParser) -> str:
         parser: of the whole command.
     """
     found = commands_of(parser)
-    cases = "\n".join(f'            {name}) words="{" ".join(_words(name, found[name]))}" ;;' for name in found)
+    cases = "\n".join(f'            {name}) words="{" ".join(words_of(name, found[name]))}" ;;' for name in found)
     text = BASH.format(commands=" ".join(found), cases=cases)
     return ZSH + text.split("\n", 1)[1] if shell == "zsh" else text
 
 
-def _words(name: str, command: argparse.ArgumentParser) -> list[str]:
+def words_of(name: str, command: argparse.ArgumentParser) -> list[str]:
     """What may follow a command: its options, those of a recipe or of decoding, and what its arguments choose from."""
     words = [option for action in command._actions for option in action.option_strings if option.startswith("--")]
     words += [

@@ -200,6 +200,8 @@ def _show(one: Mapping[str, Any], console: Console) -> None:
     unit = one["counted_in"]
     leave = [f"{why['rows']:,} {reason}, first in {unit} {why['first']}" for reason, why in one["dropped"].items()]
     lines.append(("dropped", "\n".join(leave) or "none"))
+    if not one["usable"]:
+        lines.append(("unusable", "every row would be dropped" if one["rows"] else "the file has no rows"))
     if one["rows"] > SAMPLE:
         lines.append(("based on", f"{SAMPLE:,} random rows for lengths and languages, all rows for the rest"))
     table = Table.grid(padding=(0, 2, 0, 0))
