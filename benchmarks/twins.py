@@ -50,8 +50,14 @@ CAUSAL = {
     **{"base.tiny.learning_rate": "0.002", "source.synthetic_rows": "40000", "source.plain_rows": "33000"},
 }
 """How the network of `kecil` learns to predict the next token: on the kind of rows that it was made of."""
-FACTS, ANSWER, STEPS, BATCH = 20, 16, 250, 8
-"""Facts, tokens on the canvas of an answer, optimiser steps and their rows: each row is seen some 40 times."""
+FACTS, ANSWER, BATCH = 20, 16, 8
+"""Facts, tokens on the canvas of an answer, and rows of a step."""
+FACT_TRAININGS: dict[str, tuple[ObjectiveName, int, float]] = {
+    "masked": ("masked", 250, RATES["masked"]),
+    "masked-longer": ("masked", 600, RATES["autoregressive"]),
+    "autoregressive": ("autoregressive", 250, RATES["autoregressive"]),
+}
+"""Objective, steps and rate: in 250 steps each row is seen 40 times."""
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "masked, one token a pass": ("masked", {}),
     "masked, one token a pass, prefix cache": ("masked", {"cache": "prefix"}),
@@ -133,14 +139,15 @@ def facts(work: Path, methods: Sequence[str], seeds: Sequence[int]) -> dict[str,
     """Share of right answers to facts that were trained so, and to those trained in the other direction alone."""
     found = {}
     for method in methods:
-        for objective in OBJECTIVES:
-            each = [fact_answers(work / f"facts-{seed}", method, objective, seed) for seed in seeds]
-            found[f"{method}, {objective}"] = over_seeds(each)
-            print(method, objective, each, flush=True)
+        for training in FACT_TRAININGS:
+            each = [fact_answers(work / f"facts-{seed}", method, training, seed) for seed in seeds]
+            found[f"{method}, {training}"] = over_seeds(each)
+            print(method, training, each, flush=True)
     return found
 
 
-def fact_answers(run: Path, method: str, objective: ObjectiveName, seed: int) -> dict[str, float]:
+def fact_answers(run: Path, method: str, training: str, seed: int) -> dict[str, float]:
+    objective, steps, rate = FACT_TRAININGS[training]
     told = people_and_towns(seed)[:FACTS]
     statements = [("Tell me who lives where.", f"{person} lives in {town}.") for person, town in told]
     forward = [(f"Where does {person} live?", f"{town}.") for person, town in told]
@@ -155,15 +162,15 @@ def fact_answers(run: Path, method: str, objective: ObjectiveName, seed: int) ->
             "generate": {"block_length": ANSWER, "max_new_tokens": ANSWER},
             "adapter": {"rank": 32, "alpha": 64, "methods": [method]},
             "train": {
-                "steps": STEPS,
+                "steps": steps,
                 "batch_rows": BATCH,
-                "eval_steps": STEPS,
-                "learning_rate": RATES[objective],
+                "eval_steps": steps,
+                "learning_rate": rate,
                 "report_to": [],
             },
         }
     )
-    name, asked = f"{method}-{objective}", slices.adapting(recipe, method, seed, objective)
+    name, asked = f"{method}-{training}", slices.adapting(recipe, method, seed, objective)
     if not (run / "adapters" / name).exists():
         (run / f"work-{name}").mkdir(exist_ok=True)
         train_adapter(asked, name, run, run / f"work-{name}", Console())
@@ -186,9 +193,12 @@ def write_rows(path: Path, rows: Sequence[tuple[str, str]]) -> None:
 
 
 def speed(
-    work: Path, methods: Sequence[str], seeds: Sequence[int], rounds: int = 5, questions: int = 48
+    work: Path, methods: Sequence[str], seeds: Sequence[int], rounds: int = 3, questions: int = 16
 ) -> dict[str, Any]:
-    """Tokens of answers per second on the demo's test rows, one at a time and 16 side by side; each way in turn."""
+    """Tokens of answers per CPU second on the demo's test rows, one and 16 at a time; each way in turn.
+
+    Run it with OMP_NUM_THREADS=1.
+    """
     models = {}
     for objective in OBJECTIVES:
         kind = "" if objective == "masked" else f"-{objective}"
@@ -206,10 +216,10 @@ def speed(
         speeds: dict[str, list[float]] = {way: [] for way in ways}
         for turn in range(rounds + 1):  # the first warms up
             for way, answer in ways.items():
-                began = time.perf_counter()
+                began = time.process_time()  # of one thread: what else the machine does is not counted
                 tokens = sum(answer(asked[first : first + batch]) for first in range(0, len(asked), batch))
                 if turn:
-                    speeds[way].append(tokens / (time.perf_counter() - began))
+                    speeds[way].append(tokens / (time.process_time() - began))
         found[f"batch {batch}"] = {
             way: {"median": statistics.median(each), "all": each, "to the twin": ratio(each, speeds["autoregressive"])}
             for way, each in speeds.items()
