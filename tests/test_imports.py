@@ -45,7 +45,7 @@ def test_a_recipe_is_read_without_torch():
 
 
 def test_training_answering_and_serving_need_none_of_the_corpus_tools():
-    """In one process. Torch itself looks for scipy and pyarrow in places; what is blocked is what only the corpus needs."""
+    """Torch itself looks for scipy and pyarrow in places; what is blocked is what only the corpus needs."""
     modules = (
         "diffusion",
         "adapt.methods",

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import sys
 from types import SimpleNamespace
 
 import numpy as np

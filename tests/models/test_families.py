@@ -211,14 +211,14 @@ def test_a_row_s_answer_is_its_own_whatever_the_cache_and_the_batch(name, policy
     model, _ = golden(name)
     model.generation_config.eos_token_id = model.config.eos_token_id
     if name == "llada2-tiny":
-        attend(model, 8)
+        attend(model, 4)
     generator = torch.Generator().manual_seed(0)
     prompts = [torch.randint(3, 300, (length,), generator=generator).tolist() for length in (5, 11)]
     ids, mask = pad_left(prompts, model.config.eos_token_id)
     answers = {}
     for cache in ("none", "prefix", "dual"):
         settings = Settings(
-            max_new_tokens=16, block_length=8, policy=policy, cache=cache, refresh_interval=1, **POLICIES[policy]
+            max_new_tokens=8, block_length=4, policy=policy, cache=cache, refresh_interval=1, **POLICIES[policy]
         )
         together = generate_ids(model, ids, mask, settings, row_ids=[7, 8])
         answers[cache] = together
