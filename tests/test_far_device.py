@@ -42,7 +42,7 @@ def far(model):
     ids=str,
 )
 def test_answers_are_those_of_the_cpu(model, settings):
-    settings = Settings(max_new_tokens=16, block_length=8, **settings)
+    settings = Settings(max_new_tokens=8, block_length=4, **settings)
     near = generate_ids(model.cpu(), *pad_left(PROMPTS, EOS), settings)
     far = move(model)
     with far_device():

@@ -39,13 +39,14 @@ def test_help_imports_no_torch():
     assert "evaluate" in result.stdout
 
 
-def test_a_recipe_is_read_without_torch():
-    result = run_without(["torch", "transformers", "numpy"], "from topeng import recipe; recipe.parse({})")
+def test_recipes_and_cards_are_read_without_torch():
+    code = "from topeng import recipe; import topeng.adapt.push; recipe.parse({})"
+    result = run_without(["torch", "transformers", "numpy"], code)
     assert result.returncode == 0, result.stderr
 
 
 def test_training_answering_and_serving_need_none_of_the_corpus_tools():
-    """In one process. Torch itself looks for scipy and pyarrow: what is blocked is what only the corpus needs."""
+    """Torch itself looks for scipy and pyarrow in places; what is blocked is what only the corpus needs."""
     modules = (
         "diffusion",
         "adapt.methods",

@@ -104,6 +104,7 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path):
         opened.__enter__()
 
 
+@pytest.mark.slow
 def test_a_task_whose_worker_dies_is_done_again(ray, tmp_path):
     assert list(ray.map(dies_once, [tmp_path / "a", tmp_path / "b"])) == ["a", "b"]
 

@@ -116,7 +116,7 @@ def test_the_steps_that_are_asked_for_are_taken(model, steps, block_length):
 @pytest.mark.parametrize("cfg_scale", [0.0, 1.5])
 @pytest.mark.parametrize("policy", sorted(POLICIES))
 def test_a_cache_that_is_always_refreshed_changes_nothing(model, policy, cfg_scale):
-    settings = Settings(max_new_tokens=24, block_length=8, policy=policy, cfg_scale=cfg_scale, threshold=0.2)
+    settings = Settings(max_new_tokens=12, block_length=4, policy=policy, cfg_scale=cfg_scale, threshold=0.2)
     plain, _ = decoded(model, PROMPTS, settings)
     for cache in CACHES[1:]:
         cached, _ = decoded(model, PROMPTS, replace(settings, **cache))

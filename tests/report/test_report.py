@@ -45,6 +45,12 @@ def run(finished: Path, tmp_path: Path) -> Path:
     return shutil.copytree(finished, tmp_path / "run")
 
 
+@pytest.fixture(scope="module")
+def written(finished: Path) -> str:
+    """The page of the run as it is."""
+    return report(finished)
+
+
 def test_text_of_corpus_and_model_is_escaped(run):
     page = report(run, title=f"A title {ATTACK}")
     assert page.count("<script") == page.count("</script>") == 2  # the tokens as JSON, and the page's own
@@ -62,16 +68,16 @@ def test_only_its_own_script_and_style_may_run(run):
         assert f"{name} 'sha256-{digest}'" in policy
 
 
-def test_page_loads_nothing(run):
-    page = report(run)
+def test_page_loads_nothing(written):
+    page = written
     links = re.findall(r"""\b(?:src|href)\s*=\s*["']?([^"'\s>]*)""", page)
     assert all(link.startswith(("#", "data:")) or link == "corpus/map.html" for link in links)
     assert not re.search(r"@import|url\(|https?:", page)
     assert len(page) < 2_000_000
 
 
-def test_numbers_appear(run):
-    page = plain(report(run))
+def test_numbers_appear(written):
+    page = plain(written)
     for text in (
         *("3.709", "3.611 … 3.807", "+2.391", "2.293 … 2.489", "+0.208", "0.136 … 0.280", "22.5", "0.198"),
         *("0.52 %", "16,800 not drawn", "over 50 %", "371", "3 min 32 s", "413 MB", "83 %", "< 0.001"),
@@ -141,8 +147,8 @@ def test_failures_are_counted_with_an_example(run):
     assert found["pissa", "wrong"]["answer"] == "Kota" and ("lora", "wrong") not in found
 
 
-def test_headings_go_down_by_one_and_tables_name_their_headers(run):
-    page = report(run)
+def test_headings_go_down_by_one_and_tables_name_their_headers(written):
+    page = written
     levels = [int(level) for level in re.findall(r"<h(\d)", page)]
     assert levels[0] == 1 and all(after <= before + 1 for before, after in pairwise(levels))
     assert all("scope=" in header for header in re.findall(r"<th\b[^>]*>", page))
@@ -197,8 +203,8 @@ def test_methods_that_were_not_told_apart_stand_in_the_largest_groups():
     assert indonesian.endswith("tidak terbukti ada perbedaan antara a, b, c, dan d satu sama lain.")
 
 
-def test_models_are_sorted_by_held_out_loss(run):
-    body = report(run).split('id="comparison"')[1].split("</table>")[0]
+def test_models_are_sorted_by_held_out_loss(written):
+    body = written.split('id="comparison"')[1].split("</table>")[0]
     assert re.findall(r"</svg>([^<]+)<", body) == ["PiSSA", "LoRA+", "LoRA", "base"]
 
 
@@ -355,8 +361,8 @@ def test_one_method_is_not_the_lowest_of_the_methods(run):
     assert "LoRA has a held-out loss of 3.87 nats per token" in page and "Of the methods" not in page
 
 
-def test_answers_are_folded_and_steps_have_names_for_people(run):
-    page = plain(report(run))
+def test_answers_are_folded_and_steps_have_names_for_people(written):
+    page = plain(written)
     rows = page.split('id="answers"')[1].split("</section>")[0]
     assert rows.count('<details class="row">') == 7 and "<details open" not in page
     funnel = page.split('id="rows"')[1].split("</section>")[0]

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from topeng.cli import main
 from topeng.corpus.schema import COLUMNS
 from topeng.run.folder import RunFolder
 from topeng.run.pipeline import stages, stages_for
+from topeng.system.memory import measured
 
 MICRO = """
 corpus: {files: [CORPUS], subsets: [], sample_fraction: 1.0, test_rows: 12, validation_rows: 6, clusters: 3,
@@ -185,6 +188,33 @@ def test_a_second_run_does_nothing_and_a_changed_option_what_depends_on_it(run, 
     assert redone("--report.answers", "2") == ["corpus/select", "corpus/map", "report"]
     pissa = ["train/pissa", "likelihood/pissa", "evaluate/pissa", "compare", "report"]
     assert redone("--report.answers", "2", "--train.learning_rate", "{lora: 0.01, pissa: 0.02}") == pissa
+
+
+@contextmanager
+def here(work, count, threads, prepare):
+    """Workers, all of which are this process."""
+
+    class Here:
+        def do(self, folders):
+            for name, folder in folders.items():
+                yield name, *measured(partial(work, name, folder))
+
+    yield Here()
+
+
+def test_what_workers_do_is_what_is_done_without_them(run, recipe, tmp_path, monkeypatch):
+    """They have the recipe as text and a stage's name; in processes of their own: system/test_workers.py."""
+    folder = shutil.copytree(run, tmp_path / "run")
+    for name in ("adapters", "evaluate"):
+        shutil.rmtree(folder / name)
+    monkeypatch.setattr("topeng.system.workers.workers", here)
+    assert main(["evaluate", str(recipe), "--run-dir", str(folder), "--threads", "1"]) == 0
+    before, after = stages_of(run), stages_of(folder)
+    made = {name for name in after if after[name] != before[name]}
+    assert made >= {"train/lora", "train/pissa", "likelihood/lora", "evaluate/pissa"}
+    for name in made:
+        if name.startswith(("train", "likelihood")):
+            assert after[name]["outputs"] == before[name]["outputs"], name
 
 
 def test_a_run_as_one_json_document(run, recipe, capsys):

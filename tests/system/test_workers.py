@@ -13,7 +13,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
-import torch
 
 from topeng.cli import main
 from topeng.errors import CorpusError, RunError
@@ -84,9 +83,12 @@ def outputs(folder: Path) -> dict[str, dict[str, str]]:
     return {name: stage["outputs"] for name, stage in stages.items() if name.startswith(("train", "likelihood"))}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the cores of a process can be chosen on Linux alone")
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
 def test_two_at_a_time_leave_what_one_after_another_leaves(checkpoint, tmp_path, monkeypatch):
+    import torch  # not at the top: workers that do nothing import this file
+
     threads = torch.get_num_threads()
     recipe = tmp_path / "micro.yaml"
     recipe.write_text(MICRO.replace("CHECKPOINT", str(checkpoint)))
@@ -94,9 +96,7 @@ def test_two_at_a_time_leave_what_one_after_another_leaves(checkpoint, tmp_path,
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     with cores(0, 1):
         assert main(["evaluate", str(recipe), "--run-dir", str(tmp_path / "two")]) == 0
-    monkeypatch.setattr(
-        "topeng.cli.runs._workers", lambda *_: nullcontext()
-    )  # all in this process, with as many threads
+    monkeypatch.setattr("topeng.cli.runs._workers", lambda *_: nullcontext())  # all in this process, in one thread
     torch.set_num_threads(1)
     try:
         assert main(["evaluate", str(recipe), "--run-dir", str(tmp_path / "one")]) == 0
@@ -116,13 +116,13 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     (tmp_path / "parent.py").write_text(code)
     parent = subprocess.Popen([sys.executable, str(tmp_path / "parent.py"), str(Path(__file__).parent), str(tmp_path)])
     while not (tmp_path / "sleeping").exists():
-        time.sleep(0.1)
+        time.sleep(0.02)
     worker = int((tmp_path / "sleeping").read_text())
     parent.kill()
     parent.wait()
     deadline = time.monotonic() + 20
     while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+        time.sleep(0.02)
     assert not Path(f"/proc/{worker}").exists()
 
 
@@ -146,8 +146,8 @@ def step_by_step(name: str, folder: Path) -> None:
     with handling(note, *SIGNALS, signal.SIGINT):
         (folder / f"{name} began").touch()
         while not asked:
-            time.sleep(0.1)
-        time.sleep(1)  # the step at hand
+            time.sleep(0.02)
+        time.sleep(0.4)  # the step at hand
         (folder / f"{name} checkpoint").touch()
         stop(asked[0])
 
@@ -161,15 +161,25 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("names", [("short", "long"), ("long", "other", "third")], ids=["one idle", "one waiting"])
+ONE_IDLE, ONE_WAITING = ("short", "long"), ("long", "other", "third")
+
+
+@pytest.mark.parametrize(
+    ("names", "number"),
+    [
+        (ONE_IDLE, signal.SIGTERM),
+        (ONE_WAITING, signal.SIGINT),
+        pytest.param(ONE_IDLE, signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(ONE_WAITING, signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_that_is_stopped_stops_each_stage_once(names, number, tmp_path):
     (tmp_path / "parent.py").write_text(STOPPED)
     command = [sys.executable, str(tmp_path / "parent.py"), str(Path(__file__).parent), str(tmp_path), *names]
     parent = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
     try:
         while not all((tmp_path / (name if name == "short" else f"{name} began")).exists() for name in names[:2]):
-            time.sleep(0.1)
+            time.sleep(0.02)
             assert parent.poll() is None
         os.killpg(parent.pid, number) if number == signal.SIGINT else parent.send_signal(number)  # a terminal's: to all
         assert parent.wait(60) != 0
@@ -184,7 +194,7 @@ def step_or_die(name: str, folder: Path) -> None:
     if name != "dies":
         return step_by_step(name, folder)
     while not (folder / "long began").exists():
-        time.sleep(0.1)
+        time.sleep(0.02)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
