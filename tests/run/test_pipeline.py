@@ -174,22 +174,6 @@ def test_the_report_escapes_the_corpus(run):
     assert "&lt;script&gt;alert" in page
 
 
-def test_a_second_run_does_nothing_and_a_changed_option_what_depends_on_it(run, recipe, capsys):
-    def redone(*overrides):
-        before = stages_of(run)
-        assert main(["run", str(recipe), "--run-dir", str(run), *overrides]) == 0
-        after = stages_of(run)
-        return [name for name in after if after[name] != before.get(name)]
-
-    assert redone() == []
-    assert "already done" in capsys.readouterr().out
-    assert redone("--report.answers", "2") == ["report"]
-    assert redone("--report.answers", "2", "--corpus.umap_rows", "50") == ["corpus/select", "corpus/map", "report"]
-    assert redone("--report.answers", "2") == ["corpus/select", "corpus/map", "report"]
-    pissa = ["train/pissa", "likelihood/pissa", "evaluate/pissa", "compare", "report"]
-    assert redone("--report.answers", "2", "--train.learning_rate", "{lora: 0.01, pissa: 0.02}") == pissa
-
-
 @contextmanager
 def here(work, count, threads, prepare):
     """Workers, all of which are this process."""
@@ -214,6 +198,22 @@ def test_what_workers_do_is_what_is_done_without_them(run, recipe, tmp_path, mon
     assert [name for name in gone if after[name] == before[name]] == []
     for name in gone[:3]:
         assert after[name]["outputs"] == before[name]["outputs"], name
+
+
+def test_a_second_run_does_nothing_and_a_changed_option_what_depends_on_it(run, recipe, capsys):
+    def redone(*overrides):
+        before = stages_of(run)
+        assert main(["run", str(recipe), "--run-dir", str(run), *overrides]) == 0
+        after = stages_of(run)
+        return [name for name in after if after[name] != before.get(name)]
+
+    assert redone() == []
+    assert "already done" in capsys.readouterr().out
+    assert redone("--report.answers", "2") == ["report"]
+    assert redone("--report.answers", "2", "--corpus.umap_rows", "50") == ["corpus/select", "corpus/map", "report"]
+    assert redone("--report.answers", "2") == ["corpus/select", "corpus/map", "report"]
+    pissa = ["train/pissa", "likelihood/pissa", "evaluate/pissa", "compare", "report"]
+    assert redone("--report.answers", "2", "--train.learning_rate", "{lora: 0.01, pissa: 0.02}") == pissa
 
 
 def test_a_run_as_one_json_document(run, recipe, capsys):
