@@ -29,7 +29,7 @@ from machine import machine
 from torch.nn.functional import cross_entropy
 
 import topeng
-from topeng.adapt.settings import TinyOptions
+from topeng.adapt.base_settings import TinyOptions
 from topeng.adapt.tiny import new_model, tiny_config
 from topeng.diffusion import monte_carlo_error, response_nll
 from topeng.evaluate.text_metrics import chrf

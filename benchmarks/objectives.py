@@ -23,9 +23,10 @@ import numpy as np
 from machine import machine
 from scipy import stats
 
+from topeng.adapt.base_settings import TinyOptions
 from topeng.adapt.fitting import arguments
 from topeng.adapt.muon import MuonAndAdamW
-from topeng.adapt.settings import StepOptions, TinyOptions
+from topeng.adapt.settings import StepOptions
 from topeng.adapt.tiny import copy_from_the_start, new_model, new_tokenizer, tiny_config
 from topeng.adapt.trainer import Batching, DiffusionTrainer
 from topeng.corpus.synthetic import write_source, write_target

@@ -109,7 +109,7 @@ def adapters(tmp_path_factory, shared_model) -> Path:
     import peft
     import torch
 
-    from topeng.adapt.settings import TinyOptions
+    from topeng.adapt.base_settings import TinyOptions
     from topeng.adapt.tiny import new_model, tiny_config
 
     folder = tmp_path_factory.mktemp("adapters")
@@ -158,7 +158,7 @@ def random_model():
     """Random weights large enough that predictions differ, on the device that is tested on."""
     import torch
 
-    from topeng.adapt.settings import TinyOptions
+    from topeng.adapt.base_settings import TinyOptions
     from topeng.adapt.tiny import new_model, tiny_config
     from topeng.models import find_device
 

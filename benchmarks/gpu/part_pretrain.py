@@ -13,7 +13,7 @@ from bench import Bench, logged, seconds_of_command
 from ledger import Record
 from rows import ROOT, finished_corpus
 
-from topeng.adapt.settings import TinyOptions
+from topeng.adapt.base_settings import TinyOptions
 from topeng.adapt.tiny import new_model, new_tokenizer, tiny_config
 from topeng.models.a2d import A2DLlamaConfig, A2DLlamaLMHeadModel
 from topeng.text.rows import read_rows

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from bench import Bench
 
-from topeng.adapt.settings import TinyOptions
+from topeng.adapt.base_settings import TinyOptions
 from topeng.adapt.tiny import tiny_config
 from topeng.models import LLaDAConfig, LLaDAModelLM
 

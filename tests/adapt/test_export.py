@@ -17,11 +17,12 @@ from test_foreign import IDS, OFFICIAL, change, close, logits, official_network
 
 import topeng
 from topeng.adapt import methods
+from topeng.adapt.base_settings import TinyOptions
 from topeng.adapt.export import export
 from topeng.adapt.export_card import read_card
 from topeng.adapt.merge import BaseWeights, skeleton
 from topeng.adapt.names import targets
-from topeng.adapt.settings import AdapterOptions, TinyOptions
+from topeng.adapt.settings import AdapterOptions
 from topeng.adapt.tiny import new_model, tiny_config
 from topeng.cli import main
 from topeng.errors import AdapterError, ExportError, ModelError

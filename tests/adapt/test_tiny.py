@@ -8,9 +8,9 @@ import pytest
 import torch
 from rich.console import Console
 
+from topeng.adapt.base_settings import TinyOptions
 from topeng.adapt.muon import MuonAndAdamW
 from topeng.adapt.pretrain import _with_beginnings, pretrain_base
-from topeng.adapt.settings import TinyOptions
 from topeng.adapt.tiny import copy_from_the_start, new_model, tiny_config
 from topeng.models import load_model, load_tokenizer
 from topeng.recipe import parse, slices

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from topeng.adapt.settings import TinyOptions
+from topeng.adapt.base_settings import TinyOptions
 from topeng.models import LLaDAConfig, LLaDAModelLM
 from topeng.text.formats import LLADA
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from transformers import TrainerCallback, TrainingArguments
 
 from topeng.adapt import methods
+from topeng.adapt.base_settings import ModelOptions
 from topeng.adapt.fitting import (
     Examples,
     Shown,
@@ -23,7 +24,7 @@ from topeng.adapt.fitting import (
     write_log,
 )
 from topeng.adapt.loggers import check_loggers
-from topeng.adapt.settings import Adapting, ModelOptions
+from topeng.adapt.settings import Adapting
 from topeng.adapt.trainer import DiffusionTrainer
 from topeng.errors import RunError
 from topeng.kecil import locate

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from topeng.adapt.settings import Adapting, ModelOptions
+from topeng.adapt.base_settings import ModelOptions
+from topeng.adapt.settings import Adapting
 from topeng.corpus.settings import PAPER
 from topeng.generate.settings import Settings
 from topeng.options import OptionError, Options, option, results

@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from topeng.adapt.settings import METHODS, AdapterOptions, BaseOptions, SweepOptions, Training, TrainOptions
+from topeng.adapt.base_settings import BaseOptions
+from topeng.adapt.settings import METHODS, AdapterOptions, SweepOptions, Training, TrainOptions
 from topeng.corpus.settings import PAPER, CorpusOptions, SourceOptions
 from topeng.errors import RecipeError
 from topeng.evaluate.settings import EvaluateOptions
