@@ -39,7 +39,7 @@ def figures(url, **headers):
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
 
 
-def until(condition, seconds=20):
+def until(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it took too long"
@@ -67,6 +67,19 @@ def test_another_host_without_a_key_is_refused():
         Address(host, insecure=True).check()
 
 
+def test_an_address_in_use_is_told_before_the_model_is_loaded(capsys, monkeypatch):
+    def unloaded(*_, **__):
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(command, "load", unloaded)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", "kecil", "--port", str(port)]) == 1
+    assert f"cannot listen at 127.0.0.1, port {port} (Address already in use). Choose" in capsys.readouterr().err
+    assert main(["serve", "kecil", "--port", "70000"]) == 1
+    assert "port 70000 (" in capsys.readouterr().err
+
+
 def test_the_checkpoint_says_how_it_wants_to_be_asked(checkpoint, tmp_path, monkeypatch):
     shutil.copytree(checkpoint, tmp_path / "own")
     own = {"max_new_tokens": 24, "block_length": 8, "turns": 0}
@@ -79,7 +92,7 @@ def test_the_checkpoint_says_how_it_wants_to_be_asked(checkpoint, tmp_path, monk
 
     monkeypatch.setattr(command, "create_app", create)
     for flags in ([], ["--max_new_tokens", "16", "--turns", "1"]):
-        assert main(["serve", str(tmp_path / "own"), "--device", "cpu", *flags]) == 1
+        assert main(["serve", str(tmp_path / "own"), "--device", "cpu", "--port", "0", *flags]) == 1
     single, told = (server.models for server in started)
     assert (single.settings.max_new_tokens, single.settings.block_length, single.turns) == (24, 8, 0)
     assert (told.settings.max_new_tokens, told.turns) == (16, 1)

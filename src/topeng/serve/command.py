@@ -3,12 +3,14 @@
 import argparse
 import ipaddress
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import uvicorn
+from fastapi import FastAPI
 
 from topeng import load
 from topeng.adapt.voices import load_voices, named_folders
@@ -43,6 +45,24 @@ class Address:
                 f"--host {self.host} accepts requests from other machines. Set a key (TOPENG_API_KEY, --api-key), or "
                 "use --insecure."
             )
+
+    def bind(self) -> socket.socket:
+        """A socket that does not listen yet, so that nobody waits for a model that is still being loaded.
+
+        Raises:
+            GenerationError: the address is in use, or none of this machine's.
+        """
+        bound = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind((self.host, self.port))
+        except (OSError, OverflowError) as error:
+            bound.close()
+            reason = getattr(error, "strerror", None) or error
+            raise GenerationError(
+                f"cannot listen at {self.host}, port {self.port} ({reason}). Choose another --port or --host."
+            ) from error
+        return bound
 
 
 def is_loopback(host: str) -> bool:
@@ -79,10 +99,16 @@ def serve(known: argparse.Namespace, settings: Settings, quiet: bool = False, ve
 
     Raises:
         ModelError, AdapterError: something cannot be loaded.
-        GenerationError: the address is open to others and no key is set.
+        GenerationError: the address is open to others and no key is set, or it cannot be listened at.
     """
     address = Address(known.host, known.port, all_keys(known.api_key), known.cors, known.insecure)
     address.check()
+    with address.bind() as bound:
+        _run(_app(known, settings, address, bound), bound, quiet, verbose)
+
+
+def _app(known: argparse.Namespace, settings: Settings, address: Address, bound: socket.socket) -> FastAPI:
+    """The model and its adapters, loaded and told of."""
     limits = Limits(known.batch_tokens, known.queue, known.max_body, known.time_limit)
     folders = named_folders(known.adapters)
     base, tokenizer = load(known.model, dtype=known.dtype, device=known.device)
@@ -91,15 +117,19 @@ def serve(known: argparse.Namespace, settings: Settings, quiet: bool = False, ve
     models = Models(load_voices(base, folders), tokenizer, settings, known.system, own, turns)
     app = create_app(Server(models, limits, address.keys, address.origins))
     shown = f"[{address.host}]" if ":" in address.host else address.host
-    where, precision = f"http://{shown}:{address.port}/", str(base.dtype).removeprefix("torch.")
+    where, precision = f"http://{shown}:{bound.getsockname()[1]}/", str(base.dtype).removeprefix("torch.")
     print(f"topeng: {', '.join(models.voices)} in {precision} at {where} (page) and /v1 (API)", flush=True)
     if is_emulated(base.dtype, base.device):
         print("topeng: this processor has no bf16 instructions: --dtype float32 is several times as fast", flush=True)
+    return app
+
+
+def _run(app: FastAPI, bound: socket.socket, quiet: bool, verbose: bool) -> None:
     # Paths may be logged, bodies never are.
-    config = uvicorn.Config(app, address.host, address.port, log_level="info" if verbose else "warning")
+    config = uvicorn.Config(app, log_level="info" if verbose else "warning")
     running = uvicorn.Server(config)
     try:
-        running.run()
+        running.run([bound])
     except (KeyboardInterrupt, Stopped):
         begun = "cancelled" if running.force_exit else "answered"  # by a second Ctrl-C
         if not quiet:
