@@ -188,3 +188,17 @@ def test_what_goes_not_together_is_named():
     ):
         with pytest.raises(Exception, match=message):
             parse(values)
+
+
+def test_a_start_is_read_at_the_revision_that_the_recipe_names(run, tmp_path, monkeypatch):
+    read = []
+
+    def remembered(load):
+        return lambda *named: read.append(named[-1]) or load(*named)
+
+    for name in ("load_model", "load_tokenizer"):
+        monkeypatch.setattr(pretrain, name, remembered(getattr(pretrain, name)))
+    base = {"revision": "abc123", "tiny": {"start": str(run / "start"), "steps": 1, "batch_rows": 4}}
+    recipe = parse({"base": base, "text": {"max_length": 64, "eos": "one"}, "train": {"report_to": []}})
+    pretrain_base(slices.pretraining(recipe), run, tmp_path, Console(quiet=True))
+    assert read == ["abc123", "abc123"]

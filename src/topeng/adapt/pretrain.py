@@ -98,7 +98,7 @@ def _unpretrained(asked: Pretraining, run: Path, rows: Sequence[dict], plain: Se
     """The model and the tokenizer that pretraining begins with."""
     tiny, start = asked.tiny, run / CONVERTED if asked.converted else asked.tiny.start
     if start:
-        return load_model(start, torch.float32, "cpu"), load_tokenizer(start)
+        return load_model(start, torch.float32, "cpu", asked.revision), load_tokenizer(start, asked.revision)
     texts = [text for row in rows for text in ("\n\n" + row["input"], row["output"])]  # as messages have them
     model = new_model(tiny_config(tiny, asked.context), asked.seed)
     copy_from_the_start(model, asked.seed)

@@ -252,6 +252,7 @@ class Pretraining:
         converted: it begins with what the stage `base/convert` left.
         objective: by which it learns.
         fill: tokens of a forward pass where end tokens fill it; else None.
+        revision: of the checkpoint that it continues from, on the Hub.
         device: where it trains.
     """
 
@@ -264,6 +265,7 @@ class Pretraining:
     fill: int | None
     converted: bool = field(metadata={"since": False})
     objective: ObjectiveName = field(metadata={"since": "masked"})
+    revision: str | None = field(metadata={"since": None})
     device: str | None = field(metadata={"cost": True})
 
 

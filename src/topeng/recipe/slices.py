@@ -83,6 +83,7 @@ def pretraining(recipe: Recipe) -> Pretraining:
         fill=_fill(recipe),
         converted=recipe.base.convert is not None,
         objective=recipe.train.objectives[0],
+        revision=recipe.base.revision if recipe.base.tiny.start else None,
         device=recipe.base.device,
     )
 
