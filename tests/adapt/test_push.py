@@ -163,7 +163,7 @@ def test_a_process_uploads_to_the_hub_that_its_environment_names(hub, folder):
     changed = {"HF_ENDPOINT": hub.address, "HF_TOKEN": "hf_other", "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
     command = [sys.executable, "-m", "topeng", "push", str(folder), "someone/mine"]
     done = subprocess.run(command, env=os.environ | changed, capture_output=True, text=True, check=False)
-    assert (done.returncode, hub.calls) == (1, [("POST", "/api/repos/create")])
+    assert (done.returncode, hub.calls[0]) == (1, ("POST", "/api/repos/create")) and hub.repositories == {}
     assert done.stderr.startswith("topeng: cannot upload ") and done.stderr.count("\n") == 1, done.stderr
 
 
