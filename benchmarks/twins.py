@@ -26,7 +26,7 @@ from rich.console import Console
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import topeng
-from topeng.adapt.settings import ObjectiveName
+from topeng.adapt.settings import ObjectiveName, without_seed
 from topeng.adapt.train import train_adapter
 from topeng.evaluate.compare import compare_models
 from topeng.generate.answer import answers
@@ -101,7 +101,7 @@ def scored(folder: Path) -> dict[str, Any]:
         models = compare_models([adapter])["models"]
         base, (adapted,) = models.pop("base"), models.values()
         trainings["base"] = [figures_of(base)]
-        trainings.setdefault(adapter.name.split("-seed-")[0], []).append(figures_of(adapted))
+        trainings.setdefault(without_seed(adapter.name), []).append(figures_of(adapted))
     return {name: over_seeds(each) for name, each in trainings.items()}
 
 

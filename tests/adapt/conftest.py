@@ -30,6 +30,19 @@ class Signals(TrainerCallback):
                 signal.raise_signal(number)
 
 
+class Killed(Exception):
+    """Stands for `kill -9`: nothing is saved after it."""
+
+
+class Kill(TrainerCallback):
+    def __init__(self, after):
+        self.after = after
+
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step == self.after:
+            raise Killed
+
+
 @dataclass
 class Training:
     recipe: Recipe

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import TrainerCallback
 
 import topeng
+from adapt.conftest import Kill, Killed
 from topeng.adapt.export import export
 from topeng.adapt.foreign import remove_adapter
 from topeng.adapt.loading import load_adapter, load_adapters
@@ -27,16 +27,6 @@ OTHERS = {
     "block": {"attention_block": BLOCK, "predicts_next": False},
     "autoregressive": {"attention_block": 1, "predicts_next": True},
 }
-
-
-class Killed(Exception):
-    pass
-
-
-class Kill(TrainerCallback):
-    def on_step_end(self, args, state, control, **_):
-        if state.global_step == 7:
-            raise Killed
 
 
 def by(training, objective, **options):
@@ -80,7 +70,7 @@ def test_a_killed_training_goes_on_to_the_same_adapter(training, objective, tmp_
     short = by(training, objective)
     whole = short.train(tmp_path / "whole")
     with pytest.raises(Killed):
-        short.train(tmp_path / "killed", Kill())
+        short.train(tmp_path / "killed", Kill(after=7))
     again = short.train(tmp_path / "killed")
     one, other = (load_file(folder / "adapter_model.safetensors") for folder in (whole, again))
     assert all(torch.equal(one[name], other[name]) for name in one) and one.keys() == other.keys()

@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from rich.console import Console
-from transformers import TrainerCallback
 
+from adapt.conftest import Kill, Killed
 from causal import causal_folder
 from topeng.adapt import pretrain
 from topeng.adapt.convert import convert
@@ -25,16 +25,6 @@ PLACES = {
     **{"source/train": "Paris is far", "source/test": "Rome is far", "corpus/train": "Medan itu jauh"},
     **{"corpus/validation": "Solo itu jauh", "corpus/test": "Ambon itu jauh"},
 }
-
-
-class Killed(Exception):
-    pass
-
-
-class Kill(TrainerCallback):
-    def on_step_end(self, args, state, control, **_):
-        if state.global_step == 4:
-            raise Killed
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +95,7 @@ def test_a_lora_is_merged_and_moves_nothing_but_what_it_adapts(run, tmp_path):
 def test_a_killed_pretraining_goes_on_to_the_same_base(run, tmp_path, monkeypatch):
     tiny = {"lora_rank": 2, "anneal_steps": 5}
     whole = pretrained(run, tmp_path / "whole", **tiny)
-    monkeypatch.setattr(pretrain, "fit", lambda trainer, shown: fit(trainer, shown, [Kill()]))
+    monkeypatch.setattr(pretrain, "fit", lambda trainer, shown: fit(trainer, shown, [Kill(after=4)]))
     with pytest.raises(Killed):
         pretrained(run, tmp_path / "killed", **tiny)
     monkeypatch.undo()

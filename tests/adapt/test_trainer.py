@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
+from adapt.conftest import Killed
 from topeng.adapt import methods
 from topeng.adapt.settings import AdapterOptions
 from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, compile_layers, held_out_loss, last_checkpoint
@@ -24,10 +25,6 @@ BATCHING = Batching(batch_rows=4, batch_tokens=32, noise="independent", fill=Fal
 def examples(count, start=0):
     random = np.random.default_rng(0)
     return [Example(start + row, random.integers(0, 500, 6 + row % 9).tolist(), 2 + row % 3) for row in range(count)]
-
-
-class Killed(Exception):
-    pass
 
 
 def trainer(

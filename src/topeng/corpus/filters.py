@@ -21,8 +21,6 @@ SHORTEST = 3
 """Words of the shortest text of a benchmark that is looked for, whole, beside others of its item."""
 TOGETHER = 6
 """Words that such texts of an item must have together (docs/corpus.md says what it finds)."""
-
-
 OVERLAP = 0.5
 """Share of a text's 8-grams from which a row that contains them is dropped."""
 HELD = "contains a benchmark's text"
@@ -103,9 +101,9 @@ def contaminated(table: pa.Table, template_text: TemplateText, files: Sequence[s
     ]
 
 
-def holding(table: pa.Table, template_text: TemplateText, files: Sequence[str]) -> np.ndarray:
-    """Whether a row holds an item of a benchmark, [R]."""
-    return np.isin(np.arange(table.num_rows), [match.row for match in contaminated(table, template_text, files)])
+def holding(matches: Sequence[Match], rows: int) -> np.ndarray:
+    """Whether a row is among those that hold an item of a benchmark, [R]."""
+    return np.isin(np.arange(rows), [match.row for match in matches])
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from topeng.corpus import language, pii, sample, words
 from topeng.corpus.draw import Corpus
-from topeng.corpus.filters import HELD, contaminated, near_duplicates
+from topeng.corpus.filters import HELD, contaminated, holding, near_duplicates
 from topeng.corpus.funnel import Funnel
 from topeng.corpus.groups import join_equal, near_groups
 from topeng.corpus.ingest import Progress
@@ -139,7 +139,7 @@ def _look_at(
     if options.benchmarks:
         matches = contaminated(table, corpus.template_text, options.benchmarks)
         rows.matches = [vars(match) | {"row": int(rows.row_ids[match.row])} for match in matches]
-        rows.drop(HELD, np.isin(np.arange(table.num_rows), [match.row for match in matches]))
+        rows.drop(HELD, holding(matches, table.num_rows))
     _hold_out(corpus, options, rows, groups, candidates)
     rows.drop("not drawn", ~np.isin(rows.row_ids, drawn))  # candidates that are not held out
     progress("finding near duplicates", 0, None)

@@ -26,7 +26,7 @@ from rich.text import Text
 from topeng.corpus import embed, sample, synthetic
 from topeng.corpus.draw import Corpus
 from topeng.corpus.engine import open_engine
-from topeng.corpus.filters import HELD, as_inputs, benchmark_items, holding
+from topeng.corpus.filters import HELD, as_inputs, benchmark_items, contaminated, holding
 from topeng.corpus.funnel import Funnel
 from topeng.corpus.groups import group_table
 from topeng.corpus.ingest import Progress, ingest, take_all
@@ -152,7 +152,7 @@ def build_source(asked: Sourcing, work: Path, console: Console) -> None:
     train = table.filter(~held)
     if asked.benchmarks:
         template_text = TemplateText.load(work / "ingested" / "templates.parquet")
-        gone = holding(train, template_text, asked.benchmarks)
+        gone = holding(contaminated(train, template_text, asked.benchmarks), train.num_rows)
         funnel.count({HELD: int(gone.sum())})
         funnel.close("filter")
         train = train.filter(~gone)
@@ -197,7 +197,8 @@ def _first_clean(
     while len(kept) < rows and looked < len(order):
         now = order[looked : looked + rows - len(kept)]
         looked += len(now)
-        held = holding(as_inputs("text", [texts[place] for place in now]), NO_TEMPLATES, benchmarks)
+        table = as_inputs("text", [texts[place] for place in now])
+        held = holding(contaminated(table, NO_TEMPLATES, benchmarks), len(now))
         kept = np.append(kept, now[~held])
     return kept, looked - len(kept)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from topeng.adapt.settings import METHODS, without_seed
+from topeng.adapt.settings import METHODS, Method, without_seed
 from topeng.kecil import hub_id
 from topeng.report.files import (
     Finished,
@@ -58,7 +58,7 @@ def write_cards(run_dir: Path, folder: Path, title: str, licence: str | None) ->
 
 def card(found: Finished, method: str, title: str, licence: str | None) -> str:
     """The card of one method, front matter and body."""
-    words, base = Wording(), _base(found.recipe)
+    words, base, known = Wording(), _base(found.recipe), _known(method)
     models = {model["name"]: model for model in comparison(found, words)}
     front = yaml.safe_dump(_front(found, method, title, licence), sort_keys=False, allow_unicode=True, width=120)
     environment = templates(words, escape=False)
@@ -67,7 +67,7 @@ def card(found: Finished, method: str, title: str, licence: str | None) -> str:
         title=title,
         method=method,
         label=words.label(method),
-        source=METHODS[_kind(method)].source if _kind(method) in METHODS else "",
+        source=known.source if known else "",
         full=_full(method),
         topeng_alone=_topeng_alone(method),
         names=found.names(method),
@@ -159,13 +159,18 @@ def _kind(method: str) -> str:
     return method.partition(" ")[0]
 
 
+def _known(method: str) -> Method | None:
+    """What Topeng knows of a method; None where the run trained it with one that it has no longer."""
+    return METHODS.get(_kind(method))
+
+
 def _full(method: str) -> bool:
-    return _kind(method) in METHODS and METHODS[_kind(method)].full
+    return bool((known := _known(method)) and known.full)
 
 
 def _topeng_alone(method: str) -> bool:
     """Whether no other library loads the adapter."""
-    return _kind(method) in METHODS and METHODS[_kind(method)].noise_aware
+    return bool((known := _known(method)) and known.noise_aware)
 
 
 def _corpus(found: Finished) -> Record:

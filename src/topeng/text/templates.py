@@ -5,6 +5,7 @@ Training, answers and scores use the format, piece by piece; the template is onl
 
 import logging
 from functools import cache
+from itertools import zip_longest
 from typing import Any
 
 from topeng.errors import in_one_line
@@ -39,7 +40,7 @@ def tell_template(name: str, tokenizer: Any) -> None:
 
 def template_difference(tokenizer: Any, form: ChatFormat) -> str | None:
     """The first conversation for which a tokenizer's template writes something else, and what; None: there is none."""
-    if not tokenizer.chat_template:
+    if tokenizer.chat_template in (None, "", form.template):
         return None
     for what, messages in CONVERSATIONS.items():
         ours = tokenizer.apply_chat_template(
@@ -50,8 +51,8 @@ def template_difference(tokenizer: Any, form: ChatFormat) -> str | None:
         except Exception as error:  # a template is a program: it may refuse a role, or fail in any way
             return f"For {what} the template fails ({in_one_line(error)}), where Topeng writes {ours!r}."
         if own != ours:
-            at = next((place for place, pair in enumerate(zip(own, ours, strict=False)) if pair[0] != pair[1]), None)
-            start = max(0, (min(len(own), len(ours)) if at is None else at) - BEFORE)
+            at = next(place for place, pair in enumerate(zip_longest(own, ours)) if pair[0] != pair[1])
+            start = max(0, at - BEFORE)
             return f"For {what} the template writes {_quoted(own, start)}, where Topeng writes {_quoted(ours, start)}."
     return None
 
