@@ -35,6 +35,10 @@ class Autoregressive(Objective):
             "weights": weights[:, None].expand(response.shape)[response],
         }
 
+    def tokens_to_score(self, length: int, draws: int) -> int:
+        """One pass, as nothing is estimated."""
+        return length
+
     @torch.no_grad()
     def response_nll(self, model: Any, examples: Sequence[Example], how: Scoring) -> np.ndarray:
         examples = [begun(example, model.config.eos_token_id) for example in examples]

@@ -52,6 +52,10 @@ class Block(Objective):
             "noise_level": masked.sum(dim=1) / batch["response_length"],
         }
 
+    def tokens_to_score(self, length: int, draws: int) -> int:
+        """The draws of each block, whose passes see it and what is before it."""
+        return draws * sum(min(start + self._block, length) for start in range(0, length, self._block))
+
     def response_nll(self, model: Any, examples: Sequence[Example], how: Scoring) -> np.ndarray:
         parts = [(row, part) for row, example in enumerate(examples) for part in self._blocks(example)]
         nats = likelihood.response_nll(model, [part for _, part in parts], how)

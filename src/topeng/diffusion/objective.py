@@ -70,6 +70,10 @@ class Objective(ABC):
             `targets` and `weights` [N] among them.
         """
 
+    def tokens_to_score(self, length: int, draws: int) -> int:
+        """Tokens of the forward passes that score a row of so many tokens, if all of them are its response."""
+        return draws * length
+
     @abstractmethod
     def response_nll(self, model: Any, examples: Sequence[Example], how: Scoring) -> np.ndarray:
         """Of each example's response, in nats: fp64 [R, M], a column for each replicate."""

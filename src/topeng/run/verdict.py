@@ -5,7 +5,7 @@ Hours are estimates by arithmetic: compute over a rate. Rows are taken as long a
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 
 from topeng import recipe as recipes
+from topeng.diffusion import OBJECTIVES, Objective, objective_of
 from topeng.kecil import locate
 from topeng.models import FAMILIES
 from topeng.recipe import Recipe
@@ -103,6 +104,7 @@ def needs_of(recipe: Recipe, steps: int | None = None) -> Needs:
         total = FAMILIES[config.model_type](config).num_parameters()
     counts = trainable_parameters(recipe, config)
     memory = max(sum(training_memory(recipe, config, name, total, count).values()) for name, count in counts.items())
+    objectives = [_base_objective(recipe, config), *(_objective(recipe, one.objective) for one in recipe.trainings)]
     stack = total - 2 * config.vocab_size * config.hidden_size  # the head works on masked tokens alone
     model = recipe.base.model or recipe.base.convert or recipe.base.tiny.start
     remote = bool(model) and not Path(locate(model or "")).exists()
@@ -119,8 +121,8 @@ def needs_of(recipe: Recipe, steps: int | None = None) -> Needs:
         memory + PROCESS_BYTES,
         downloads,
         _corpus_rows(recipe) * ROW_BYTES + sum(4 * count * 8 for count in counts.values()),
-        _stages(recipe, steps, stack, here, torch.cuda.is_available()),
-        _stages(recipe, steps, stack, GPU_FLOPS, True),
+        _stages(recipe, objectives, steps, stack, here, torch.cuda.is_available()),
+        _stages(recipe, objectives, steps, stack, GPU_FLOPS, True),
     )
 
 
@@ -175,9 +177,28 @@ def _corpus_rows(recipe: Recipe) -> int:
     return sum(corpus.expected_rows.values()) or (0 if corpus.files else corpus.synthetic_rows)
 
 
-def _stages(recipe: Recipe, steps: int, stack: int, flops: float, gpu: bool) -> dict[str, float]:
-    """Hours: a forward pass takes 2 operations per parameter and token, training 6, or 8 where it recomputes."""
-    corpus, tokens, models = recipe.corpus, recipe.text.max_length, 1 + len(recipe.trainings)
+def _objective(recipe: Recipe, name: str) -> Objective:
+    return OBJECTIVES[name](recipe.generate.block_length)
+
+
+def _base_objective(recipe: Recipe, config: Any) -> Objective:
+    """A base that the run pretrains has the objective of its first training."""
+    return objective_of(config) if recipe.base.model else _objective(recipe, recipe.train.objectives[0])
+
+
+def _stages(
+    recipe: Recipe, objectives: Sequence[Objective], steps: int, stack: int, flops: float, gpu: bool
+) -> dict[str, float]:
+    """Hours: a forward pass takes 2 operations per parameter and token, training 6, or 8 where it recomputes.
+
+    Args:
+        objectives: of each model that is evaluated.
+        steps: optimiser steps of a training.
+        stack: parameters of the network without its embeddings and head.
+        flops: operations per second.
+        gpu: whether there is a GPU to embed on.
+    """
+    corpus, tokens = recipe.corpus, recipe.text.max_length
     read = _corpus_rows(recipe)
     kept = sum(corpus.expected_rows.get(subset, 0) for subset in corpus.subsets) or read
     drawn = corpus.drawn(kept) or corpus.train_rows
@@ -185,17 +206,24 @@ def _stages(recipe: Recipe, steps: int, stack: int, flops: float, gpu: bool) -> 
     per_token = (8 if recipe.train.gradient_checkpointing else 6) * stack
     passes_of_rows = steps * sum(sequences(training.objective) for training in recipe.trainings)
     trained = passes_of_rows * recipe.train.batch_rows * tokens
-    scored = (corpus.test_rows + recipe.source.test_rows) * recipe.evaluate.draws * tokens
-    passes = recipe.generate.steps or recipe.generate.max_new_tokens
-    answered = 2 * recipe.evaluate.generate_rows * passes * recipe.context
+    evaluated = sum(_evaluated_tokens(recipe, objective) for objective in objectives)
     seconds = {"corpus": read / INGEST_ROWS / (os.cpu_count() or 1) + drawn / embedded}
     if recipe.base.model is None:
         tiny = recipe.base.tiny
         pretrained = tiny.steps * tiny.batch_rows * tokens * sequences(recipe.train.objectives[0])
         seconds["base"] = pretrained * per_token / flops
     seconds["train"] = trained * per_token / flops
-    seconds["evaluate"] = models * (scored + answered) * 2 * stack / flops
+    seconds["evaluate"] = evaluated * 2 * stack / flops
     return {name: value / 3600 for name, value in seconds.items()}
+
+
+def _evaluated_tokens(recipe: Recipe, objective: Objective) -> int:
+    """Tokens of the forward passes that score the test rows and answer some of both languages."""
+    rows = recipe.corpus.test_rows + recipe.source.test_rows
+    longest = recipe.generate.max_new_tokens
+    passes = longest if objective.attention_block == 1 else recipe.generate.steps or longest  # a token in each, or more
+    scored = rows * objective.tokens_to_score(recipe.text.max_length, recipe.evaluate.draws)
+    return scored + 2 * recipe.evaluate.generate_rows * passes * recipe.context
 
 
 def _hours(stages: dict[str, float]) -> str:
