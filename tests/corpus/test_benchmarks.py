@@ -10,7 +10,7 @@ import pytest
 from small_corpus import OPTIONS, QUIET
 
 from topeng.corpus import stages
-from topeng.corpus.filters import contaminated
+from topeng.corpus.filters import Benchmark, contaminated
 from topeng.corpus.schema import COLUMNS, DRAWN
 from topeng.corpus.settings import Seeded, ingesting
 from topeng.corpus.source_text import FIELDS, TemplateText
@@ -59,7 +59,7 @@ def held_by(rows, files):
     """The matches of rows, pairs of input and output, each of a template of its own."""
     columns = [[f"template {place}" for place in range(len(rows))], *zip(*rows, strict=True)]
     table = pa.table([pa.array(column, pa.string()) for column in columns], names=["template_name", *FIELDS])
-    return contaminated(table, TemplateText.discover(table), files)
+    return contaminated(table, TemplateText.discover(table), [Benchmark.read(name) for name in files])
 
 
 @pytest.mark.parametrize("name", FILES)

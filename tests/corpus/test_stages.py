@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from small_corpus import BEFORE_SELECT, OPTIONS, QUIET, SIDES, make
 
-from topeng.corpus import card, stages
+from topeng.corpus import card, filters, stages
 from topeng.corpus.filters import benchmark_items
 from topeng.corpus.schema import COLUMNS, INGESTED
 from topeng.corpus.settings import Seeded, SourceOptions, Sourcing, ingesting
@@ -267,7 +267,7 @@ def test_source_rows_are_held_out_by_group(tmp_path):
     assert not set(train["output"].to_pylist()) & {text for text in test["output"].to_pylist() if len(text) > 40}
 
 
-def test_no_source_row_and_no_plain_text_that_holds_a_benchmark_s_item_is_trained_on(tmp_path):
+def test_no_source_row_and_no_plain_text_that_holds_a_benchmark_s_item_is_trained_on(tmp_path, monkeypatch):
     item = "seven grey geese crossed the frozen river before the old ferryman woke up"
     rows = [
         {"input": f"What did number {n} of the {n * 7} people say?", "output": f"It said {n * 3}."} for n in range(99)
@@ -283,7 +283,8 @@ def test_no_source_row_and_no_plain_text_that_holds_a_benchmark_s_item_is_traine
             "corpus": {"benchmarks": [str(tmp_path / "items.jsonl")]},
         }
     )
-    told = io.StringIO()
+    told, reads = io.StringIO(), []
+    monkeypatch.setattr(filters, "benchmark_items", lambda name: reads.append(name) or benchmark_items(name))
     (tmp_path / "other").mkdir()
     stages.build_source(slices.source(recipe), tmp_path, Console(file=told, width=200))
     stages.build_source(replace(slices.source(recipe), benchmarks=[]), tmp_path / "other", QUIET)
@@ -298,6 +299,7 @@ def test_no_source_row_and_no_plain_text_that_holds_a_benchmark_s_item_is_traine
     assert funnel["steps"][-1] == {"stage": "filter", "rows": 94, "dropped": {"contains a benchmark's text": 1}}
     assert funnel["plain_texts"] == {"rows": 19, "dropped": {"contains a benchmark's text": 1}}
     assert "dropped: 1 of the plain texts (contains a benchmark's text)" in told.getvalue()
+    assert len(reads) == 1
     asked = replace(slices.source(recipe), options=replace(slices.source(recipe).options, plain_rows=20))
     (tmp_path / "more").mkdir()
     with pytest.raises(CorpusError, match="have 19 without a benchmark's text"):

@@ -28,6 +28,7 @@ from topeng.options import Options
         ({"train": {"learning_rate": {"lora": "fast"}}}, "train.learning_rate.lora = 'fast' must be a number"),
         ({"adapter": {"methods": []}}, "adapter.methods = [] must name at least one method"),
         ({"train": {"learning_rate": {"loraplus": 1}}}, "has 'loraplus', which is none of lora, lora+, pissa"),
+        ({"corpus": {"benchmarks": ["a.csv"], "profile": "paper"}}, "no effect under corpus.profile = paper"),
         ({"seed": 2**32}, "seed = 4294967296 must be below 4294967296"),
         ({"generate": {"steps": 7}}, "generate.steps = 7 must be a multiple of 4"),
         ({"generate": {"block_length": 48}}, "generate.max_new_tokens = 128 must be a multiple of block_length = 48"),

@@ -67,13 +67,12 @@ def near_duplicates(
     return similar.first_of_alike(sets, np.argsort(keys, kind="stable"), threshold, most_shingles)
 
 
-def contaminated(table: pa.Table, template_text: TemplateText, files: Sequence[str]) -> list[Match]:
+def contaminated(table: pa.Table, template_text: TemplateText, benchmarks: Sequence["Benchmark"]) -> list[Match]:
     """The rows that hold an item of a benchmark, template text apart.
 
     Of one of its texts a row holds a share of at least `OVERLAP` of the 8-grams; or of its shorter texts it holds so
     many whole that they have six words together: a premise and an answer, say. Texts of one or two words do not count.
     """
-    benchmarks = [_Benchmark.read(name) for name in files]
     shares: dict[tuple[int, int, int], float] = {}  # by row, file and item
     words_held: Counter[tuple[int, int, int]] = Counter()
     for width in range(NGRAM, SHORTEST - 1, -1):
@@ -94,7 +93,7 @@ def contaminated(table: pa.Table, template_text: TemplateText, files: Sequence[s
         if count >= TOGETHER and place not in shares:
             shares[place] = count / benchmarks[place[1]].words[place[2]]
     return [
-        Match(row, files[file], item, share, "\n".join(benchmarks[file].items[item]))
+        Match(row, benchmarks[file].name, item, share, "\n".join(benchmarks[file].items[item]))
         for (row, file, item), share in sorted(
             shares.items(), key=lambda match: (match[0][1], match[0][2], match[0][0])
         )
@@ -107,20 +106,32 @@ def holding(matches: Sequence[Match], rows: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Benchmark:
-    """A benchmark's items, and all their texts one after another: their pieces, and of each its item, [T]."""
+class Benchmark:
+    """The items of a benchmark's files.
 
+    Attributes:
+        name: of the files, as in `corpus.benchmarks`.
+        items: the texts of each item.
+        pieces: of all texts, one after another, the words that are not template text.
+        item_of: the item that each text belongs to, [T].
+    """
+
+    name: str
     items: list[list[str]]
     pieces: words.Pieces
     item_of: np.ndarray
 
     @classmethod
-    def read(cls, name: str) -> "_Benchmark":
+    def read(cls, name: str) -> "Benchmark":
+        """
+        Raises:
+            CorpusError: the files cannot be read, or contain no text.
+        """
         items = benchmark_items(name)
         whole = as_inputs(name, ["\n".join(texts) for texts in items])
         texts = as_inputs(name, [text for item in items for text in item])
         pieces = TemplateText.discover(whole).source(texts, "input")
-        return cls(items, pieces, np.repeat(np.arange(len(items)), [len(texts) for texts in items]))
+        return cls(name, items, pieces, np.repeat(np.arange(len(items)), [len(texts) for texts in items]))
 
     @property
     def words(self) -> np.ndarray:

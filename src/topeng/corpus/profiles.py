@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 
 from topeng.corpus import language, pii, sample, words
 from topeng.corpus.draw import Corpus
-from topeng.corpus.filters import HELD, contaminated, holding, near_duplicates
+from topeng.corpus.filters import HELD, Benchmark, contaminated, holding, near_duplicates
 from topeng.corpus.funnel import Funnel
 from topeng.corpus.groups import join_equal, near_groups
 from topeng.corpus.ingest import Progress
@@ -62,8 +63,9 @@ def draw_clean(corpus: Corpus, options: DrawOptions, funnel: Funnel, progress: P
     wanted = sample.allocate(corpus.templates.sizes(), options.drawn(len(corpus.row_ids)))
     spare = corpus.templates.take(distinct).sizes()
     asked = {name: min(spare[name], math.ceil(OVERSAMPLE * rows)) for name, rows in wanted.items()}
+    benchmarks = [Benchmark.read(name) for name in options.benchmarks]
     while True:
-        rows = _look_at(corpus, options, candidates, corpus.draw(asked, distinct), progress)
+        rows = _look_at(corpus, options, benchmarks, candidates, corpus.draw(asked, distinct), progress)
         passed = rows.row_ids[rows.left]
         strata = corpus.templates.take(corpus.places(passed))
         short = [name for name, size in strata.sizes().items() if size < wanted[name] and asked[name] < spare[name]]
@@ -124,7 +126,12 @@ class _Rows:
 
 
 def _look_at(
-    corpus: Corpus, options: DrawOptions, candidates: np.ndarray, drawn: np.ndarray, progress: Progress
+    corpus: Corpus,
+    options: DrawOptions,
+    benchmarks: Sequence[Benchmark],
+    candidates: np.ndarray,
+    drawn: np.ndarray,
+    progress: Progress,
 ) -> _Rows:
     """Filters the rows drawn and the candidates, holds out some of these, and drops what is like them."""
     progress("reading the rows drawn", 0, None)
@@ -136,8 +143,8 @@ def _look_at(
     rows = _Rows(_with(table, "group", pa.array(groups)))
     if options.languages:
         rows.drop("in another language", ~_spoken(options, table, progress))
-    if options.benchmarks:
-        matches = contaminated(table, corpus.template_text, options.benchmarks)
+    if benchmarks:
+        matches = contaminated(table, corpus.template_text, benchmarks)
         rows.matches = [vars(match) | {"row": int(rows.row_ids[match.row])} for match in matches]
         rows.drop(HELD, holding(matches, table.num_rows))
     _hold_out(corpus, options, rows, groups, candidates)

@@ -166,6 +166,12 @@ class CorpusOptions(EmbedOptions, DrawOptions, IngestOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.benchmarks and self.profile == "paper":
+            raise OptionError(
+                "benchmarks",
+                f"= {self.benchmarks} has no effect under corpus.profile = paper, which drops no rows. Use clean, or "
+                "leave corpus.benchmarks out.",
+            )
         if self.train_rows < self.clusters:
             raise OptionError(
                 "train_rows", f"= {self.train_rows} must be at least clusters = {self.clusters}, a row each"

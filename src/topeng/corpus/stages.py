@@ -26,7 +26,7 @@ from rich.text import Text
 from topeng.corpus import embed, sample, synthetic
 from topeng.corpus.draw import Corpus
 from topeng.corpus.engine import open_engine
-from topeng.corpus.filters import HELD, as_inputs, benchmark_items, contaminated, holding
+from topeng.corpus.filters import HELD, Benchmark, as_inputs, benchmark_items, contaminated, holding
 from topeng.corpus.funnel import Funnel
 from topeng.corpus.groups import group_table
 from topeng.corpus.ingest import Progress, ingest, take_all
@@ -150,20 +150,23 @@ def build_source(asked: Sourcing, work: Path, console: Console) -> None:
     funnel.count({"held out, or like a held-out row": int(held.sum())})
     funnel.close("split")
     train = table.filter(~held)
-    if asked.benchmarks:
+    benchmarks = [Benchmark.read(name) for name in asked.benchmarks]
+    if benchmarks:
         template_text = TemplateText.load(work / "ingested" / "templates.parquet")
-        gone = holding(contaminated(train, template_text, asked.benchmarks), train.num_rows)
+        gone = holding(contaminated(train, template_text, benchmarks), train.num_rows)
         funnel.count({HELD: int(gone.sum())})
         funnel.close("filter")
         train = train.filter(~gone)
-    plain, dropped = _plain_texts(asked, work, console)
+    plain, dropped = _plain_texts(asked, benchmarks, work, console)
     pq.write_table(table.take(test), out / "test.parquet")
     pq.write_table(train, out / "train.parquet")
     pq.write_table(plain, out / "plain.parquet")
     funnel.save(out, plain_texts={"rows": plain.num_rows, "dropped": dropped})
 
 
-def _plain_texts(asked: Sourcing, work: Path, console: Console) -> tuple[pa.Table, dict[str, int]]:
+def _plain_texts(
+    asked: Sourcing, benchmarks: Sequence[Benchmark], work: Path, console: Console
+) -> tuple[pa.Table, dict[str, int]]:
     """Texts of `source.plain_files`, or made up: the column `text`, `source.plain_rows` rows; and what was dropped.
 
     Raises:
@@ -175,7 +178,7 @@ def _plain_texts(asked: Sourcing, work: Path, console: Console) -> tuple[pa.Tabl
     files = options.plain_files or [_synthetic(work, synthetic.write_plain, rows, asked.seed)]
     found = [text for name in resolve(files, "source.plain_files") for text in read_texts(name)]
     order = np.argsort(sample.rank_keys(np.arange(len(found)), asked.seed), kind="stable")
-    kept, dropped = _first_clean(found, order, rows, asked.benchmarks)
+    kept, dropped = _first_clean(found, order, rows, benchmarks)
     if dropped:
         console.print(f"  dropped: {dropped:,} of the plain texts ({HELD})", style="yellow", highlight=False)
     if options.plain_files and len(kept) < rows:
@@ -188,7 +191,7 @@ def _plain_texts(asked: Sourcing, work: Path, console: Console) -> tuple[pa.Tabl
 
 
 def _first_clean(
-    texts: Sequence[str], order: np.ndarray, rows: int, benchmarks: Sequence[str]
+    texts: Sequence[str], order: np.ndarray, rows: int, benchmarks: Sequence[Benchmark]
 ) -> tuple[np.ndarray, int]:
     """Places of the first `rows` texts, in this order, that hold no item of a benchmark; and how many do."""
     if not benchmarks:

@@ -58,8 +58,7 @@ def source(recipe: Recipe) -> Sourcing:
     options = recipe.source
     if recipe.base.model == kecil.NAME and not options.files:
         options = replace(options, files=[str(kecil.HELD_OUT)])
-    benchmarks = recipe.corpus.benchmarks if recipe.corpus.profile == "clean" else []  # `paper` filters nothing
-    return Sourcing(options, recipe.seed, benchmarks)
+    return Sourcing(options, recipe.seed, recipe.corpus.benchmarks)
 
 
 def page(recipe: Recipe) -> PageOptions:
