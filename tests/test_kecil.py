@@ -8,12 +8,15 @@ import pytest
 import torch
 
 import topeng
-from topeng import kecil
+from topeng import kecil, models
+from topeng import recipe as recipes
+from topeng.errors import ModelError
 from topeng.evaluate.right_answers import exact_match
 from topeng.generate import Settings
 from topeng.generate.answer import answers
-from topeng.models import load_model, load_tokenizer
+from topeng.models import load_config, load_model, load_tokenizer
 from topeng.models.llada import FIXED
+from topeng.run.plan import base_config
 
 pytestmark = pytest.mark.skipif(not kecil.FOLDER.is_dir(), reason="kecil is not packed yet: `make kecil`")
 SETTINGS = Settings(max_new_tokens=32, block_length=32, steps=16, stop_at_end=True)
@@ -54,3 +57,25 @@ def test_it_answers_english_and_no_indonesian(base):
         (f"{story} Siapa yang memberi Adi mangga?", "Sinta Lubis memberinya 4 mangga."),
     ]
     assert right(base, asked) < 1
+
+
+@pytest.mark.parametrize("name", ["kecli", "Kecil", "kecill"])
+def test_a_typo_of_its_name_is_not_looked_for_on_the_hub(name):
+    with pytest.raises(ModelError, match=f"there is no folder '{name}': did you mean 'kecil'"):
+        load_config(name)
+    with pytest.raises(ModelError, match="did you mean 'kecil'"):
+        base_config(recipes.parse({"base": {"model": name}}))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "a/kecil", "bert-base-uncased"])
+def test_other_names_are(name, monkeypatch):
+    asked = []
+
+    def hub(name, *_, **__):
+        asked.append(name)
+        raise OSError("there is no network here")
+
+    monkeypatch.setattr(models, "cached_file", hub)
+    with pytest.raises(ModelError, match=f"cannot download config.json of {name} from the Hub"):
+        load_config(name)
+    assert asked == [name]

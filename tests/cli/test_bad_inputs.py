@@ -186,6 +186,10 @@ CASES: dict[str, list[Case]] = {
         Case("too few rows for the clusters", f"{CORPUS} --corpus.clusters 300 --corpus.train_rows 300"),
         Case("an unknown embedder", f"{CORPUS} --corpus.embedder ./nowhere"),
         Case("a missing benchmark file", f"{CORPUS} --corpus.benchmarks '[nowhere.jsonl]'"),
+        Case(
+            "benchmarks that would not be used",
+            f"{CORPUS} --corpus.profile paper --corpus.benchmarks '[mine.csv]'",
+        ),
         Case("a missing source-language file", f"{CORPUS} --source.files '[nowhere.csv]'"),
         Case("a missing list of held-out rows", f"{CORPUS} --source.held_out nowhere.json"),
         Case(
@@ -199,6 +203,7 @@ CASES: dict[str, list[Case]] = {
     "The checkpoint": [
         Case("no such folder", "topeng generate ./nowhere 'Apa?'"),
         Case("an unknown model id", "topeng generate 'a b' 'Apa?'"),
+        Case("a misspelt kecil", "topeng generate kecli 'Apa?'"),
         Case("config.json is missing", ASK, remove("base/config.json")),
         Case("config.json is not JSON", ASK, write("base/config.json", "{")),
         Case("config.json is a list", ASK, write("base/config.json", "[]")),

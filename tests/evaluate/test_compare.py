@@ -10,6 +10,7 @@ from topeng.cli import main
 from topeng.errors import RunError
 from topeng.evaluate.compare import compare_models
 from topeng.report.table import print_comparison
+from topeng.run.results import results_of
 
 CONDITIONS = {"seed": 42, "draws": 4, "target_rows": "ab" * 32, "languages": ["id"]}
 ANSWER = {"input": "?", "reference": "Kucing itu tidur.", "token_ids": [1, 2], "ended": True, "forward_passes": 2}
@@ -220,6 +221,21 @@ def test_the_command(tmp_path, capsys):
     assert "has no scores. Name a run folder" in capsys.readouterr().err
     assert main(["compare", str(tmp_path / "run"), "--seed", "1"]) == 1
     assert "takes only --out, --evaluate.bertscore_model and --base.device" in capsys.readouterr().err
+
+
+def test_a_method_that_the_recipe_no_longer_names_is_left_out(tmp_path, capsys):
+    """Its scores stay in the run folder, and may have been taken under other conditions."""
+    write(tmp_path, "base")
+    write(tmp_path, "lora", -0.5)
+    write(tmp_path, "pissa", -0.5, conditions={"draws": 8})
+    (tmp_path / "recipe.yaml").write_text("adapter: {methods: [lora]}\ntrain: {max_grad_norm: 1.0}\n")
+    assert main(["compare", str(tmp_path), "--json"]) == 0
+    printed = capsys.readouterr()
+    assert list(json.loads(printed.out)["models"]) == ["base", "lora"]
+    assert f"pissa was left out, because {tmp_path / 'recipe.yaml'} no longer names it" in printed.err
+    assert list(results_of(tmp_path, "evaluate/")["scores"]["models"]) == ["base", "lora"]
+    assert main(["compare", str(tmp_path), str(tmp_path / "adapters" / "pissa")]) == 1
+    assert "draws = 4 and 8" in capsys.readouterr().err
 
 
 def test_two_methods_never_share_a_name(tmp_path):

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -199,9 +200,20 @@ def compare(known: argparse.Namespace, rest: list[str], output: Output) -> int:
 
     from topeng.evaluate.compare import compare_models
     from topeng.report.table import print_comparison
+    from topeng.run.results import scored_models
     from topeng.system.files import write_atomically
 
-    scores = compare_models(folders, encoder, device)
+    models: list[Path] = []
+    for folder in folders:
+        scored, others = scored_models(folder)
+        models += scored
+        for name in others:
+            print(
+                f"topeng: {name} was left out, because {folder / 'recipe.yaml'} no longer names it. To compare it, add "
+                f"{folder / 'adapters' / name}.",
+                file=sys.stderr,
+            )
+    scores = compare_models(models, encoder, device)
     output.result(lambda: scores, partial(print_comparison, scores))
     if known.out:
         write_atomically(known.out, json.dumps(scores, indent=1))

@@ -3,6 +3,7 @@
 `make kecil` pretrains it by recipes/kecil.yaml, and packs it here.
 """
 
+import difflib
 import re
 from pathlib import Path
 
@@ -28,6 +29,19 @@ def locate(model: str | Path) -> str | Path:
     if not FOLDER.is_dir():
         raise ModelError(f"{NAME} is not in this copy of Topeng: `make kecil` pretrains it; or name a checkpoint")
     return FOLDER
+
+
+def refuse_typo(model: str | Path) -> None:
+    """
+    Raises:
+        ModelError: the name is almost `kecil`, so it is a typo rather than a model on the Hub.
+    """
+    name = str(model)
+    if "/" not in name and difflib.get_close_matches(name.lower(), [NAME], cutoff=0.8):
+        raise ModelError(
+            f"there is no folder {name!r}: did you mean {NAME!r}, the model that comes with Topeng? A model on the Hub "
+            "is named USER/MODEL."
+        )
 
 
 def hub_id(model: str | Path | None) -> str | None:

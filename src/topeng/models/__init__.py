@@ -15,7 +15,7 @@ from transformers.core_model_loading import WeightRenaming, apply_renamings
 from transformers.utils import cached_file
 
 from topeng.errors import ModelError
-from topeng.kecil import hub_id, locate
+from topeng.kecil import hub_id, locate, refuse_typo
 from topeng.models import a2d, moe
 from topeng.models.dream import DreamModel
 from topeng.models.illada import ILLaDAForCausalLM
@@ -299,6 +299,7 @@ def _fetch(path: str | Path, name: str, revision: str | None) -> Path:
         return Path(path) / name
     if Path(path).is_absolute() or str(path).startswith(".") or str(path).count("/") > 1:
         raise ModelError(f"there is no checkpoint folder {path}")
+    refuse_typo(path)
     hub = logging.getLogger("huggingface_hub")
     level = hub.level
     hub.setLevel(logging.ERROR)  # five retries are one line in the end

@@ -121,6 +121,28 @@ def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Recipe
     Raises:
         RecipeError: the file cannot be read, or an option is unknown or has a value of the wrong type.
     """
+    values = _read(path)
+    for name, value in (overrides or {}).items():
+        set_option(values, name, value)
+    return parse(values)
+
+
+def training_names(path: str | Path) -> list[str]:
+    """The names of the trainings of a recipe. A recipe of an older version, with options that were removed, will do.
+
+    Raises:
+        RecipeError: the file cannot be read, or an option that the names depend on has a value of the wrong type.
+    """
+    values = _read(path)
+    sections = {name: values.get(name) or {} for name in ("adapter", "train")}
+    naming = {
+        name: {option: value for option, value in section.items() if option in ("methods", "objectives", "seeds")}
+        for name, section in sections.items()
+    }
+    return [training.name for training in parse(naming).trainings]
+
+
+def _read(path: str | Path) -> dict[str, Any]:
     try:
         values = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}
     except OSError as error:
@@ -129,9 +151,7 @@ def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Recipe
         raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{path} must contain named options, such as `seed: 42`")
-    for name, value in (overrides or {}).items():
-        set_option(values, name, value)
-    return parse(values)
+    return values
 
 
 def parse(values: Mapping[str, Any]) -> Recipe:

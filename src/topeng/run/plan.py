@@ -15,7 +15,7 @@ from topeng.adapt.settings import METHODS
 from topeng.adapt.tiny import tiny_config
 from topeng.diffusion import OBJECTIVES, distinct_rows
 from topeng.errors import ModelError
-from topeng.kecil import locate
+from topeng.kecil import locate, refuse_typo
 from topeng.models import FAMILIES, LLaDAConfig, load_config
 from topeng.models.masked_lm import CHUNK_ELEMENTS
 from topeng.recipe import Recipe
@@ -156,6 +156,7 @@ def base_config(recipe: Recipe) -> Any:
     if name.startswith("GSAI-ML/LLaDA-8B"):
         return LLaDAConfig()
     if not Path(locate(name)).exists():
+        refuse_typo(name)
         option = "convert" if base.convert else "model" if base.model else "tiny.start"
         raise ModelError(
             f"the shape of {name} is unknown without its config.json. Name a local copy (--base.{option} FOLDER)."

@@ -4,7 +4,26 @@ import json
 from pathlib import Path
 from typing import Any
 
+from topeng import recipe as recipes
 from topeng.run.folder import RunFolder
+
+
+def scored_models(run: Path) -> tuple[list[Path], list[str]]:
+    """The scored models of a run folder that its recipe names, and the names of the others.
+
+    A method that is no longer in the recipe keeps its scores, which may have been taken under other conditions. A
+    folder without a recipe, such as an adapter's, is returned as it is.
+
+    Raises:
+        RecipeError: the recipe of the run cannot be read.
+    """
+    recipe = run / "recipe.yaml"
+    scored = sorted(path.name for path in (run / "evaluate").glob("*/"))
+    if not scored or not recipe.is_file():
+        return [run], []
+    named = ["base", *recipes.training_names(recipe)]
+    others = [name for name in scored if name not in named]
+    return [run / "evaluate" / name for name in named if name in scored] or [run], others
 
 
 def results_of(path: Path, last: str) -> dict[str, Any]:
@@ -28,7 +47,7 @@ def results_of(path: Path, last: str) -> dict[str, Any]:
     if last == "evaluate/":
         from topeng.evaluate.compare import compare_models
 
-        found["scores"] = compare_models([path])
+        found["scores"] = compare_models(scored_models(path)[0])
     if last in ("compare", "report"):
         found["scores"] = json.loads((path / "scores.json").read_text(encoding="utf-8"))
         found["report"] = str(path / "report.html") if (path / "report.html").exists() else None
