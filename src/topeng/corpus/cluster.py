@@ -1,4 +1,4 @@
-"""K-Means over embedded rows, and how many rows each cluster gives."""
+"""K-Means over embedded rows, and how many rows are taken from each cluster."""
 
 from functools import partial
 
@@ -16,17 +16,17 @@ STARTING_ROWS = 20_000
 
 
 def cluster(vectors: np.ndarray, clusters: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A cluster number for each row, [R], and the centres [K, D]; 0 is the largest cluster.
+    """The cluster number of each row, [R], and the centres [K, D]. Cluster 0 is the largest.
 
-    Lloyd's algorithm, Euclidean. Rows are sorted by a hash of their vectors first, and one thread adds them up: the
-    partition depends neither on the rows' order nor on the number of threads. Sorted so, the first rows are a random
-    sample, on which the starts are tried.
+    Uses Lloyd's algorithm with Euclidean distances. Rows are first sorted by a hash of their vectors and added up by
+    one thread, so that the partition does not depend on the order of the rows or the number of threads. In this order
+    the first rows are a random sample, on which the seedings are tried.
 
     Args:
         vectors: fp32 [R, D].
 
     Raises:
-        CorpusError: there are fewer rows that differ than clusters.
+        CorpusError: there are fewer distinct rows than clusters.
     """
     hashes = np.array([xxh3_64_intdigest(row) for row in np.ascontiguousarray(vectors)], np.uint64)
     distinct = len(np.unique(hashes))
@@ -37,7 +37,7 @@ def cluster(vectors: np.ndarray, clusters: int, seed: int) -> tuple[np.ndarray, 
         )
     order = np.argsort(hashes, kind="stable")
     rows = vectors[order]
-    lloyd = partial(KMeans, clusters, algorithm="elkan", copy_x=False)  # Lloyd's partition, with fewer distances taken
+    lloyd = partial(KMeans, clusters, algorithm="elkan", copy_x=False)  # Lloyd's partition, with fewer distances
     with threadpool_limits(1):
         start = lloyd(n_init=STARTS, random_state=seed).fit(rows[: max(STARTING_ROWS, clusters)])
         fitted = lloyd(init=start.cluster_centers_, n_init=1).fit(rows)
@@ -48,10 +48,10 @@ def cluster(vectors: np.ndarray, clusters: int, seed: int) -> tuple[np.ndarray, 
 
 
 def quotas(labels: np.ndarray, clusters: int, total: int) -> tuple[dict[str, int], dict[str, int]]:
-    """Rows to take from each cluster (by its number as text): the equal quotas, and with top-ups from other clusters.
+    """Rows to take from each cluster, by its number as text: the equal quotas, and the quotas after topping up.
 
     Raises:
-        CorpusError: all clusters together are short.
+        CorpusError: all clusters together have too few rows.
     """
     sizes = {str(number): int((labels == number).sum()) for number in range(clusters)}
     if sum(sizes.values()) < total:

@@ -1,4 +1,4 @@
-"""Tables of text: cells between separators, with a header, quoted as RFC 4180 has it."""
+"""Delimited text files with a header, quoted as in RFC 4180."""
 
 import csv
 import io
@@ -11,26 +11,26 @@ from topeng.errors import CorpusError
 SEPARATORS = (",", ";", "\t")
 NAMES = {",": "commas", ";": "semicolons", "\t": "tabs"}
 LARGEST = 2**25
-"""Most characters of a cell: beyond it a quote was never closed."""
+"""Largest number of characters of a cell. A longer one is probably a quote that was never closed."""
 HEADER_LINES = 100
 
 
 def read(
     name: str, text: io.TextIOWrapper, separator: str | None, preferred: str = ","
 ) -> tuple[str, list[str], Iterator[tuple[int, list[str], int]]]:
-    """The separator, the columns, and each row: the line that it begins at, its cells, and its size in characters.
+    """The separator, the columns, and the rows: the line on which each begins, its cells, and its size in characters.
 
     Args:
-        text: with line ends as they are.
-        separator: without it, the one that cuts the header into most columns.
-        preferred: where several cut it alike.
+        text: with its original line ends.
+        separator: by default the one that splits the header into the most columns.
+        preferred: decides between several that do.
 
     Raises:
-        CorpusError: at once for a header, then for a row that breaks the rules.
+        CorpusError: a header breaks the rules (at once), or a row does (when it is reached).
     """
     csv.field_size_limit(LARGEST)
     header, lines = _head(name, text)
-    if header.lower().startswith("sep=") and separator is None:  # Excel's own way to say so
+    if header.lower().startswith("sep=") and separator is None:  # Excel's way to declare the separator
         separator = header[4:5]
         header, more = _head(name, text)
         lines += more
@@ -44,7 +44,7 @@ def read(
 
 
 def _head(name: str, text: io.TextIOWrapper) -> tuple[str, int]:
-    """The first record as it is written, blank lines before it left out, and how many lines were read."""
+    """The first record as it is written, without blank lines before it, and the number of lines that were read."""
     header, lines = "", 0
     while (not header.strip() or header.count('"') % 2) and (line := text.readline(LARGEST)):
         header, lines = (header + line if header.strip() else line), lines + 1
@@ -82,9 +82,9 @@ def _rows(
     """The rows after the header.
 
     Args:
-        before: lines that were read.
-        carriage: whether a line ends with a carriage return alone; elsewhere one outside quotes is an error, as the
-            writers that allow it there meant one cell.
+        before: number of lines that were read before.
+        carriage: whether lines end with a single carriage return. Otherwise one outside quotes is an error, because
+            programs that write it there mean one cell.
     """
     last, size = "", 0
 

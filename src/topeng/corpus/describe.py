@@ -1,4 +1,4 @@
-"""What the clusters hold, for people: words, subsets, templates, central rows, and a plane to draw them on.
+"""Describes clusters for people: words, subsets, templates, central rows, and coordinates for a plot.
 
 Shapes: R rows of the pool, D width of their vectors, K clusters.
 """
@@ -17,13 +17,13 @@ from topeng.corpus.schema import ROW_ID
 from topeng.corpus.telling import telling_words
 
 NEIGHBOURS = 15
-"""Of a row on the plane: umap's default."""
+"""Number of neighbours of a row, as by default in umap."""
 FEWEST = 5
-"""Least number of rows that umap can place; fewer are put on a line."""
+"""Smallest number of rows that umap can place. Fewer rows are put on a line."""
 CENTRAL_ROWS = 3
 TEMPLATES_SHOWN = 5
 TEXT_SHOWN = 240
-"""Characters of a text that people look at."""
+"""Number of characters of a text that are shown."""
 
 
 def clusters(
@@ -35,12 +35,12 @@ def clusters(
     asked: Mapping[str, int],
     shown: np.ndarray,
 ) -> list[dict[str, Any]]:
-    """Of each cluster, its rows and those taken, its subsets and templates, telling words and most central rows.
+    """Describes each cluster: number of rows and of selected ones, subsets, templates, words and most central rows.
 
     Args:
         vectors: fp32 [R, D]; `labels` [R] and `centres` [K, D] are their clusters.
-        selected: places of the rows taken; `asked` is the equal quota of each cluster, by its number as text.
-        shown: places of the rows that words are taken from.
+        selected: places of the selected rows; `asked` is the equal quota of each cluster, by its number as text.
+        shown: places of the rows whose words are used.
     """
     rows = pool.select(["template_name", "input", "output"]).take(pa.array(shown))
     texts = pc.binary_join_element_wise(rows["input"], rows["output"], " ").to_pylist()
@@ -74,7 +74,7 @@ def plane(
     """Some rows with their UMAP coordinates (McInnes et al., arXiv 1802.03426).
 
     Args:
-        shown: places of the rows that are drawn.
+        shown: places of the rows to plot.
     """
     x, y = _umap(vectors[shown], seed).T
     rows = pool.take(pa.array(shown)).select([ROW_ID, "subset_name", "template_name", "input", "output"])
@@ -85,7 +85,7 @@ def plane(
 
 
 def _umap(vectors: np.ndarray, seed: int) -> np.ndarray:
-    """With exact neighbours: of 20,000 rows they are found sooner than numba compiles umap's search for near ones."""
+    """Uses exact neighbours, because numba takes longer to compile umap's search than 20,000 rows take to compare."""
     if len(vectors) < FEWEST:
         return np.column_stack([np.arange(len(vectors)), np.zeros(len(vectors))]).astype(np.float32)
     from sklearn.neighbors import NearestNeighbors
@@ -101,7 +101,7 @@ def _umap(vectors: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _keep_compiled() -> None:
-    """umap's loops are compiled in each process, for 5 s of CPU; numba keeps them on disk where it is asked to."""
+    """Lets numba keep umap's compiled loops on disk. Otherwise each process compiles them, for 5 s of CPU time."""
     from numba.core.dispatcher import Dispatcher
     from umap import layouts, umap_
 
@@ -111,7 +111,7 @@ def _keep_compiled() -> None:
 
 
 def _first_distinct(pool: pa.Table, places: np.ndarray) -> list[dict[str, Any]]:
-    """The first rows that differ in content."""
+    """The first rows with distinct contents."""
     near = pool.select([ROW_ID, "content_hash", "input", "output"]).take(pa.array(places[: 100 * CENTRAL_ROWS]))
     distinct: dict[bytes, dict[str, Any]] = {}
     for row in _cut(near).to_pylist():

@@ -1,4 +1,4 @@
-"""Which of a cluster's rows are taken: those of the lowest rank keys, or those that cover the cluster best."""
+"""Selects rows of each cluster: those with the lowest rank keys, or those that cover the cluster best."""
 
 from collections.abc import Mapping
 
@@ -14,12 +14,12 @@ def take(
     shares: Mapping[str, int],
     selection: str,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Places of the rows taken from each cluster, ascending, and of those among them that top up for other clusters.
+    """Places of the selected rows, ascending, and of those among them that make up for small clusters.
 
     Args:
         vectors: fp32 [R, D].
-        labels: of each row's cluster, [R], and `keys` its rank key.
-        asked: rows asked of each cluster, by its number as text; `shares` are those taken.
+        labels: cluster of each row, [R]; `keys` are the rank keys.
+        asked: quota of each cluster, by its number as text; `shares` are the numbers of rows that are taken.
         selection: `random` (lowest keys first) or `k-center`.
     """
     taken, added = [], []
@@ -35,10 +35,10 @@ def take(
 
 
 def k_center(vectors: np.ndarray, count: int) -> np.ndarray:
-    """Places of `count` rows, each the farthest from those before it; the first is the nearest to the mean.
+    """Places of `count` rows, each as far as possible from the earlier ones. The first is the nearest to the mean.
 
     Greedy k-center (Gonzalez 1985, doi:10.1016/0304-3975(85)90224-5): the farthest row is at most twice as far from
-    the rows taken as with the best choice. Ties go to the lower place.
+    the selected rows as with the best selection. Ties go to the lower place.
 
     Args:
         vectors: fp32 [R, D].
@@ -48,22 +48,22 @@ def k_center(vectors: np.ndarray, count: int) -> np.ndarray:
     def distances(point: np.ndarray) -> np.ndarray:
         return np.maximum(squared + point @ point - 2 * (vectors @ point), 0)
 
-    nearest = np.full(len(vectors), np.inf, np.float32)  # squared distance to the rows taken
-    with threadpool_limits(1):  # so that no sum depends on the number of threads
+    nearest = np.full(len(vectors), np.inf, np.float32)  # squared distance to the nearest selected row
+    with threadpool_limits(1):  # so that sums do not depend on the number of threads
         chosen = [int(distances(vectors.mean(axis=0)).argmin())]
         while len(chosen) < count:
             np.minimum(nearest, distances(vectors[chosen[-1]]), out=nearest)
-            nearest[chosen[-1]] = -1  # so that a copy of it goes before it
+            nearest[chosen[-1]] = -1  # below the 0 of its copies, so that no row is selected twice
             chosen.append(int(nearest.argmax()))
     return np.array(chosen[:count], int)
 
 
 def coverage(vectors: np.ndarray, chosen: np.ndarray) -> dict[str, float]:
-    """Distances from rows to the nearest row taken: the greatest (`radius`) and the mean.
+    """Distances of all rows to the nearest selected row: the largest (`radius`) and the mean.
 
     Args:
         vectors: fp32 [R, D].
-        chosen: places of the rows taken.
+        chosen: places of the selected rows.
     """
     from sklearn.metrics import pairwise_distances_argmin_min
 

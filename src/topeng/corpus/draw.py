@@ -1,7 +1,7 @@
-"""Which rows are drawn from the whole corpus, and which are held out of it.
+"""Which rows are drawn from the whole corpus, and which are held out.
 
-What is known of all rows (strata, keys, hashes, groups) fits in memory, some 60 bytes a row; texts are read of the rows
-that are drawn alone.
+Strata, keys, hashes and groups of all rows are kept in memory, at about 60 bytes per row. Texts are only read for the
+rows that are drawn.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from topeng.corpus.source_text import TemplateText
 from topeng.corpus.split import reserve
 
 CANDIDATES = 4
-"""Rows looked at for each row that is held out: some share a group, or are not in the language."""
+"""Candidates per held-out row. Some of them share a group or are in another language."""
 HELD_OUT = ("test", "validation")
 
 
@@ -33,12 +33,12 @@ class Corpus:
 
     Attributes:
         row_ids: ascending, [R].
-        templates, subsets: the strata of train and of what is held out.
-        keys: rank keys of train and of what is held out, each [R].
+        templates, subsets: the strata of training rows and of held-out rows.
+        keys: rank keys for training rows and for held-out rows, each [R].
         content: content hashes, [R, 2].
-        groups: exact ones, [R].
+        groups: exact groups, [R].
         common: hashes of boilerplate pieces.
-        engine: on which its folder is read.
+        engine: reads the folder.
     """
 
     folder: Path
@@ -54,7 +54,7 @@ class Corpus:
 
     @classmethod
     def read(cls, folder: Path, subsets: Sequence[str], seed: int, engine: Engine = NATIVE) -> "Corpus":
-        """Of a folder that ingest left."""
+        """Reads a folder that ingest wrote."""
         row_ids, (templates, names), keys = sample.read_strata(
             folder / "rows", ["template_name", "subset_name"], seed, subsets, engine
         )
@@ -86,7 +86,7 @@ class Corpus:
         return table.append_column("content_hash", hashes).append_column("group", pa.array(self.groups[places]))
 
     def distinct(self) -> np.ndarray:
-        """Whether a row is the first of its content, by rank key, [R]."""
+        """Whether a row has the lowest rank key among the rows with its content, [R]."""
         order = np.argsort(self.content[:, 0])
         low = self.content[order, 0]
         same = np.append(False, low[1:] == low[:-1])
@@ -99,7 +99,7 @@ class Corpus:
         return kept
 
     def upsampling(self) -> dict[str, dict[str, Any]]:
-        """Of each subset, its rows, its distinct contents, and how often each occurs on average."""
+        """The rows of each subset, its distinct contents, and how often each content occurs on average."""
         found = {}
         for code, name in enumerate(self.subsets.names):
             content = self.content[self.subsets.codes == code, 0]
@@ -108,12 +108,12 @@ class Corpus:
         return found
 
     def draw(self, counts: dict[str, int], among: np.ndarray | None = None) -> np.ndarray:
-        """Ids of the `counts[template]` rows of the lowest keys, of all rows or of those for which `among` is true."""
+        """Ids of the `counts[template]` rows with the lowest keys, out of all rows or those where `among` is true."""
         rows = np.arange(len(self.row_ids)) if among is None else np.flatnonzero(among)
         return sample.draw(self.row_ids[rows], self.templates.take(rows), self.keys[0][rows], counts)
 
     def candidates(self, options: DrawOptions, among: np.ndarray | None = None) -> np.ndarray:
-        """Ids of rows that may be held out: one a group, stratified on `subset_name`, lowest keys first."""
+        """Ids of rows that may be held out: one per group, stratified by `subset_name`, lowest keys first."""
         rows = np.arange(len(self.row_ids)) if among is None else np.flatnonzero(among)
         order = rows[np.argsort(self.keys[1][rows])]
         _, first = np.unique(self.groups[order], return_index=True)
@@ -124,10 +124,10 @@ class Corpus:
         return sample.draw(self.row_ids[rows], self.subsets.take(rows), self.keys[1][rows], shares)
 
     def hold_out(self, candidates: np.ndarray, groups: np.ndarray, options: DrawOptions) -> dict[str, np.ndarray]:
-        """Ids of the test rows and of the validation rows, no two of a group.
+        """Ids of the test rows and of the validation rows, no two of them from the same group.
 
         Args:
-            candidates: row ids, and `groups` their groups, near ones included.
+            candidates: row ids; `groups` are their groups, including near groups.
 
         Raises:
             CorpusError: there are too few groups.

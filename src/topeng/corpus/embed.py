@@ -1,7 +1,7 @@
-"""Rows as vectors: hashed TF-IDF and SVD offline, or any BERT or sentence-transformers model.
+"""Turns rows into vectors, by hashed TF-IDF and SVD (offline) or by any BERT or sentence-transformers model.
 
-Rows are embedded in shards of 2,000. A model's shards are kept by what they depend on (its weights, the settings, the
-texts), so that a kill loses one at most; TF-IDF takes seconds, and nothing of it is kept.
+Rows are embedded in shards of 2,000. Shards of a model are stored under a digest of everything they depend on (its
+weights, the settings, the texts), so that a kill loses one shard at most. TF-IDF takes seconds, and is not stored.
 """
 
 import json
@@ -27,11 +27,11 @@ TFIDF_DIMENSIONS = 64
 
 Texts = list[str]
 EncoderSettings = tuple[str, str | None, int, str, str | None]
-"""Of `load_encoder`: the embedder and its revision, tokens, precision, device."""
+"""Arguments of `load_encoder`: the embedder and its revision, tokens, precision and device."""
 
 
 def shards(pool: pa.Table, order: np.ndarray) -> Iterator[Texts]:
-    """What is embedded of each row, `input` and `output`: 2,000 rows at a time, in this order."""
+    """Yields the texts to embed, `input` and `output` of each row, 2,000 rows at a time, in this order."""
     for start in range(0, len(order), SHARD_ROWS):
         rows = pool.take(pa.array(order[start : start + SHARD_ROWS]))
         pairs = zip(rows["input"].to_pylist(), rows["output"].to_pylist(), strict=True)
@@ -47,14 +47,14 @@ def embed(
     progress: Callable[[int], None] = lambda shards: None,
     device: str | None = None,
 ) -> np.ndarray:
-    """Vectors, fp32 [R, D]: of unit length for `tfidf`, a model's as they are.
+    """Vectors, fp32 [R, D]. Those of `tfidf` have unit length; those of a model are not normalised.
 
     Args:
-        texts: in shards.
-        folder: where a model's shards are kept until all are there.
-        engine: on which the shards are embedded.
+        texts: shards of texts.
+        folder: where the shards of a model are stored until all are finished.
+        engine: runs the work.
         progress: called with the number of finished shards.
-        device: on which a model embeds; a GPU if there is one, without it.
+        device: device of the model, by default a GPU if there is one.
 
     Raises:
         ModelError: the model cannot be loaded, or its vectors are not finite.
@@ -75,7 +75,7 @@ def embed(
 
 
 def _work(options: EmbedOptions, folder: Path, device: str | None) -> Callable[[Texts], Any]:
-    """What is done to a shard; it can be sent to another process."""
+    """The function that embeds a shard. It can be sent to another process."""
     if options.embedder == "tfidf":
         return partial(_counts, max_words=options.embedding_tokens, lower_case=options.lower_case is not False)
     settings, lower_case = encoder_settings(options, device), bool(options.lower_case)
@@ -85,7 +85,7 @@ def _work(options: EmbedOptions, folder: Path, device: str | None) -> Callable[[
 
 
 def encoder_settings(options: EmbedOptions, device: str | None = None) -> EncoderSettings:
-    """What `load_encoder` takes; a local path as a task with another working directory finds it."""
+    """The arguments of `load_encoder`. A local path is absolute, for tasks with another working directory."""
     name = options.embedder
     path = str(Path(name).resolve()) if Path(name).exists() else name
     return path, options.embedder_revision, options.embedding_tokens, options.embedding_dtype, device
@@ -93,10 +93,10 @@ def encoder_settings(options: EmbedOptions, device: str | None = None) -> Encode
 
 @cache
 def load_encoder(embedder: str, revision: str | None, max_tokens: int, dtype: str, device: str | None = None) -> Any:
-    """A `SentenceTransformer` for inference; a plain BERT is mean-pooled.
+    """Loads a `SentenceTransformer` for inference. A plain BERT gets mean pooling.
 
     Raises:
-        ModelError: it cannot be loaded, or comes without its tokenizer.
+        ModelError: it cannot be loaded, or its tokenizer is missing.
     """
     import torch
     from sentence_transformers import SentenceTransformer
@@ -109,7 +109,7 @@ def load_encoder(embedder: str, revision: str | None, max_tokens: int, dtype: st
             model_kwargs={"dtype": getattr(torch, dtype)},
             trust_remote_code=False,
         )
-    except Exception as error:  # what a folder holds may fail anywhere in three libraries
+    except Exception as error:  # a bad folder may fail anywhere in three libraries
         reason = (str(error).strip() or type(error).__name__).split("\n")[0]
         raise ModelError(
             f"cannot load corpus.embedder = {embedder} ({reason}). Name a local copy, or use `tfidf`, which needs none."
@@ -120,11 +120,11 @@ def load_encoder(embedder: str, revision: str | None, max_tokens: int, dtype: st
 
 
 def _check_tokenizer(model: Any, embedder: str) -> None:
-    """transformers makes an empty tokenizer where a folder has none, to which all texts are alike."""
+    """Without tokenizer files, transformers makes an empty tokenizer, for which all texts are the same."""
     if model.transformers_model is None:
         return
     rows = model.transformers_model.get_input_embeddings().num_embeddings
-    if 10 * len(model.tokenizer) < rows:  # IndoBERT's has three fifths as many
+    if 10 * len(model.tokenizer) < rows:  # IndoBERT's tokenizer has three fifths as many tokens
         raise ModelError(
             f"corpus.embedder = {embedder} has {rows:,} embeddings, but its tokenizer has "
             f"{len(model.tokenizer):,} tokens. Put the missing files of the tokenizer next to the weights."
@@ -132,7 +132,7 @@ def _check_tokenizer(model: Any, embedder: str) -> None:
 
 
 def encoder_digest(embedder: str, revision: str | None, max_tokens: int, dtype: str, device: str | None = None) -> str:
-    """xxh3-128 of a model's weights, its parts (pooling and the like) and its tokenizer, but for what `encode` sets."""
+    """xxh3-128 of a model's weights, modules (such as pooling) and tokenizer, except for what `encode` sets."""
     model, digest = load_encoder(embedder, revision, max_tokens, dtype, device), xxh3_128()
     digest.update(repr(model).encode())
     for name, weight in sorted(model.state_dict().items()):
@@ -144,7 +144,7 @@ def encoder_digest(embedder: str, revision: str | None, max_tokens: int, dtype: 
 
 
 def _encode_shard(texts: Texts, settings: EncoderSettings, lower_case: bool, key: str, folder: Path) -> Path:
-    """Writes the vectors of one shard, unless they are there; encode takes rows of like length together."""
+    """Writes the vectors of one shard, unless they exist. `encode` batches rows of similar length."""
     content = json.dumps([key, texts], ensure_ascii=False)
     path = folder / f"{xxh3_128(content.encode()).hexdigest()}.npy"
     if not path.exists():
@@ -168,7 +168,7 @@ def _counts(texts: Texts, max_words: int, lower_case: bool) -> sparse.csr_matrix
 
 
 def _latent(counts: sparse.csr_matrix, seed: int) -> np.ndarray:
-    """Latent semantic analysis, which compares directions; on one thread, so that no sum depends on their number."""
+    """Latent semantic analysis, which compares directions. One thread, so that sums do not depend on their number."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfTransformer
     from sklearn.preprocessing import normalize

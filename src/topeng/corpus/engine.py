@@ -1,8 +1,8 @@
 """Where the corpus stages do their work: in this process, or on Ray.
 
-A stage hands `map` a function and items; either engine calls the same function on them. What is big a function writes
-to files in the run folder, whole or not at all (`whole_file`); what it returns is small. So a task that dies is done
-again, and one engine can continue from the folder of the other.
+A stage passes a function and items to `map`, and both engines call the same function. A function writes large results
+to files in the run folder, completely or not at all (`whole_file`), and returns small ones. Therefore a task that dies
+can simply be repeated, and one engine can continue in the folder of the other.
 """
 
 import uuid
@@ -20,30 +20,30 @@ THREADS = 2
 
 
 class Engine(Protocol):
-    """What `map` runs on.
+    """Where `map` runs.
 
     Attributes:
-        local: whether functions run in this process, one after the other.
-        threads: how many a function may use.
+        local: whether functions run in this process, one after another.
+        threads: number of threads that a function may use.
     """
 
     local: bool
     threads: int
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        """Results in the order of items, which are taken as they are needed.
+        """Yields results in the order of the items, which are consumed as they are needed.
 
         Args:
-            function: at the top of a module, or `functools.partial` of such a one.
+            function: a function at the top level of a module, or `functools.partial` of one.
 
         Raises:
-            CorpusError: a task raised it, or the cluster is lost.
+            CorpusError: a task raised it, or the cluster was lost.
         """
         ...
 
 
 class Native:
-    """This process: an item is taken when the one before is done."""
+    """Runs in this process. An item is consumed when the previous one is done."""
 
     local, threads = True, THREADS
 
@@ -55,7 +55,7 @@ NATIVE = Native()
 
 
 def in_order(function: Callable[[Any], Any], items: Iterable[Any], threads: int) -> Iterator[Any]:
-    """`map` on threads, inside a function that an engine maps; no more items are at hand than they need."""
+    """`map` with threads, for use inside a mapped function. Items are only consumed as threads become free."""
     rest = iter(items)
     with ThreadPoolExecutor(threads) as pool:
         ahead = deque(pool.submit(function, item) for item in islice(rest, threads + 1))
@@ -66,10 +66,10 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any], threads: int)
 
 @contextmanager
 def open_engine(options: EngineOptions, folder: Path) -> Iterator[Engine]:
-    """The engine that the options name; a local cluster is started, and shut down at the end.
+    """Opens the engine that the options name. A local cluster is started, and shut down at the end.
 
     Args:
-        folder: where functions write; every node must see it under the same path.
+        folder: where functions write. Every node must see it under the same path.
 
     Raises:
         CorpusError: Ray is not installed, the cluster cannot be reached, or a node does not see the folder.
@@ -85,9 +85,9 @@ def open_engine(options: EngineOptions, folder: Path) -> Iterator[Engine]:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A name to write a file under, which then gets its own: it is there whole or not at all.
+    """A temporary name to write a file under. The file is renamed at the end, so that it is complete or absent.
 
-    The name is nobody else's, as a task may be done again while a lost node is still at it.
+    The name is unique, because a task may be repeated while a lost node is still writing.
     """
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     try:
@@ -98,6 +98,6 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def remove_partials(folder: Path) -> None:
-    """Removes what was killed before its file was whole."""
+    """Removes temporary files of writers that were killed."""
     for path in folder.rglob("*.partial"):
         path.unlink(missing_ok=True)

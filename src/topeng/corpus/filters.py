@@ -18,18 +18,18 @@ from topeng.errors import CorpusError
 NGRAM = 8
 """Length in words of the n-grams that measure overlap (PaLM, arXiv 2204.02311, appendix C: 8-grams)."""
 SHORTEST = 3
-"""Words of the shortest text of a benchmark that is looked for, whole, beside others of its item."""
+"""Least number of words of a short benchmark text that is searched for as a whole, with others of its item."""
 TOGETHER = 6
-"""Words that such texts of an item must have together (docs/corpus.md says what it finds)."""
+"""Least number of words that such texts of an item must have together (docs/corpus.md has the results)."""
 OVERLAP = 0.5
-"""Share of a text's 8-grams from which a row that contains them is dropped."""
+"""Least share of a text's 8-grams for which a row that contains them is dropped."""
 HELD = "contains a benchmark's text"
-"""The reason for which it is."""
+"""The reason that is given for it."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """A row that holds a benchmark's item: the row's place, the item's file and place, the share that it holds."""
+    """A row that contains a benchmark item: its place, the file and place of the item, and the share it contains."""
 
     row: int
     file: str
@@ -45,15 +45,15 @@ def near_duplicates(
     threshold: float,
     most_shingles: int = similar.MOST_SHINGLES,
 ) -> np.ndarray:
-    """Of each row, the row of a lower key that it nearly repeats, or -1, [R].
+    """For each row, the row with a lower key that it nearly repeats, or -1, [R].
 
-    The source text of the inputs and the whole of the outputs must each be alike: the same text under another task is
-    another row.
+    The source texts of the inputs must be alike, and so must the whole outputs. The same text with another task is not
+    a duplicate.
 
     Args:
         keys: rank keys, [R].
         threshold: Jaccard similarity of 5-word shingles.
-        most_shingles: above so many, a sketch of them is compared.
+        most_shingles: if there are more, only a sketch of them is compared.
     """
     tag = np.uint64(1)
 
@@ -68,10 +68,11 @@ def near_duplicates(
 
 
 def contaminated(table: pa.Table, template_text: TemplateText, benchmarks: Sequence["Benchmark"]) -> list[Match]:
-    """The rows that hold an item of a benchmark, template text apart.
+    """The rows that contain an item of a benchmark. Template text is ignored.
 
-    Of one of its texts a row holds a share of at least `OVERLAP` of the 8-grams; or of its shorter texts it holds so
-    many whole that they have six words together: a premise and an answer, say. Texts of one or two words do not count.
+    Such a row contains at least the share `OVERLAP` of the 8-grams of one of the item's texts, or so many of its
+    shorter texts as a whole that they have six words together, such as a premise and an answer. Texts with one or two
+    words do not count.
     """
     shares: dict[tuple[int, int, int], float] = {}  # by row, file and item
     words_held: Counter[tuple[int, int, int]] = Counter()
@@ -101,7 +102,7 @@ def contaminated(table: pa.Table, template_text: TemplateText, benchmarks: Seque
 
 
 def holding(matches: Sequence[Match], rows: int) -> np.ndarray:
-    """Whether a row is among those that hold an item of a benchmark, [R]."""
+    """Whether each row contains an item of a benchmark, [R]."""
     return np.isin(np.arange(rows), [match.row for match in matches])
 
 
@@ -110,9 +111,9 @@ class Benchmark:
     """The items of a benchmark's files.
 
     Attributes:
-        name: of the files, as in `corpus.benchmarks`.
+        name: name of the files in `corpus.benchmarks`.
         items: the texts of each item.
-        pieces: of all texts, one after another, the words that are not template text.
+        pieces: words of all texts, one text after another, without template text.
         item_of: the item that each text belongs to, [T].
     """
 
@@ -135,25 +136,25 @@ class Benchmark:
 
     @property
     def words(self) -> np.ndarray:
-        """How many words each item has, [I]."""
+        """Number of words of each item, [I]."""
         of_text = np.diff(self.pieces.starts[self.pieces.rows])
         return np.bincount(self.item_of, weights=of_text, minlength=len(self.items))
 
     def ngrams(self, width: int) -> similar.Sets:
-        """Of each text its 8-grams, or below that the pieces of just so many words, whole."""
+        """The 8-grams of each text or, for a smaller width, its whole pieces of exactly that many words."""
         sizes = np.diff(self.pieces.starts)
         kept = sizes >= NGRAM if width == NGRAM else sizes == width
         return similar.Sets(*words.shingles(self.pieces.only(kept), width))
 
 
 def as_inputs(name: str, texts: list[str]) -> pa.Table:
-    """Texts as the inputs of rows of one template."""
+    """Texts as the inputs of rows that share one template."""
     columns = [pa.array(values, pa.string()) for values in ([name] * len(texts), texts, [""] * len(texts))]
     return pa.table(columns, names=["template_name", *FIELDS])
 
 
 def source_ngrams(table: pa.Table, template_text: TemplateText, width: int = NGRAM) -> similar.Sets:
-    """The distinct n-grams of each row's source text, of both fields; texts of fewer words have none."""
+    """The distinct n-grams of the source text of both fields of each row. Texts with fewer words have none."""
 
     def ngrams(part: pa.Table) -> similar.Sets:
         fields = (template_text.source(part, field) for field in FIELDS)
@@ -167,16 +168,16 @@ def _ngrams(pieces: words.Pieces, width: int) -> similar.Sets:
 
 
 def _by_row(fields: Sequence[similar.Sets]) -> similar.Sets:
-    """The sets of both fields of each row as one."""
+    """Joins the sets of both fields of each row."""
     both = similar.interleave(fields)
     return similar.Sets(*words.distinct(both.hashes, both.offsets[:: len(fields)]))
 
 
 def benchmark_items(name: str) -> list[list[str]]:
-    """A benchmark's items: of each row of its files, all texts in it, at any depth; of a text file, its lines.
+    """The items of a benchmark: all texts of each row of its files, at any depth, or the lines of a text file.
 
     Raises:
-        CorpusError: it cannot be read, or holds no text.
+        CorpusError: it cannot be read, or contains no text.
     """
     items = []
     for file in resolve([name], "corpus.benchmarks"):

@@ -1,4 +1,4 @@
-"""What happened to every row that was looked at: counts for the report, and a line for each row."""
+"""What happened to every row: counts for the report, and a line for each row that was examined."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from topeng.corpus.schema import ROW_ID
 from topeng.system.files import write_atomically
 
 TOP_UP = "train, for a cluster that is short"
-"""What a row of train is, beside `train`."""
+"""Outcome of a training row that tops up for a small cluster; other training rows have `train`."""
 
 SCHEMA = pa.schema(
     [
@@ -43,28 +43,28 @@ class Funnel:
 
     @property
     def rows(self) -> int:
-        """Rows that are left."""
+        """Number of rows that are left."""
         return self._steps[-1]["rows"]
 
     def start(self, rows: int) -> None:
         self._steps = [{"stage": "source", "rows": rows, "dropped": {}}]
 
     def count(self, dropped: Mapping[str, int]) -> None:
-        """Rows that leave in the stage at hand, by reason: too many for a line each."""
+        """Counts rows that this stage drops, by reason, if there are too many for a line each."""
         for reason, rows in dropped.items():
             self._dropped[reason] = self._dropped.get(reason, 0) + int(rows)
 
     def drop(self, stage: str, reason: str, row_ids: np.ndarray, matched: np.ndarray | None = None) -> None:
-        """Rows that leave in the stage at hand, with the rows that they were matched with, [R]."""
+        """Records rows that this stage drops, with the rows that they were matched with, [R]."""
         self.count({reason: len(row_ids)})
         self._decide(stage, False, reason, row_ids, matched)
 
     def keep(self, stage: str, role: str, row_ids: np.ndarray) -> None:
-        """Rows that stay, and as what."""
+        """Records rows that are kept, and their outcome."""
         self._decide(stage, True, role, row_ids, None)
 
     def close(self, stage: str) -> None:
-        """Ends a stage, and prints what it left."""
+        """Ends a stage, and prints how many rows are left."""
         dropped = {reason: count for reason, count in self._dropped.items() if count}
         rows = self.rows - sum(dropped.values())
         self._steps.append({"stage": stage, "rows": rows, "dropped": dropped})
@@ -78,7 +78,7 @@ class Funnel:
         self._console.print(line, highlight=False)
 
     def save(self, folder: Path, **beside: Any) -> None:
-        """Writes `funnel.json`, with what else is counted `beside` the rows, and `decisions.parquet`."""
+        """Writes `funnel.json`, with the other counts in `beside`, and `decisions.parquet`."""
         total = self._steps[0]["rows"]
         funnel = {
             "source_rows": total,
@@ -91,7 +91,7 @@ class Funnel:
         pq.write_table(decisions.sort_by(ROW_ID), folder / "decisions.parquet")
 
     def resume(self, folder: Path) -> None:
-        """Goes on from what an earlier stage saved."""
+        """Continues the funnel that an earlier stage saved."""
         self._steps = json.loads((folder / "funnel.json").read_text(encoding="utf-8"))["steps"]
         self._decisions = [pq.read_table(folder / "decisions.parquet")]
 

@@ -1,7 +1,7 @@
-"""Groups of rows that share source text: they must not be in two splits.
+"""Groups of rows that share source text, and which must therefore not be in two splits.
 
-Exact groups are made over the whole corpus, from hashes; near groups, by containment, among the rows that are at hand.
-A group has the number of its first row.
+Exact groups are computed over the whole corpus from hashes. Near groups are computed by containment among the examined
+rows. A group is numbered by its first row.
 """
 
 import numpy as np
@@ -13,20 +13,20 @@ from topeng.corpus import similar, words
 from topeng.corpus.source_text import FIELDS, SHORTEST, TemplateText, hash_rows, list_arrays
 
 MOST_SOURCES = 20
-"""An answer under more inputs than this is boilerplate: it does not tell where a row comes from."""
+"""An answer to more inputs than this is boilerplate, which does not reveal where a row comes from."""
 SHINGLE = 5
-"""Words in a row of which near groups are made."""
+"""Number of words of the shingles that near groups are computed from."""
 
 
 def exact_groups(hashes: pa.Table, common: np.ndarray) -> np.ndarray:
-    """A group for each row, [R]: rows are joined by a piece of source text that both hold, in either field.
+    """The group of each row, [R]. Rows are joined if they share a piece of source text, in either field.
 
-    A row without such a piece is joined by its whole input, and rows of the same content are joined under any
-    template. Boilerplate answers join nothing.
+    A row without such a piece is joined by its whole input. Rows with the same content are joined whatever their
+    templates. Boilerplate answers join nothing.
 
     Args:
-        hashes: as `source_text.hash_rows` gives them, of the whole corpus.
-        common: hashes of boilerplate pieces, as `boilerplate` gives them.
+        hashes: results of `source_text.hash_rows` for the whole corpus.
+        common: hashes of boilerplate pieces, from `boilerplate`.
     """
     count = hashes.num_rows
     given, given_rows = _flat(hashes["input_pieces"])
@@ -47,7 +47,7 @@ def exact_groups(hashes: pa.Table, common: np.ndarray) -> np.ndarray:
 
 
 def boilerplate(hashes: pa.Table) -> np.ndarray:
-    """Hashes of the pieces that are answers under over `MOST_SOURCES` different inputs, sorted."""
+    """Sorted hashes of the pieces that answer more than `MOST_SOURCES` different inputs."""
     answer, rows = _flat(hashes["output_pieces"])
     values, counts = np.unique(answer, return_counts=True)
     often = np.isin(answer, values[counts > MOST_SOURCES])  # few are left to pair with their inputs
@@ -67,13 +67,13 @@ def near_groups(
     containment: float,
     most_shingles: int = similar.MOST_SHINGLES,
 ) -> tuple[np.ndarray, similar.Pairs]:
-    """Groups of the rows at hand, joined where a text is in large part contained in another's.
+    """Groups of the examined rows, joined if one text contains a large part of another.
 
     Args:
         common: hashes of boilerplate pieces.
-        groups: exact ones, [R].
-        containment: the share of the shorter text's shingles that the longer one holds, at which they are joined.
-        most_shingles: above so many, a sketch of them is compared.
+        groups: exact groups, [R].
+        containment: least share of the shorter text's shingles that the longer text must contain.
+        most_shingles: if there are more, only a sketch of them is compared.
 
     Returns:
         Groups, [R], and the pairs of rows that joined them.
@@ -87,7 +87,7 @@ def near_groups(
 
 
 def join_equal(groups: np.ndarray, content: pa.ChunkedArray) -> np.ndarray:
-    """Groups of rows at hand, joined where two rows have one content hash, [R]."""
+    """Groups of the examined rows, joined if two rows have the same content hash, [R]."""
     _, labels = np.unique(groups, return_inverse=True)
     left, right = _edges(content_arrays(content)[:, 0], labels)
     joined = _components(left, right, int(labels.max(initial=0)) + 1)
@@ -95,13 +95,13 @@ def join_equal(groups: np.ndarray, content: pa.ChunkedArray) -> np.ndarray:
 
 
 def group_table(table: pa.Table) -> np.ndarray:
-    """Exact groups of a table of rows that is the whole corpus."""
+    """Exact groups of a table that is a whole corpus."""
     hashes = hash_rows(table, TemplateText.discover(table))
     return exact_groups(hashes, boilerplate(hashes))
 
 
 def _field_sets(table: pa.Table, template_text: TemplateText, common: np.ndarray) -> tuple[similar.Sets, np.ndarray]:
-    """Shingles of each field that has source text, and the row of each."""
+    """Shingles of each field that has source text, and the row that each belongs to."""
 
     def fields(part: pa.Table) -> similar.Sets:
         return similar.interleave([_telling_shingles(template_text.source(part, field), common) for field in FIELDS])
@@ -129,20 +129,20 @@ def content_arrays(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _edges(keys: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of rows that have a key in common: neighbours in its order, as a chain joins what a clique does."""
+    """Pairs of rows that share a key. Neighbours in sorted order are enough, as a chain joins what a clique does."""
     order = np.argsort(keys)
     same = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
     return rows[order[same]], rows[order[same + 1]]
 
 
 def _components(left: np.ndarray, right: np.ndarray, count: int) -> np.ndarray:
-    """The component of each of `count` nodes, by the edges between them."""
+    """The connected component of each of `count` nodes."""
     edges = coo_matrix((np.ones(len(left), bool), (left, right)), shape=(count, count))
     return connected_components(edges)[1]
 
 
 def _named_by_lowest(labels: np.ndarray, names: np.ndarray) -> np.ndarray:
-    """Labels replaced by the lowest of their rows' names, [R]."""
+    """Replaces each label by the lowest name among its rows, [R]."""
     lowest = np.full(int(labels.max(initial=-1)) + 1, np.iinfo(np.int64).max)
     np.minimum.at(lowest, labels, names)
     return lowest[labels]

@@ -1,9 +1,9 @@
-"""Reads a corpus once and rewrites it: every row gets its ordinal and the hashes of what it holds.
+"""Reads a corpus once and rewrites it. Every row gets a number and hashes of its content and source text.
 
-    rows/part-00000.parquet      a source file's rows, in groups of 20,000
-    hashes/part-00000.parquet    of the same rows, in the same order, content and source text (`source_text.SCHEMA`)
-    templates.parquet            the templates' n-grams
-    source.json                  files and how they were read, counts of rows, digest
+    rows/part-00000.parquet      the rows of a source file, in groups of 20,000
+    hashes/part-00000.parquet    hashes of the same rows, in the same order (`source_text.SCHEMA`)
+    templates.parquet            n-grams of the templates
+    source.json                  the files and how they were read, numbers of rows, and a digest
 
 A part is written completely or not at all. After a kill, ingest continues with the first missing part.
 """
@@ -34,7 +34,7 @@ from topeng.system.files import write_atomically
 
 SCHEMA = pa.schema([(ROW_ID, pa.int64()), *((name, pa.string()) for name in (*COLUMNS, MESSAGES)), (RIGHT, pa.bool_())])
 LAYOUT = {
-    "compression": "lz4",  # read in two thirds of zstd's time, in 1.6 times its space
+    "compression": "lz4",  # takes two thirds of zstd's time to read, and 1.6 times its space
     "use_dictionary": ["dataset_name", "subset_name", "prompt_id", "template_name", "dataset_key"],
     "write_statistics": [ROW_ID],
 }
@@ -43,11 +43,11 @@ TEMPLATE_SEED = 0
 HASHING = "hashing source text"
 
 Progress = Callable[[str, int, int | None], None]
-"""Called with what is being done, the number of rows so far, and the total if it is known."""
+"""Called with a description of the work, the number of rows so far, and the total if it is known."""
 
 
 def _silent(label: str, done: int, total: int | None) -> None:
-    """Progress inside a task, which nobody sees."""
+    """Progress inside a task on Ray, which is not shown."""
 
 
 def ingest(
@@ -57,17 +57,17 @@ def ingest(
     engine: Engine = NATIVE,
     reading: Reading | None = None,
 ) -> dict[str, Any]:
-    """Rewrites a source into `folder`, and says what it held: the content of `source.json`.
+    """Rewrites a source into `folder`, and returns the content of `source.json`, which describes it.
 
     Args:
-        files: of any format and convention that `readers` knows: paths, globs, folders, hf:// addresses.
-        reading: what the recipe says of their columns.
+        files: paths, globs, folders or hf:// addresses, in any format and convention that `readers` knows.
+        reading: what the recipe says about their columns.
 
     Raises:
         CorpusError: a file is missing, unreadable or lacks a column, or no row is left.
     """
     reading = reading or Reading()
-    folder = folder.resolve()  # a task has another working directory
+    folder = folder.resolve()  # because a task has another working directory
     for name in ("rows", "hashes"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     names = readers.resolve(files, f"{reading.section}.files")
@@ -101,7 +101,7 @@ def part_files(folder: Path, kind: str) -> list[Path]:
 
 
 def take_rows(folder: Path, kind: str, row_ids: np.ndarray, engine: Engine = NATIVE) -> pa.Table:
-    """Some `rows` or `hashes` by their row ids, in order; row groups that hold none are not read."""
+    """Some `rows` or `hashes` by their row ids, in order. Row groups without any of them are not read."""
     files = part_files(folder.resolve(), kind)
     take = partial(_take, threads=engine.threads)
     found = engine.map(take, _wanted_of_each(files, np.sort(row_ids)))
@@ -116,7 +116,7 @@ def take_all(folder: Path) -> pa.Table:
 def _read_parts(
     names: Sequence[str], folder: Path, reading: Reading, progress: Progress, engine: Engine
 ) -> Iterator[dict[str, Any]]:
-    """Writes the rows of each source file, and says what is known of them.
+    """Writes the rows of each source file, and yields the facts about them.
 
     Raises:
         CorpusError: a file was changed between counting and reading.
@@ -134,7 +134,7 @@ def _read_parts(
 
 
 def _numbered(names: Sequence[str], folder: Path, separator: str | None) -> Iterator[tuple[int, str, int]]:
-    """Number, name and first row id of each file; of those before it, what was not read yet is counted."""
+    """Number, name and first row id of each file. Rows of earlier files that were not read yet are counted."""
     first = 0
     for number, name in enumerate(names):
         if number:
@@ -147,7 +147,7 @@ def _numbered(names: Sequence[str], folder: Path, separator: str | None) -> Iter
 def _read_part(
     item: tuple[int, str, int], folder: Path, files: int, reading: Reading, progress: Progress
 ) -> dict[str, Any]:
-    """Writes the rows of one source file, unless that was done before, with a file of facts about them."""
+    """Writes the rows of one source file and a JSON file of facts about them, unless both exist."""
     number, name, first = item
     path = _part(folder, number)
     known = path.with_suffix(".json")
@@ -159,14 +159,14 @@ def _read_part(
     with whole_file(path) as file, pq.ParquetWriter(file, SCHEMA, **LAYOUT) as writer:
         for table in in_groups(source.tables):
             if not read:
-                total = readers.rows_in(name)  # now that it could be read
+                total = readers.rows_in(name)  # after opening it, which reports files that cannot be read
             subsets.update(_value_counts(table["subset_name"]))
             ids = pa.array(np.arange(first + read, first + read + table.num_rows))
             if (left := _usable(table.add_column(0, ROW_ID, ids), dropped, places)).num_rows:
                 writer.write_table(left.select(SCHEMA.names))
             read += table.num_rows
             progress(label, read, total)
-    shown = name if "://" in name else Path(name).name  # where it lies on this machine is nobody's business
+    shown = name if "://" in name else Path(name).name  # not where it is on this machine, because corpora are published
     part = {
         "file": shown,
         "first_row_id": first,
@@ -196,7 +196,7 @@ def _part(folder: Path, number: int) -> Path:
 
 
 def _usable(table: pa.Table, dropped: Counter[str], places: dict[str, int]) -> pa.Table:
-    """The rows without a problem and with text; the others are counted, each kind with the place of its first."""
+    """The rows that have text and no problem. The others are counted by reason, with the place of the first."""
     texts = [pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(table[name])), 0) for name in st.FIELDS]
     filled, sound = pc.and_(*texts), pc.is_null(table[readers.PROBLEM])
     kept = pc.and_(filled, sound)
@@ -208,7 +208,7 @@ def _usable(table: pa.Table, dropped: Counter[str], places: dict[str, int]) -> p
 
 
 def _hash_parts(folder: Path, rows: int, progress: Progress, engine: Engine) -> str:
-    """Writes the hashes of all rows; returns a digest of the rows' content, in order, however they are sharded."""
+    """Writes the hashes of all rows, and returns a digest of their content in order, which no sharding affects."""
     _find_templates(folder, engine)
     inside = progress if engine.local else _silent
     hash_part = partial(_hash_part, folder=folder, rows=rows, progress=inside, threads=engine.threads)
@@ -222,7 +222,7 @@ def _hash_parts(folder: Path, rows: int, progress: Progress, engine: Engine) -> 
 
 
 def _hash_part(item: tuple[Path, int], folder: Path, rows: int, progress: Progress, threads: int) -> int:
-    """Writes the hashes of a part, unless that was done before; returns the rows that are done with it, in order."""
+    """Writes the hashes of a part, unless they exist, and returns the number of rows up to its end."""
     part, done = item
     out = folder / "hashes" / part.name
     if out.exists():
@@ -244,7 +244,7 @@ def _with_rows_before(parts: Sequence[Path]) -> Iterator[tuple[Path, int]]:
 
 
 def _find_templates(folder: Path, engine: Engine) -> None:
-    """In rows of each template that are drawn at random, so that no order of the rows matters."""
+    """Finds template text in rows of each template, drawn at random so that the order of rows does not matter."""
     if (folder / TEMPLATES).exists():
         return
     row_ids, (strata,), keys = sample.read_strata(folder / "rows", ["template_name"], TEMPLATE_SEED, engine=engine)
@@ -257,13 +257,13 @@ def _find_templates(folder: Path, engine: Engine) -> None:
 
 
 def _mean_size(folder: Path) -> float:
-    """Bytes of a row."""
+    """Mean size of a row in bytes."""
     groups = [group for path in part_files(folder, "rows") for group in _row_groups(pq.read_metadata(path))]
     return sum(group.total_byte_size for group in groups) / max(1, sum(group.num_rows for group in groups))
 
 
 def _wanted_of_each(files: Sequence[Path], wanted: np.ndarray) -> Iterator[tuple[Path, np.ndarray]]:
-    """The parts that hold wanted rows, and which."""
+    """The parts that contain wanted rows, each with the ids of those rows."""
     for path in files:
         ids = [group.column(0).statistics for group in _row_groups(pq.read_metadata(path))]
         if ids:

@@ -1,8 +1,8 @@
-"""In which language a row is answered: py3langid's model, run over many rows side by side.
+"""The language in which a row is answered, by py3langid's model, run over many rows at once.
 
-py3langid is a byte automaton that finds features, and naive Bayes over how often each occurs. Its own `classify` takes
-one text at a time; here the automaton walks a whole batch in step, which gives the same answers six times as fast
-(docs/corpus.md).
+py3langid is a byte automaton that finds features, followed by naive Bayes over how often each occurs. Its own
+`classify` takes one text at a time. Here the automaton walks through a whole batch in parallel, which gives the same
+answers six times as fast (docs/corpus.md).
 """
 
 import re
@@ -17,18 +17,18 @@ from scipy import sparse, special
 from topeng.errors import CorpusError
 
 CHARACTERS = 500
-"""How much of a text is read: on our rows the rest changes no decision in a thousand (docs/corpus.md)."""
+"""Bytes of a text that are read. On our rows, the rest changes fewer than one decision in 1,000 (docs/corpus.md)."""
 
 ENOUGH_LETTERS = re.compile(r"(?:[\W\d_]*[^\W\d_]){20}")
-"""Under 20 letters, Indonesian is recognised less often than not: such a text counts as undetermined, and is kept."""
+"""Below 20 letters, Indonesian is mostly not recognised. Such a text counts as undetermined, and is kept."""
 
 ANSWER_LETTERS = re.compile(r"(?:[\W\d_]*[^\W\d_]){40}")
-"""An answer of 40 letters is judged by itself: with its prompt, an answer in Javanese passes for its Indonesian prompt.
-A shorter one (a label, a name, a title) is judged with its prompt."""
+"""An answer of 40 letters or more is judged alone, because an Indonesian prompt would hide a Javanese answer. A shorter
+one (a label, a name, a title) is judged together with its prompt."""
 
 UNDETERMINED = "und"
 SPOKEN = 0.5
-"""Probability from which a text is in the languages that are accepted, all together."""
+"""Least probability of all accepted languages together at which a text counts as in them."""
 
 BATCH = 8192
 
@@ -36,19 +36,19 @@ BATCH = 8192
 def identify_rows(
     inputs: Sequence[str], outputs: Sequence[str], accepted: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As `identify`, of each row's answer; a short answer is read together with its prompt."""
+    """`identify` for the answer of each row. A short answer is read together with its prompt."""
     pairs = zip(inputs, outputs, strict=True)
     return identify([text if ANSWER_LETTERS.match(text) else f"{text}\n{prompt}" for prompt, text in pairs], accepted)
 
 
 def identify(texts: Sequence[str], accepted: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The likeliest language of each text, [R], and the probability that it is one of the `accepted`, [R].
+    """The most likely language of each text, [R], and the probability that it is one of the `accepted`, [R].
 
-    The probabilities of languages that are hard to tell apart are best taken together: `["id", "ms"]` is Indonesian or
-    Malay. A text of under 20 letters is `und`, with probability 1: nothing speaks against it.
+    Languages that are hard to tell apart are best accepted together: `["id", "ms"]` is Indonesian or Malay. A text with
+    fewer than 20 letters is `und` with probability 1, as there is no evidence against it.
 
     Raises:
-        CorpusError: an accepted language is none of the model's.
+        CorpusError: the model does not know an accepted language.
     """
     model = _model()
     if unknown := sorted(set(accepted) - set(model.labels)):
@@ -66,11 +66,11 @@ def identify(texts: Sequence[str], accepted: Sequence[str]) -> tuple[np.ndarray,
 
 
 class _Model(NamedTuple):
-    """S states, F features, C classes; a label may have two classes (Serbian in two scripts)."""
+    """The model: S states, F features and C classes. A label may have two classes (Serbian in two scripts)."""
 
-    next_state: np.ndarray  # by the state's row and the byte
-    row: np.ndarray  # [S]: where a state's 256 successors start
-    feature: np.ndarray  # [S]: what is found on entering a state, or -1
+    next_state: np.ndarray  # indexed by the row of the state, plus the byte
+    row: np.ndarray  # [S]: where the 256 successors of a state start
+    feature: np.ndarray  # [S]: the features found on entering a state, or -1
     weights: np.ndarray  # [F, C]
     prior: np.ndarray  # [C]
     labels: np.ndarray  # [L]
@@ -95,7 +95,7 @@ def _model() -> _Model:
 
 
 def _posteriors(texts: Sequence[str], model: _Model) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches of row numbers, [B], and their probabilities of each label, [B, L], longest texts first."""
+    """Yields batches of row numbers, [B], and the probability of each label, [B, L], longest texts first."""
     told = [row for row, text in enumerate(texts) if ENOUGH_LETTERS.match(text)]
     data = [_encode(texts[row]) for row in told]
     order = np.argsort([-len(text) for text in data], kind="stable")
@@ -114,7 +114,7 @@ def _encode(text: str) -> bytes:
 
 
 def _count_features(texts: Sequence[bytes], model: _Model) -> tuple[sparse.csr_matrix, np.ndarray]:
-    """How often each feature occurs in each text, [B, F], and the texts' lengths in bytes; the longest come first."""
+    """How often each feature occurs in each text, [B, F], longest texts first, and the lengths of texts in bytes."""
     data = np.frombuffer(b"".join(texts), np.uint8)
     lengths = np.array([len(text) for text in texts])
     ends = np.cumsum(lengths)

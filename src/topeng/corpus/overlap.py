@@ -1,4 +1,4 @@
-"""Remaining overlap between test and train: the share of a test row's 8-grams that occur in train."""
+"""Remaining overlap between test and training rows: the share of a test row's 8-grams that occur in training rows."""
 
 from itertools import pairwise
 from typing import Any
@@ -16,10 +16,10 @@ BINS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0)
 
 
 def overlap(test: pa.Table, train: pa.Table, template_text: TemplateText, pairs: int = 10) -> dict[str, Any]:
-    """The distribution over test rows, and the test and train rows that are most alike.
+    """The distribution over test rows, and the most similar pairs of a test and a training row.
 
-    Template text is removed first. A row's share counts its 8-grams that occur anywhere in train; a pair's, those that
-    one train row holds.
+    Template text is removed first. The share of a row counts its 8-grams that occur in any training row. The share of a
+    pair counts those that occur in one training row.
     """
     rows, others = source_ngrams(test, template_text), source_ngrams(train, template_text)
     known = np.isin(rows.hashes, others.hashes)
@@ -39,7 +39,7 @@ def overlap(test: pa.Table, train: pa.Table, template_text: TemplateText, pairs:
 
 
 def _most_alike(test: pa.Table, train: pa.Table, found: similar.Pairs, count: int) -> list[dict[str, Any]]:
-    """The best match of each test row, the most alike first."""
+    """The best match of each test row, most similar first."""
     order = np.lexsort((found.right, found.left, -found.share))
     _, first = np.unique(found.left[order], return_index=True)
     best = order[np.sort(first)][:count]

@@ -1,7 +1,7 @@
 """Personal data as Indonesians write it: identity (NIK) and tax numbers (NPWP), telephone numbers, e-mail addresses.
 
-Only what its form gives away is masked. A NIK holds a province, a regency and a date of birth, so that two random
-numbers of 16 digits in a hundred pass for one; a tax number without its dots is known by the word before it alone.
+Only data with a recognisable form is masked. A NIK contains a province, a regency and a date of birth, so about 2 % of
+random 16-digit numbers look like one. A tax number without dots is only recognised by the word NPWP before it.
 """
 
 import re
@@ -47,7 +47,7 @@ PLACEHOLDER = re.compile(r"\[(NIK|NPWP|TELEPON|EMAIL)\]")
 
 
 def mask(texts: Iterable[str]) -> tuple[list[str], Counter[str]]:
-    """The texts with `[NIK]`, `[NPWP]`, `[TELEPON]` and `[EMAIL]` for what they hide, and how often each was put."""
+    """The texts with the placeholders `[NIK]`, `[NPWP]`, `[TELEPON]` and `[EMAIL]`, and how often each was inserted."""
     counts: Counter[str] = Counter()
 
     def placeholder(match: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""The two ways to draw: `clean`, which holds out first and filters, and `paper`, the experiment as it was done."""
+"""The two ways to draw rows: `clean` holds out rows first and filters, `paper` repeats the experiment as it was."""
 
 import json
 import math
@@ -22,21 +22,21 @@ from topeng.corpus.source_text import FIELDS, content_hashes
 from topeng.errors import CorpusError
 
 OVERSAMPLE = 1.25
-"""Rows drawn for each that is wanted, in the first round; short strata draw twice as many in the next."""
+"""Rows drawn per wanted row in the first round. A stratum that falls short draws twice as many in the next."""
 
 LANGUAGE_ROWS = 20_000
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Tables by name (`pool`, and what is held out), and what the manifest tells of them."""
+    """Tables by name (`pool` and the held-out sets), and facts about them for the manifest."""
 
     tables: dict[str, pa.Table]
     facts: dict[str, Any]
 
 
 def draw_paper(corpus: Corpus, options: DrawOptions, funnel: Funnel, progress: Progress) -> Drawn:
-    """Rows as the corpus has them, duplicates and all, stratified on `template_name`.
+    """Draws rows as they are in the corpus, including duplicates, stratified by `template_name`.
 
     Raises:
         CorpusError: more rows are asked for than there are.
@@ -50,10 +50,11 @@ def draw_paper(corpus: Corpus, options: DrawOptions, funnel: Funnel, progress: P
 
 
 def draw_clean(corpus: Corpus, options: DrawOptions, funnel: Funnel, progress: Progress) -> Drawn:
-    """Test and validation rows of groups that no other row drawn is of, and the rows that pass the filters.
+    """Draws test and validation rows whose groups contain no other drawn row, and a pool of rows that pass the filters.
 
-    Quotas follow the corpus as it is, upsampled; each row of the pool has a content of its own. What a template cannot
-    give, or loses to a filter, is taken from its next rows by rank, then from other templates.
+    Quotas are in proportion to the corpus with its upsampling, but all rows of the pool differ in content. If a
+    template has too few rows, or loses some to a filter, they are replaced by its next rows by rank, then by rows of
+    other templates.
 
     Raises:
         CorpusError: there are too few rows for `sample_rows`, or too few groups to hold out.
@@ -85,9 +86,9 @@ def draw_clean(corpus: Corpus, options: DrawOptions, funnel: Funnel, progress: P
 
 
 def hold_out_of_the_rest(corpus: Corpus, options: DrawOptions, train: pa.Table, funnel: Funnel) -> dict[str, pa.Table]:
-    """Test and validation rows of groups that train has none of, near ones included.
+    """Test and validation rows whose groups, including near groups, contain no training row.
 
-    A subset whose groups are all in train gives none; the others fill its share.
+    If all groups of a subset are in the training rows, other subsets fill its share.
 
     Raises:
         CorpusError: there are too few such groups.
@@ -105,7 +106,7 @@ def hold_out_of_the_rest(corpus: Corpus, options: DrawOptions, train: pa.Table, 
 
 
 class _Rows:
-    """The rows at hand with their texts: which are left, what is held out, and why the others left."""
+    """The examined rows with their texts: which are left, which are held out, and why the others were dropped."""
 
     def __init__(self, table: pa.Table) -> None:
         self.table = table
@@ -116,7 +117,7 @@ class _Rows:
         self.matches: list[dict[str, Any]] = []
 
     def drop(self, reason: str, gone: np.ndarray, matched: np.ndarray | None = None) -> None:
-        """Lets those that are left and `gone` [R] leave, with the rows that they were matched with, [R]."""
+        """Drops those of the remaining rows where `gone` [R] is true. `matched` [R] has the rows that they match."""
         gone = gone & self.left
         self.left &= ~gone
         self.drops.append((reason, self.row_ids[gone], None if matched is None else matched[gone]))
@@ -133,10 +134,10 @@ def _look_at(
     drawn: np.ndarray,
     progress: Progress,
 ) -> _Rows:
-    """Filters the rows drawn and the candidates, holds out some of these, and drops what is like them."""
+    """Filters the drawn rows and the candidates, holds out some candidates, and drops rows that are like them."""
     progress("reading the rows drawn", 0, None)
     table = corpus.texts(np.union1d(drawn, candidates))
-    if options.mask_pii:  # first: two rows may differ in what is masked alone
+    if options.mask_pii:  # first, because two rows may only differ in masked text
         table = _masked(table)
     progress("joining texts that contain one another", 0, None)
     groups = _near_groups(corpus, options, table)
@@ -160,7 +161,7 @@ def _look_at(
 
 
 def _spoken(options: DrawOptions, table: pa.Table, progress: Progress) -> np.ndarray:
-    """Whether a row is answered in one of the languages, [R]."""
+    """Whether the answer of a row is in one of the languages, [R]."""
     told = np.zeros(table.num_rows, bool)
     for start in range(0, table.num_rows, LANGUAGE_ROWS):
         inputs, outputs = (table[field].slice(start, LANGUAGE_ROWS).to_pylist() for field in FIELDS)
@@ -181,7 +182,7 @@ def _hold_out(corpus: Corpus, options: DrawOptions, rows: _Rows, groups: np.ndar
 
 
 def _quotas(options: DrawOptions, wanted: dict[str, int], passed: dict[str, int]) -> dict[str, int]:
-    """Rows to take of each template; those that a template lacks come from others, as far as there are any."""
+    """Number of rows to take from each template. Other templates make up for one that has too few, if they can."""
     total, there = sum(wanted.values()), sum(passed.values())
     if there >= total:
         return sample.fill(wanted, passed)
@@ -195,7 +196,7 @@ def _quotas(options: DrawOptions, wanted: dict[str, int], passed: dict[str, int]
 
 
 def _tell(funnel: Funnel, rows: _Rows, chosen: np.ndarray, copies: int) -> None:
-    """Everything in the order in which it happened; only what was looked at has a line of its own."""
+    """Records the steps in their order. Only examined rows have a line of their own."""
     funnel.count({"same content as another row": copies})
     funnel.close("distinct")
     funnel.count({"not drawn": funnel.rows - len(rows.row_ids)})
@@ -210,7 +211,7 @@ def _tell(funnel: Funnel, rows: _Rows, chosen: np.ndarray, copies: int) -> None:
 
 
 def _masked(table: pa.Table) -> pa.Table:
-    """Rows with personal numbers and addresses masked, and the hashes of what they hold now."""
+    """Rows with personal numbers and addresses masked, and with the hashes of the masked texts."""
     for field in FIELDS:
         texts, _ = pii.mask(table[field].to_pylist())
         table = _with(table, field, pa.array(texts, pa.string()))

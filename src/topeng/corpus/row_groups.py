@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 ROW_GROUP, GROUP_BYTES = 20_000, 2**25
-"""Rows of a row group; fewer where they are long, as several groups are in memory at once."""
+"""Rows per row group. Groups of long rows have fewer, because several groups are in memory at once."""
 
 
 def in_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in tables of exactly `ROW_GROUP`, but for the last, and for long rows, of which there are fewer."""
+    """The same rows in tables of exactly `ROW_GROUP` rows, except for the last table and for tables of long rows."""
     held: list[pa.Table] = []
     count = size = 0
     for table in tables:

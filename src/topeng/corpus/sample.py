@@ -1,7 +1,8 @@
-"""Exact stratified sampling: counts, largest remainders, and ranks by a hash of (seed, row_id).
+"""Exact stratified sampling with largest remainders, and ranks from a hash of (seed, row_id).
 
-The rows drawn depend on the rows and the seed alone: not on files, partitions, threads or engine. Ranks come from
-the row, never from its text: a hash of the text would draw all copies of an upsampled row or none.
+Which rows are drawn only depends on the rows and the seed, and not on files, partitions, threads or the engine. Ranks
+come from the number of a row and not from its text, because a hash of the text would draw all copies of an upsampled
+row or none of them.
 """
 
 import re
@@ -21,12 +22,12 @@ from topeng.errors import CorpusError
 
 
 def allocate(sizes: Mapping[str, int], total: int) -> dict[str, int]:
-    """Shares `total` in proportion to `sizes` by largest remainders, none above its size.
+    """Divides `total` in proportion to `sizes` by largest remainders. No share exceeds its size.
 
-    Ties go to the lower name. What capped strata cannot take goes to the others by the same rule.
+    Ties go to the lower name. What a stratum cannot take is divided among the others by the same rule.
 
     Raises:
-        CorpusError: the sizes together are under `total`.
+        CorpusError: the sizes add up to less than `total`.
     """
     if total > sum(sizes.values()):
         raise CorpusError(f"{total:,} rows were requested, but there are only {sum(sizes.values()):,}. Ask for fewer.")
@@ -40,10 +41,10 @@ def allocate(sizes: Mapping[str, int], total: int) -> dict[str, int]:
 
 
 def fill(quotas: Mapping[str, int], sizes: Mapping[str, int]) -> dict[str, int]:
-    """Quotas capped by sizes; what is short is shared by what the others can still give.
+    """Caps quotas by sizes. What is missing is divided among the other strata by their spare rows.
 
     Raises:
-        CorpusError: the sizes together are under the quotas together.
+        CorpusError: the sizes add up to less than the quotas.
     """
     taken = {name: min(quota, sizes[name]) for name, quota in quotas.items()}
     short = sum(quotas.values()) - sum(taken.values())
@@ -54,41 +55,41 @@ def fill(quotas: Mapping[str, int], sizes: Mapping[str, int]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Strata:
-    """The stratum of each row, as the place of its name: `codes` is [R]."""
+    """The stratum of each row, as the place of its name in `names`. `codes` is [R]."""
 
     names: list[str]
     codes: np.ndarray
 
     @classmethod
     def of(cls, column: pa.Array | pa.ChunkedArray) -> "Strata":
-        """Of a column of names."""
+        """Strata from a column of names."""
         encoded = pa.chunked_array(column).unify_dictionaries().combine_chunks().dictionary_encode()
         return cls.of_codes(encoded.dictionary.to_pylist(), encoded.indices.to_numpy())
 
     @classmethod
     def of_codes(cls, names: Sequence[str], codes: np.ndarray) -> "Strata":
-        """With the names sorted, as numbers depend on the order in which they were met."""
+        """Sorts the names, because their numbers depend on the order in which they occurred."""
         order = sorted(range(len(names)), key=lambda place: names[place])
         return cls([names[place] for place in order], np.argsort(order).astype(np.int32)[codes])
 
     def sizes(self) -> dict[str, int]:
-        """Rows in each stratum."""
+        """Number of rows in each stratum."""
         counts = np.bincount(self.codes, minlength=len(self.names))
         return dict(zip(self.names, counts.tolist(), strict=True))
 
     def take(self, rows: np.ndarray) -> "Strata":
-        """Of some rows, by their places or a mask."""
+        """The strata of some rows, chosen by places or a mask."""
         return Strata(self.names, self.codes[rows])
 
 
 def read_strata(
     folder: Path, columns: Sequence[str], seed: int, subsets: Sequence[str] = (), engine: Engine = NATIVE
 ) -> tuple[np.ndarray, list[Strata], np.ndarray]:
-    """Of each row in a folder of Parquet files: its id, its strata, and its rank key, a hash of (seed, row_id).
+    """The id, strata and rank key (a hash of (seed, row_id)) of each row in a folder of Parquet files.
 
     Args:
-        columns: of strata, such as `template_name`.
-        subsets: to keep; all of them without it.
+        columns: columns of strata, such as `template_name`.
+        subsets: subsets to keep, by default all.
 
     Returns:
         Row ids [R], ascending; strata of each column; rank keys, uint64 [R].
@@ -104,7 +105,7 @@ def read_strata(
 
 
 def _read_file(path: Path, columns: Sequence[str], seed: int, subsets: Sequence[str]) -> pa.Table:
-    """`read_strata` of one file, with its strata as dictionaries."""
+    """`read_strata` for one file, with its strata as dictionaries."""
     frame = daft.read_parquet(_one_file(path))
     if subsets:
         frame = frame.where(col("subset_name").is_in(list(subsets)))
@@ -117,7 +118,7 @@ def _read_file(path: Path, columns: Sequence[str], seed: int, subsets: Sequence[
 
 
 def _one_file(path: Path) -> str:
-    """A local path as Daft takes it, which globs whatever it is given."""
+    """A local path escaped for Daft, which treats every path as a glob."""
     return re.sub(r"([*?\[\]{}])", r"\\\1", str(path.resolve()))
 
 
@@ -128,8 +129,8 @@ def rank_keys(row_ids: np.ndarray, seed: int) -> np.ndarray:
 
 
 def draw(row_ids: np.ndarray, strata: Strata, keys: np.ndarray, counts: Mapping[str, int]) -> np.ndarray:
-    """Ids of the `counts[stratum]` rows with the lowest keys in each stratum, in order; ties go to the lower id."""
-    few = len(strata.names) <= 2**16  # then sorting takes a tenth of the time
+    """Ids of the `counts[stratum]` rows with the lowest keys in each stratum, in order. Ties go to the lower id."""
+    few = len(strata.names) <= 2**16  # makes sorting ten times as fast
     by_stratum = np.argsort(strata.codes.astype(np.uint16) if few else strata.codes, kind="stable")
     stops = np.cumsum(np.bincount(strata.codes, minlength=len(strata.names)))
     chosen = [row_ids[:0]]
@@ -139,7 +140,7 @@ def draw(row_ids: np.ndarray, strata: Strata, keys: np.ndarray, counts: Mapping[
 
 
 def _lowest(keys: np.ndarray, row_ids: np.ndarray, count: int) -> np.ndarray:
-    """Places of the `count` lowest keys, of equal ones those of the lower ids, without sorting the others."""
+    """Places of the `count` lowest keys, with ties in favour of lower ids, without sorting the other keys."""
     if not 0 < count < len(keys):
         return np.arange(len(keys))[: max(0, count)]
     places = np.flatnonzero(keys <= np.partition(keys, count - 1)[count - 1])

@@ -1,4 +1,4 @@
-"""The last corpus stage: clusters of the embedded pool, rows from each, and what is to be known of them."""
+"""The last corpus stage: clusters the embedded pool, selects rows from each cluster, and describes them."""
 
 import json
 from collections.abc import Mapping
@@ -24,14 +24,14 @@ from topeng.corpus.source_text import TemplateText
 from topeng.system.files import write_atomically
 
 SHOWING, SELECTION = 2, 3
-"""Added to the seed: the keys that rows were drawn by (0, 1) are lowest where a template gave few of its rows."""
+"""Added to the seed, because the keys of the draw (0, 1) would prefer templates of which few rows were drawn."""
 
 
 def select_corpus(asked: Seeded[CorpusOptions], run: Path, work: Path, console: Console) -> None:
-    """Writes `corpus/` in `work`: train, validation and test rows, and what is to be known of them.
+    """Writes `corpus/` in `work`: training, validation and test rows, and files that describe them.
 
     Raises:
-        CorpusError: there are fewer rows than are to be selected.
+        CorpusError: there are fewer rows than should be selected.
     """
     options, seed, out = asked.options, asked.seed, work / "corpus"
     out.mkdir(exist_ok=True)
@@ -77,7 +77,7 @@ def _counted(rows: Mapping[str, int]) -> str:
 
 
 def _count(run: Path, row_ids: np.ndarray, selected: np.ndarray, added: np.ndarray, console: Console) -> Funnel:
-    """The draw's funnel, with the rows that leave now and those that stay."""
+    """The funnel of the draw, with the rows that are dropped and kept now."""
     funnel = Funnel(console)
     funnel.resume(run / DRAWN)
     funnel.drop("select", "over its cluster's quota", np.delete(row_ids, selected))
@@ -90,7 +90,7 @@ def _count(run: Path, row_ids: np.ndarray, selected: np.ndarray, added: np.ndarr
 def _held_out(
     asked: Seeded[CorpusOptions], run: Path, work: Path, train: pa.Table, funnel: Funnel
 ) -> dict[str, pa.Table]:
-    """What the draw held out; for `paper`, what is held out now, of the rows that train left."""
+    """The rows that the draw held out or, for `paper`, rows held out now, after the training rows were chosen."""
     options = asked.options
     if options.profile == "clean":
         return {name: pq.read_table(run / DRAWN / f"{name}.parquet") for name in HELD_OUT}
@@ -100,7 +100,7 @@ def _held_out(
 
 
 def _check_leaks(train: pa.Table, held_out: Mapping[str, pa.Table]) -> None:
-    """Asserts that no group and no content is in two splits, which would be a bug of ours."""
+    """Asserts that no group and no content is in two splits, which would be a bug in Topeng."""
     sides = {"train": train, **held_out}
     for column in ("group", "content_hash"):
         seen = [set(table[column].to_pylist()) for table in sides.values()]

@@ -1,10 +1,10 @@
-"""Texts that are nearly the same, or contained in one another: exact set comparison, not estimates.
+"""Finds texts that are nearly the same or contained in one another, by exact comparison of sets.
 
-Texts are sets of shingles. Two sets that overlap enough must share one of their rarest shingles (prefix filtering,
-Bayardo et al., WWW 2007), so that few pairs are looked at. `first_of_alike` misses none. `contained` passes over
-shingles that more than `MOST_SHARED` sets hold, and so over pairs that share no rarer one. Where the shingles are too
-many for the memory, all sets keep those whose hash is below one bound (FracMinHash, Irber et al., 2022), and shares are
-estimates.
+A text is a set of shingles. Two sets that overlap enough must share one of their rarest shingles (prefix filtering,
+Bayardo et al., WWW 2007), so only few pairs need to be compared. `first_of_alike` misses none. `contained` ignores
+shingles that occur in more than `MOST_SHARED` sets, and so misses pairs that share no rarer one. If there are too many
+shingles for the memory, all sets only keep those whose hash is below a common bound (FracMinHash, Irber et al., 2022),
+and shares become estimates.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,16 +16,16 @@ import pyarrow as pa
 from topeng.corpus.words import compiled, offsets_of
 
 MOST_SHARED = 1_000
-"""A shingle that more texts hold than this is no reason to compare them."""
+"""Texts are not compared because of a shingle that occurs in more of them than this."""
 BUCKETS = 2**26
 CHUNK_ROWS = 20_000
 MOST_SHINGLES = 40_000_000
-"""Above this many, sets are sketched: those of 40 M take 1 GB to compare."""
+"""Number of shingles above which sets are sketched. Comparing 40 M shingles takes 1 GB."""
 
 
 @dataclass(frozen=True)
 class Sets:
-    """Sets of hashes, each sorted, end to end; set s is `hashes[offsets[s] : offsets[s + 1]]`."""
+    """Sorted sets of hashes, one after another. Set s is `hashes[offsets[s] : offsets[s + 1]]`."""
 
     hashes: np.ndarray
     offsets: np.ndarray
@@ -43,7 +43,7 @@ class Sets:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of texts, and the share that one holds of the other."""
+    """Pairs of texts, and the share of one that the other contains."""
 
     left: np.ndarray
     right: np.ndarray
@@ -51,30 +51,30 @@ class Pairs:
 
 
 def sets_of(table: pa.Table, function: Callable[[pa.Table], Sets]) -> Sets:
-    """The sets of a table's rows, made some rows at a time, as words take more memory than shingles."""
+    """The sets of a table's rows, a few rows at a time, because words take more memory than shingles."""
     starts = range(0, max(1, table.num_rows), CHUNK_ROWS)
     return join([function(table.slice(start, CHUNK_ROWS)) for start in starts])
 
 
 def interleave(parts: Sequence[Sets]) -> Sets:
-    """Of several sequences of sets, the first of each, the second of each, and so on."""
+    """Interleaves several sequences of sets: the first of each, then the second of each, and so on."""
     count = len(parts[0].sizes)
     return join(parts).take(np.arange(len(parts) * count).reshape(-1, count).T.ravel())
 
 
 def join(parts: Sequence[Sets]) -> Sets:
-    """Sets of several sequences as one."""
+    """Concatenates several sequences of sets."""
     sizes = np.concatenate([part.sizes for part in parts])
     return Sets(np.concatenate([part.hashes for part in parts]), offsets_of(sizes))
 
 
 def contained(sets: Sets, labels: np.ndarray, threshold: float, most_shingles: int = MOST_SHINGLES) -> Pairs:
-    """Pairs that join texts of different labels, where the larger set holds `threshold` of the smaller one's shingles.
+    """Pairs of texts with different labels whose larger set has the share `threshold` of the smaller one's shingles.
 
-    Of pairs that would join what is joined already, none is given: the pairs are a forest over the labels.
+    Pairs that would join what is already joined are left out, so the pairs are a forest over the labels.
 
     Args:
-        labels: of each set, 0 and up, [S].
+        labels: label of each set, from 0, [S].
     """
     shared = _Shared.of(_sketched(sets, most_shingles))
     rows = np.repeat(np.arange(len(shared.sizes)), np.diff(shared.offsets))
@@ -94,14 +94,14 @@ def contained(sets: Sets, labels: np.ndarray, threshold: float, most_shingles: i
 
 
 def first_of_alike(sets: Sets, order: np.ndarray, threshold: float, most_shingles: int = MOST_SHINGLES) -> np.ndarray:
-    """Of each text, the earlier one that it nearly equals, or -1, [S].
+    """For each text, the earlier one that it nearly equals, or -1, [S].
 
-    Two texts are nearly equal where the Jaccard similarity of their input's shingles and that of their output's both
-    reach the threshold. What was found alike is no reason for others to go.
+    Two texts are nearly equal if the Jaccard similarities of their inputs and of their outputs both reach the
+    threshold. A text is only compared with earlier texts that were not matched themselves.
 
     Args:
-        sets: shingles of both fields; the lowest bit of a hash tells which.
-        order: of all texts; the first of those alike stays.
+        sets: shingles of both fields. The lowest bit of a hash says which field.
+        order: order of all texts. The first of several similar texts is kept.
     """
     sets = _sketched(sets, most_shingles)
     shared = _Shared.of(sets)
@@ -112,9 +112,9 @@ def first_of_alike(sets: Sets, order: np.ndarray, threshold: float, most_shingle
 
 
 def found_in(sets: Sets, others: Sets) -> Pairs:
-    """Every pair of a set and another that share a shingle, with the share of the set's that the other holds.
+    """Every pair of a set and one of the others that share a shingle, with the share that the other has of the set.
 
-    For few sets against many others: each pair takes memory.
+    For a few sets against many others, because each pair takes memory.
     """
     rows = np.repeat(np.arange(len(sets.sizes)), sets.sizes)
     order = np.argsort(sets.hashes, kind="stable")
@@ -142,12 +142,12 @@ def _sketched(sets: Sets, most_shingles: int) -> Sets:
 
 @dataclass(frozen=True)
 class _Shared:
-    """The shingles that several sets hold, as numbers, the rarest the lowest, sorted within each set.
+    """The shingles that occur in several sets, numbered from the rarest, and sorted within each set.
 
     Attributes:
-        ids, offsets: numbers, end to end, and where each set starts.
-        sizes: of the sets with what they alone hold.
-        counts, values: of each number, how many sets hold it, and its hash.
+        ids, offsets: the numbers of all sets, one set after another, and where each set starts.
+        sizes: sizes of the sets, including shingles that occur nowhere else.
+        counts, values: for each number, how many sets have it, and its hash.
     """
 
     ids: np.ndarray
@@ -169,8 +169,7 @@ class _Shared:
 
 @compiled
 def _perhaps_shared(hashes, buckets):
-    """False for most hashes that occur once, and for none that occurs again: counting in buckets is quicker than
-    sorting."""
+    """False for most hashes that occur once, true for all others. Counting in buckets is faster than sorting."""
     seen = np.zeros(buckets, np.uint8)
     mask = np.uint64(buckets - 1)
     for value in hashes:
@@ -190,7 +189,7 @@ def _sorted_in_sets(ids, offsets):
 
 @compiled
 def _shared(ids, fields, offsets, one, other):
-    """How many shingles two sets share, of field 0 and of field 1."""
+    """How many shingles two sets share in field 0 and in field 1."""
     i, j, stop_i, stop_j = offsets[one], offsets[other], offsets[one + 1], offsets[other + 1]
     zeroth, first = 0, 0
     while i < stop_i and j < stop_j:
@@ -262,7 +261,7 @@ def _alike(ids, fields, offsets, sizes, one, other, threshold):
 def _first_of_alike(ids, fields, offsets, sizes, order, threshold):
     matched = np.full(len(offsets) - 1, -1, np.int64)
     seen = np.full(len(offsets) - 1, -1, np.int64)
-    heads = np.full(len(fields), -1, np.int64)  # of the chain of kept sets that have a number in their prefix
+    heads = np.full(len(fields), -1, np.int64)  # start of the chain of kept sets with a number in their prefix
     tails, owners = np.empty(len(ids), np.int64), np.empty(len(ids), np.int64)
     links = 0
     for item in order:

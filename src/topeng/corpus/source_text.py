@@ -1,9 +1,9 @@
-"""Source text: what is left of a row once template text is removed, as hashes of its pieces.
+"""Source text: what remains of a row after template text is removed, as hashes of its pieces.
 
-A corpus such as Cendol puts one text under many templates, as the input of one and the output of another. A template's
-text is found in the data: three words or marks in a row that occur in over half of its rows. What is between them is
-source text, in pieces; a piece of 40 characters or more tells where a row comes from, and a shorter one (a label, a
-name) does not.
+A corpus such as Cendol uses one text with many templates, as the input of one and the output of another. Template text
+is found in the data: it is any three consecutive words or marks that occur in over half of a template's rows. The
+pieces in between are source text. A piece of 40 characters or more reveals where a row comes from; a shorter one, such
+as a label or a name, does not.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,13 +22,13 @@ from topeng.corpus.schema import ROW_ID
 TEMPLATE_SHARE = 0.5
 """An n-gram that occurs in more than this share of a template's rows is template text."""
 TEMPLATE_ROWS = 300
-"""Rows of a template that are looked at, drawn at random."""
+"""Number of rows of a template that are examined, drawn at random."""
 FEWEST_ROWS = 5
-"""Below this many distinct rows, a template's text cannot be told from its rows'."""
+"""With fewer distinct rows than this, template text cannot be told from source text."""
 END = 2**15
-"""Characters of either end of a long text in which a template's text is looked for."""
+"""Characters at each end of a long text in which template text is searched for."""
 SHORTEST = 40
-"""Characters below which a piece does not tell where a row comes from."""
+"""Least number of characters of a piece that reveals where a row comes from."""
 FIELDS = ("input", "output")
 
 SCHEMA = pa.schema(
@@ -44,11 +44,11 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class TemplateText:
-    """The n-grams of each template, of inputs and of outputs.
+    """The n-grams of each template, in inputs and in outputs.
 
     Attributes:
-        names: of the templates, sorted.
-        known: by field, sorted hashes of each template's n-grams, end to end, and where each template's start.
+        names: sorted names of the templates.
+        known: for each field, the sorted hashes of the n-grams, one template after another, and where each starts.
     """
 
     names: list[str]
@@ -56,16 +56,16 @@ class TemplateText:
 
     @classmethod
     def discover(cls, table: pa.Table) -> "TemplateText":
-        """From rows of each template, in columns `template_name`, `input`, `output`."""
+        """Finds template text in rows of each template, with the columns `template_name`, `input` and `output`."""
         names = sorted(set(table["template_name"].to_pylist()))
         codes = _codes(names, table["template_name"])
         return cls(names, {field: _common_ngrams(table[field], codes, len(names)) for field in FIELDS})
 
     def source(self, table: pa.Table, field: str, text: words.Text | None = None) -> words.Pieces:
-        """The source text of a field; all of it where the template is unknown.
+        """The source text of a field, or all of its text if the template is unknown.
 
         Args:
-            text: the field, where it was normalised before.
+            text: the field, if it is already normalised.
         """
         known, offsets = self.known[field]
         codes = _codes(self.names, table["template_name"])
@@ -83,11 +83,11 @@ class TemplateText:
 
 
 NO_TEMPLATES = TemplateText([], {field: (np.zeros(0, np.uint64), np.zeros(1, np.int64)) for field in FIELDS})
-"""Of rows that no template was put on: all of their text is source text."""
+"""For rows without templates, whose whole text is source text."""
 
 
 def hash_rows(table: pa.Table, template_text: TemplateText) -> pa.Table:
-    """Of each row, the hash of its content and those of its source text, in the columns of `SCHEMA`."""
+    """The hashes of each row's content and source text, in the columns of `SCHEMA`."""
     texts = [words.normalise(table[field]) for field in FIELDS]
     given, answer = (template_text.source(table, *field) for field in zip(FIELDS, texts, strict=True))
     columns = [
@@ -101,7 +101,7 @@ def hash_rows(table: pa.Table, template_text: TemplateText) -> pa.Table:
 
 
 def ends(table: pa.Table) -> pa.Table:
-    """Rows with no more of their texts than `TemplateText.discover` looks at, so that long ones fit in memory."""
+    """Cuts texts to the ends that `TemplateText.discover` examines, so that long ones fit in memory."""
     columns = {"template_name": table["template_name"]}
     for field in FIELDS:
         long = pc.greater(pc.utf8_length(table[field]), 2 * END)
@@ -112,7 +112,7 @@ def ends(table: pa.Table) -> pa.Table:
 
 
 def list_arrays(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """The values of a column of lists, end to end, and where each list starts, [R + 1]."""
+    """The values of a column of lists, one list after another, and where each list starts, [R + 1]."""
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         return np.zeros(0, np.uint64), np.zeros(1, np.int64)
@@ -136,20 +136,20 @@ def _common_ngrams(texts: pa.ChunkedArray, codes: np.ndarray, templates: int) ->
 
 
 def _first_of_each(tokens: words.Tokens, codes: np.ndarray) -> np.ndarray:
-    """Whether a row is the first of its text under its template, [R]."""
+    """Whether a row is the first with its text and template, [R]."""
     texts = words.fold(tokens.hashes, tokens.offsets)
     _, first = np.unique(np.stack([codes.astype(np.uint64), texts]), axis=1, return_index=True)
     return np.isin(np.arange(len(codes)), first)
 
 
 def _codes(names: Sequence[str], column: pa.ChunkedArray) -> np.ndarray:
-    """The place of each row's template in `names`; of an unknown one, their number."""
+    """The place of each row's template in `names`. Unknown templates have the place after the last."""
     found = pc.index_in(column, pa.array(names, pa.string()))
     return pc.fill_null(found, len(names)).to_numpy().astype(np.int64)
 
 
 def content_hashes(given: words.Text, answer: words.Text) -> pa.Array:
-    """xxh3-128 of normalised input and output. It names a row's content; it is no protection against forgery."""
+    """xxh3-128 of the normalised input and output. It identifies content, but does not protect against forgery."""
     one, two = given.data.tobytes(), answer.data.tobytes()
     bounds: Iterable[tuple[int, int, int, int]] = zip(
         *(part.tolist() for text in (given, answer) for part in (text.offsets[:-1], text.offsets[1:])), strict=True

@@ -1,4 +1,4 @@
-"""A test set that leaks nothing: its rows are drawn first, and their groups leave the rest."""
+"""A test set without leaks: its rows are drawn first, and the rest of their groups is dropped."""
 
 from collections.abc import Sequence
 
@@ -11,22 +11,22 @@ from topeng.errors import CorpusError
 def reserve(
     groups: np.ndarray, strata: Strata, keys: np.ndarray, counts: Sequence[int], sizes: dict[str, int]
 ) -> list[np.ndarray]:
-    """Draws disjoint sets of candidate rows, one row a group, stratified, lowest keys first.
+    """Draws disjoint, stratified sets of candidate rows, one row per group, lowest keys first.
 
     Args:
-        groups, strata, keys: of each candidate, [R].
-        counts: rows of each set, such as test and validation.
-        sizes: rows of each stratum in the corpus, which the sets' strata follow.
+        groups, strata, keys: one value per candidate, [R].
+        counts: number of rows in each set, such as test and validation.
+        sizes: number of rows of each stratum in the corpus; the sets have the same proportions.
 
     Returns:
-        Of each set, the indices of its candidates, in order.
+        The indices of each set's candidates, in order.
 
     Raises:
         CorpusError: there are too few groups.
     """
     order = np.lexsort((np.arange(len(keys)), keys))
     _, first = np.unique(groups[order], return_index=True)
-    order = order[np.sort(first)]  # the first row of each group, by key
+    order = order[np.sort(first)]  # the row of each group with the lowest key
     free = {name: order[strata.codes[order] == code] for code, name in enumerate(strata.names)}
     sets = []
     for count in counts:

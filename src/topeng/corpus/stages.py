@@ -1,11 +1,10 @@
-"""The corpus stages: from millions of rows to those that are trained, validated and tested on; the last is in `select`.
+"""The corpus stages, from millions of rows to training, validation and test rows. The last one is in `select`.
 
     ingest ──> draw ──> embed ──> select
-    clean:  hold out test and validation, draw, filter, refill  ──> embed  ──> cluster, take quotas
-    paper:  draw ──> embed ──> cluster, take quotas, then hold out of the rest
+    clean:  hold out test and validation rows, draw, filter, refill ──> embed ──> cluster, take quotas
+    paper:  draw ──> embed ──> cluster, take quotas, then hold out rows of the rest
 
-Every dropped row is counted with its reason in `funnel.json`; every row that was examined has a line in
-`decisions.parquet`.
+`funnel.json` counts the dropped rows by reason. `decisions.parquet` has a line for every row that was examined.
 """
 
 import json
@@ -46,7 +45,7 @@ def ingest_corpus(asked: Ingesting, work: Path, console: Console) -> None:
     """Writes `corpus/ingested` in `work`: all rows of the source, numbered and hashed.
 
     Raises:
-        CorpusError: the source cannot be read, or is not the one that the recipe pins.
+        CorpusError: the source cannot be read, or is not the one that the recipe names by digest or rows.
     """
     options, made = asked.corpus, asked.made
     files = [_synthetic(work, synthetic.write_target, made.rows, made.seed)] if made else options.files
@@ -64,7 +63,7 @@ def ingest_corpus(asked: Ingesting, work: Path, console: Console) -> None:
 
 
 def draw_corpus(asked: Seeded[DrawOptions], run: Path, work: Path, console: Console) -> None:
-    """Writes `corpus/drawn` in `work`: the pool that train is selected from, and for `clean` what is held out.
+    """Writes `corpus/drawn` in `work`: the pool of possible training rows and, for `clean`, the held-out rows.
 
     Raises:
         CorpusError: a subset does not occur, or a count cannot be met.
@@ -78,7 +77,7 @@ def draw_corpus(asked: Seeded[DrawOptions], run: Path, work: Path, console: Cons
     funnel.count(source["dropped"])
     funnel.close("ingest")
     for name in options.benchmarks:
-        benchmark_items(name)  # fails now rather than minutes from now
+        benchmark_items(name)  # so that a bad file fails now rather than minutes later
     with open_engine(options, work) as engine, _progress(console) as progress:
         progress("grouping rows by source text", 0, None)
         corpus = Corpus.read(run / INGESTED, options.subsets, asked.seed, engine)
@@ -93,7 +92,7 @@ def draw_corpus(asked: Seeded[DrawOptions], run: Path, work: Path, console: Cons
 
 
 def embed_corpus(asked: Embedding, run: Path, work: Path, console: Console) -> None:
-    """Writes `corpus/embedded` in `work`: a vector for each row of the pool, and which embedder made them.
+    """Writes `corpus/embedded` in `work`: a vector for each row of the pool, and the embedder that made them.
 
     Raises:
         ModelError: the embedder cannot be loaded.
@@ -101,7 +100,7 @@ def embed_corpus(asked: Embedding, run: Path, work: Path, console: Console) -> N
     options, out = asked.options, work / EMBEDDED
     out.mkdir(parents=True, exist_ok=True)
     pool = pq.read_table(run / DRAWN / "pool.parquet", columns=["content_hash", "input", "output"])
-    order = pc.sort_indices(pool["content_hash"]).to_numpy()  # so that no sum depends on the order of the source
+    order = pc.sort_indices(pool["content_hash"]).to_numpy()  # so that sums do not depend on the order of the source
     with open_engine(options, work) as engine, _progress(console) as progress:
 
         def tell(shards: int) -> None:
@@ -120,11 +119,10 @@ def embed_corpus(asked: Embedding, run: Path, work: Path, console: Console) -> N
 
 
 def build_source(asked: Sourcing, work: Path, console: Console) -> None:
-    """Writes `source/` in `work`: source-language rows and plain texts to train a tiny base on, and rows to measure
-    forgetting on.
+    """Writes `source/` in `work`: rows and plain texts for training a tiny base, and rows for measuring forgetting.
 
     Raises:
-        CorpusError: the source cannot be read, or holds too few rows.
+        CorpusError: the source cannot be read, or has too few rows.
     """
     options, seed, out = asked.options, asked.seed, work / "source"
     out.mkdir(exist_ok=True)
@@ -167,10 +165,10 @@ def build_source(asked: Sourcing, work: Path, console: Console) -> None:
 def _plain_texts(
     asked: Sourcing, benchmarks: Sequence[Benchmark], work: Path, console: Console
 ) -> tuple[pa.Table, dict[str, int]]:
-    """Texts of `source.plain_files`, or made up: the column `text`, `source.plain_rows` rows; and what was dropped.
+    """`source.plain_rows` texts from `source.plain_files`, or synthetic ones, and the numbers of dropped texts.
 
     Raises:
-        CorpusError: a file cannot be read, has no column `text`, or they hold too few.
+        CorpusError: a file cannot be read or has no column `text`, or there are too few texts.
     """
     options, rows = asked.options, asked.options.plain_rows
     if not rows:
@@ -193,7 +191,7 @@ def _plain_texts(
 def _first_clean(
     texts: Sequence[str], order: np.ndarray, rows: int, benchmarks: Sequence[Benchmark]
 ) -> tuple[np.ndarray, int]:
-    """Places of the first `rows` texts, in this order, that hold no item of a benchmark; and how many do."""
+    """Places of the first `rows` texts, in this order, without a benchmark item, and the number of skipped texts."""
     if not benchmarks:
         return order[:rows], 0
     kept, looked = order[:0], 0
@@ -213,7 +211,7 @@ def _synthetic(work: Path, write: Callable[[Path, int, int], None], rows: int, s
 
 
 def _tell(source: Mapping[str, Any], console: Console) -> None:
-    """How the files were read, those alike together, and the first row of each kind that was dropped."""
+    """Prints how the files were read, one line for those alike, and the first dropped row of each kind."""
     alike = Counter(
         (file["format"], file["convention"], ", ".join(file["columns"].values()), ", ".join(file["not_read"]))
         for file in source["files"]
@@ -233,12 +231,12 @@ def _check_source(options: IngestOptions, source: Mapping[str, Any]) -> None:
         if found != rows:
             raise CorpusError(
                 f"corpus.expected_rows says {rows:,} rows of {subset}, but the source contains {found:,}. "
-                "This is another revision: pin the right one, or change corpus.expected_rows."
+                "This is another revision. Pin the right one, or change corpus.expected_rows."
             )
     if options.digest and options.digest != source["digest"]:
         raise CorpusError(
             f"corpus.digest is {options.digest}, but the digest of the source is {source['digest']}. This is another "
-            "revision: pin the right one, or change corpus.digest."
+            "revision. Pin the right one, or change corpus.digest."
         )
 
 
@@ -253,7 +251,7 @@ def _check_subsets(options: DrawOptions, source: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _progress(console: Console) -> Iterator[Progress]:
-    """One line for what is being done, with the rows that are left where their number is known."""
+    """Shows one progress line for the current work, with a total if it is known."""
     with progress_bar(console) as bar:
         tasks: dict[str, TaskID] = {}
 

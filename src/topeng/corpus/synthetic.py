@@ -1,8 +1,8 @@
 """A made-up corpus in the schema of the Cendol collection, so that the demo needs no download.
 
-It has what makes the real one hard to sample and split: one text under many templates, few rows many times
-over, half of the rows in other languages. And a small model can learn it: answers re-use what the prompt states. The
-words and templates are data, in `world`.
+It has what makes the real collection hard to sample and split: one text under many templates, a few rows repeated many
+times, and half of the rows in other languages. A small model can learn it, because answers reuse what the prompt says.
+The words and templates are data in `world`.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ from topeng.errors import CorpusError
 SCHEMA = pa.schema([*((name, pa.string()) for name in COLUMNS), (RIGHT, pa.bool_())])
 PLAIN_SCHEMA = pa.schema([("text", pa.string())])
 TARGET = [*indonesian.SUBSETS, *regional.SUBSETS]
-"""Cendol's proportions, tilted: half are distractors, and each of the six occurs in small corpora too."""
-CHUNK_ROWS = 20_000  # a row group; what is held in memory
+"""Roughly Cendol's proportions. Half of the rows are distractors, and all six subsets occur even in small corpora."""
+CHUNK_ROWS = 20_000  # rows of a row group, which are kept in memory
 DERIVED = {"sum": ("small", "small2"), "more": ("small", "number")}
-"""Slots that are the sum of two others."""
+"""Slots whose value is the sum of two other slots."""
 
-TOLD = 3  # that follows from a plain text, at most
+TOLD = 3  # most questions or statements that follow a plain text
 
 Draw = Callable[[Sequence[Any]], Any]
 Row = tuple[str | bool, ...]
@@ -39,8 +39,8 @@ def write_target(path: Path, rows: int, seed: int) -> None:
 
     Args:
         path: the file, which is overwritten.
-        rows: exactly so many.
-        seed: the same rows and seed give the same corpus.
+        rows: exact number of rows.
+        seed: the same number of rows and the same seed give the same corpus.
 
     Raises:
         CorpusError: rows < 1.
@@ -49,20 +49,20 @@ def write_target(path: Path, rows: int, seed: int) -> None:
 
 
 def write_source(path: Path, rows: int, seed: int) -> None:
-    """Writes English rows of the same world and schema; as `write_target`."""
+    """Writes English rows of the same world and schema, with the arguments of `write_target`."""
     _write(path, english.SUBSETS, rows, seed)
 
 
 def write_plain(path: Path, rows: int, seed: int) -> None:
     """Writes Indonesian texts of the same world, without a prompt or a question: Parquet with the column `text`.
 
-    A text is an article, a guide, a poem or a story; most stand under a heading. It says up to three things that follow
-    from it once more, or somebody asks and is answered, after the text or before it.
+    A text is an article, a guide, a poem or a story, usually under a heading. Up to three facts that follow from it are
+    repeated after it, or a person asks about them, before or after it, and gets an answer.
 
     Args:
         path: the file, which is overwritten.
-        rows: exactly so many texts.
-        seed: the same rows and seed give the same texts.
+        rows: exact number of texts.
+        seed: the same number of texts and the same seed give the same texts.
 
     Raises:
         CorpusError: rows < 1.
@@ -79,7 +79,7 @@ def write_plain(path: Path, rows: int, seed: int) -> None:
 
 
 def _plain(told: plain.Told, slots: Lexicon, draw: Draw) -> Iterator[str]:
-    """Endless texts of a grammar."""
+    """Yields texts of a grammar without end."""
     while True:
         parts = _facts(slots, draw)
         parts |= _parts(told.grammar, parts, draw)
@@ -87,7 +87,7 @@ def _plain(told: plain.Told, slots: Lexicon, draw: Draw) -> Iterator[str]:
 
 
 def _with_questions(told: plain.Told, parts: dict[str, Any], draw: Draw) -> str:
-    """A text with what is asked and answered, or said once more; one of ten is left alone."""
+    """A text with questions and answers about it, or with repeated facts. One in ten gets neither."""
     kinds = [told.grammar.questions, told.asked or told.grammar.questions]
     asked = [_pair(draw(draw(kinds)), parts) for _ in range(TOLD)]
     manner = draw(plain.MANNERS)
@@ -129,13 +129,13 @@ def _write(path: Path, subsets: list[Subset], rows: int, seed: int) -> None:
 
 
 def _drawer(rng: np.random.Generator) -> Draw:
-    """A function that draws one of a sequence; in blocks, as a call to numpy costs more than a row may."""
+    """A function that draws an item of a sequence. Numbers are drawn in blocks, because calls to numpy are slow."""
     numbers = chain.from_iterable(iter(lambda: rng.integers(1 << 32, size=1 << 14).tolist(), None))
     return lambda words: words[next(numbers) % len(words)]
 
 
 def _rows(subset: Subset, draw: Draw) -> Iterator[Row]:
-    """Endless rows of a subset: one text after the other, each under its templates."""
+    """Yields rows of a subset without end, one text after another, each with its templates."""
     heads = [_head(subset, index, template) for index, template in enumerate(subset.templates)]
     rights = [template.right for template in subset.templates]
     pairs = _pool(subset) if subset.records else _pairs(subset, draw)
@@ -159,7 +159,7 @@ def _pool(subset: Subset) -> Iterator[tuple[int, str, str]]:
 
 
 def _pairs(subset: Subset, draw: Draw) -> Iterator[tuple[int, str, str]]:
-    """Endless (template, input, output): each template of a text, or copies of one."""
+    """Yields (template, input, output) without end: a text with each template, or copies of it with one template."""
     templates = list(enumerate(subset.templates))
     slots = [_slots(grammar, subset.lexicon) for grammar in subset.grammars]
     for grammar, words in cycle(list(zip(subset.grammars, slots, strict=True))):
@@ -170,7 +170,7 @@ def _pairs(subset: Subset, draw: Draw) -> Iterator[tuple[int, str, str]]:
 
 
 def _slots(grammar: Grammar, lexicon: Lexicon) -> Lexicon:
-    """Each slot that a grammar names, with the words it is drawn from."""
+    """The slots that a grammar names, each with the words that it is drawn from."""
     frames = [grammar.theme, *grammar.titles, *chain(*grammar.lines), *chain(*grammar.questions)]
     names = [name.partition("[")[0] for frame in frames for _, name, _, _ in Formatter().parse(frame) if name]
     drawn = chain.from_iterable(DERIVED.get(name, (name,)) for name in names)
@@ -178,7 +178,7 @@ def _slots(grammar: Grammar, lexicon: Lexicon) -> Lexicon:
 
 
 def _text(grammar: Grammar, slots: Lexicon, draw: Draw) -> dict[str, str]:
-    """One text and its parts, by the names that templates use, and a question with its answer."""
+    """A text and its parts, under the names that templates use, with a question and its answer."""
     facts = _facts(slots, draw)
     parts = _parts(grammar, facts, draw)
     return parts | _pair(draw(grammar.questions), facts)

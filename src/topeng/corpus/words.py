@@ -1,8 +1,8 @@
-"""Texts as hashes of their words: compiled loops over Arrow's buffers, tens of thousands of rows at a time.
+"""Texts as hashes of their words, computed by compiled loops over Arrow buffers, many thousands of rows at a time.
 
-Everything that compares texts (template text, groups, duplicates, overlap) uses this module. Shapes: R rows,
-K tokens, W words, P pieces. Hashes are 64 bits: among ten million texts, two would be taken for one with probability
-3e-6.
+Everything that compares texts (template text, groups, duplicates, overlap) uses this module. Hashes have 64 bits: the
+probability that two of ten million texts are taken for one is 3e-6.
+Shapes: R rows, K tokens, W words, P pieces.
 """
 
 from collections.abc import Sequence
@@ -15,20 +15,20 @@ import pyarrow.compute as pc
 from numba import njit
 
 WORD, MARK, BREAK = 1, 2, 3
-"""Kinds of tokens: letters and digits; one punctuation mark; a line break."""
+"""Kinds of tokens: a word of letters and digits, one punctuation mark, or a line break."""
 
 START, END = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 PRIME, MIX = np.uint64(0x100000001B3), np.uint64(0xFF51AFD7ED558CCD)
 SHIFT = np.uint64(32)
 NOTHING = START
-"""The hash of no words."""
+"""The hash of an empty list of words."""
 SPACE, LINE = 32, 10
 ASCII_MARK = np.array([not (chr(byte).isalnum() or byte == ord("_")) for byte in range(128)], np.uint8)
 
 
 @dataclass(frozen=True)
 class Text:
-    """Normalised texts, end to end: UTF-8 bytes, and where each of the R texts starts, [R + 1]."""
+    """Normalised texts, one after another: UTF-8 bytes, and where each of the R texts starts, [R + 1]."""
 
     data: np.ndarray
     offsets: np.ndarray
@@ -36,7 +36,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens of R texts: hash, kind and characters of each, [K], and where each text starts, [R + 1]."""
+    """Tokens of R texts: the hash, kind and number of characters of each, [K], and where each text starts, [R + 1]."""
 
     hashes: np.ndarray
     kinds: np.ndarray
@@ -46,7 +46,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Pieces:
-    """Runs of words. Words are hashes, [W]; a piece starts at `starts`, [P + 1], a row's pieces at `rows`, [R + 1]."""
+    """Runs of words, which are hashes, [W]. Pieces start at `starts`, [P + 1], those of rows at `rows`, [R + 1]."""
 
     words: np.ndarray
     starts: np.ndarray
@@ -54,11 +54,11 @@ class Pieces:
     rows: np.ndarray
 
     def hashes(self) -> np.ndarray:
-        """A hash of each piece, uint64 [P]."""
+        """The hash of each piece, uint64 [P]."""
         return fold(self.words, self.starts)
 
     def row_hashes(self) -> np.ndarray:
-        """A hash of each row's words, uint64 [R]; of no words, the same for all."""
+        """The hash of each row's words, uint64 [R]. Rows without words share one."""
         return fold(self.words, self.starts[self.rows])
 
     def row_of_piece(self) -> np.ndarray:
@@ -66,12 +66,12 @@ class Pieces:
         return np.repeat(np.arange(len(self.rows) - 1), np.diff(self.rows))
 
     def whole(self) -> "Pieces":
-        """The same words with one piece a row."""
+        """The same words with one piece per row."""
         characters = np.add.reduceat(np.append(self.characters, 0), self.rows[:-1]) * (np.diff(self.rows) > 0)
         return Pieces(self.words, self.starts[self.rows], characters, np.arange(len(self.rows)))
 
     def only(self, kept: np.ndarray) -> "Pieces":
-        """The pieces for which `kept` [P] is true; rows may be left without any."""
+        """The pieces where `kept` [P] is true. Rows may end up without pieces."""
         sizes = np.diff(self.starts)
         counts = np.bincount(self.row_of_piece()[kept], minlength=len(self.rows) - 1)
         return Pieces(
@@ -80,9 +80,9 @@ class Pieces:
 
 
 def normalise(column: pa.Array | pa.ChunkedArray) -> Text:
-    """NFKC, lower-case, white space squeezed to one space, or to one line break where it holds one."""
+    """Applies NFKC and lower-casing, and reduces white space to one space, or to one line break if it has any."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(array, pa.ChunkedArray):  # of no chunks
+    if isinstance(array, pa.ChunkedArray):  # there are no chunks
         array = pa.array([], pa.string())
     array = array.cast(pa.large_string())
     plain = pc.string_is_ascii(array)
@@ -101,9 +101,9 @@ def tokenize(text: Text) -> Tokens:
 
 
 def ngrams(tokens: Tokens) -> tuple[np.ndarray, np.ndarray]:
-    """A hash of each three tokens in a row, with marks at both ends of a text: uint64 [K + 2 R], and offsets [R + 1].
+    """Hashes of any three consecutive tokens, uint64 [K + 2 R], and offsets [R + 1].
 
-    The marks make a template's single word at the end of a text part of an n-gram that says so.
+    Each text has marks at both ends, so that a single template word at an end is part of an n-gram that says so.
     """
     return _ngrams(tokens.hashes, tokens.offsets), tokens.offsets + 2 * np.arange(len(tokens.offsets))
 
@@ -112,8 +112,8 @@ def outside(tokens: Tokens, codes: np.ndarray, known: np.ndarray, known_offsets:
     """The runs of words that no known n-gram covers.
 
     Args:
-        codes: of each row, its template, [R].
-        known, known_offsets: sorted hashes of each template's n-grams, end to end, and where each template's start.
+        codes: template of each row, [R].
+        known, known_offsets: sorted hashes of the n-grams, one template after another, and where each starts.
     """
     return Pieces(
         *_outside(tokens.hashes, tokens.kinds, tokens.characters, tokens.offsets, codes, known, known_offsets)
@@ -127,7 +127,7 @@ def pieces(tokens: Tokens) -> Pieces:
 
 
 def shingles(pieces: Pieces, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of each row, the distinct hashes of `width` words in a row within a piece: sorted, uint64, and offsets [R + 1].
+    """The distinct hashes of any `width` consecutive words within a piece of each row, sorted, and offsets [R + 1].
 
     A shorter piece is one shingle.
     """
@@ -136,7 +136,7 @@ def shingles(pieces: Pieces, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def offsets_of(counts: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Where each of several runs starts, and where the last ends, [N + 1], of their lengths [N]."""
+    """Where each of several runs starts and the last one ends, [N + 1], from their lengths [N]."""
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
@@ -170,7 +170,7 @@ def _squeeze(data, offsets):
 
 @compiled
 def _width_of_mark(data, index, stop):
-    """Bytes of the punctuation mark or sign at a place, 0 where it is a letter or a digit."""
+    """Length in bytes of the punctuation mark or sign at a place, or 0 for a letter or a digit."""
     byte = data[index]
     if byte < 128:
         return ASCII_MARK[byte]
@@ -207,7 +207,7 @@ def _tokenize(data, offsets):
             while index < end or (width == 0 and index < stop and _in_word(data, index, stop)):
                 byte = data[index]
                 code = (code ^ np.uint64(byte)) * PRIME
-                length += byte & 0xC0 != 0x80  # not the second or third byte of a character
+                length += byte & 0xC0 != 0x80  # not a continuation byte of a character
                 index += 1
             kinds[count] = WORD if width == 0 else BREAK if data[end - 1] == LINE else MARK
             hashes[count], characters[count] = _mixed(code), min(length, 65_535)
@@ -270,7 +270,7 @@ def _outside(hashes, kinds, characters, offsets, codes, known, known_offsets):
             if low < high and _holds(known, low, high, _joined(_joined(one, two), three)):
                 last_known = index
             one, two = two, three
-            judged = index - 2  # the n-grams over it end here at the latest
+            judged = index - 2  # the last n-gram that covers it ends here
             if judged >= first and last_known >= judged:
                 pieces, length = _close(starts, lengths, pieces, size, length)
             elif judged >= first and kinds[judged] == WORD:
@@ -284,7 +284,7 @@ def _outside(hashes, kinds, characters, offsets, codes, known, known_offsets):
 
 @compiled
 def _close(starts, lengths, pieces, size, length):
-    """Ends the piece at hand, where it has words."""
+    """Ends the current piece, if it has words."""
     if size > starts[pieces]:
         lengths[pieces] = length
         pieces += 1
@@ -324,7 +324,7 @@ def _shingles(words, starts, rows, width):
 
 @compiled
 def distinct(hashes, offsets):
-    """Each row's hashes sorted, without repetitions."""
+    """Sorts the hashes of each row and removes repetitions."""
     out = np.empty(len(hashes), np.uint64)
     starts = np.zeros(len(offsets), np.int64)
     size = 0

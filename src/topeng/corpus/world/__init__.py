@@ -1,12 +1,12 @@
 """The made-up world that `synthetic` composes its rows from: lexicons, grammars and templates, as data.
 
-A slot such as `{fruit}` is drawn from the lexicon's list of that name; `{fruit2}` is another draw, never the
-same; `{animal[food]}` is a column of a drawn record, so that what goes together stays together.
+A slot such as `{fruit}` is filled with a word from the lexicon's list of that name. `{fruit2}` is a second draw that
+always differs from the first. `{animal[food]}` is a column of a drawn record, so that the parts of a record match.
 
-Texts are short, and what can be asked of them is stated in them or follows from them (a sum, an opposite, an order),
-so that a model of a few million parameters can learn to answer. Two texts must not be taken for one: runs without a
-slot are short, and a line that can be a whole answer either names its place or person or has fewer than the 40
-characters that count as source text.
+Texts are short, and every question about a text is answered in it or follows from it (a sum, an opposite, an order),
+so that a model with a few million parameters can learn to answer. Two texts must not be mistaken for the same source
+text. Therefore passages without a slot are short, and a line that can be a whole answer either names its place or
+person, or is shorter than the 40 characters that count as source text.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ Pair = tuple[str, str]
 
 
 class Template(NamedTuple):
-    """A prompt and its answer; `right`: the prompt allows one right answer only."""
+    """A prompt and its answer. `right` says that the prompt has exactly one right answer."""
 
     prompt: str
     answer: str
@@ -28,7 +28,7 @@ class Template(NamedTuple):
 
 @dataclass(frozen=True)
 class Grammar:
-    """One kind of text: each line is drawn from its variants, each question comes with its answer."""
+    """One kind of text. Each line is drawn from its variants, and each question comes with its answer."""
 
     theme: str
     titles: list[str]
@@ -41,9 +41,9 @@ class Grammar:
 class Subset:
     """A share of the rows: texts of some grammars under some templates, or a fixed pool of records.
 
-    A text stands once under each template; with `copies` it stands that often under a single one. A pool is
-    every record under every template, cut at `pool_rows` and repeated for as long as rows are asked for. The templates
-    are numbered from `first`, as two subsets may have one name.
+    Each text is used once with every template or, if `copies` is above 1, that many times with a single template. A
+    pool combines every record with every template, is cut at `pool_rows`, and is repeated until there are enough rows.
+    The templates are numbered from `first`, because two subsets may share a name.
     """
 
     name: str
@@ -59,17 +59,17 @@ class Subset:
 
 
 def open_(*pairs: Pair) -> list[Template]:
-    """Templates of which many answers are good."""
+    """Templates whose prompts have many good answers."""
     return [Template(*pair, right=False) for pair in pairs]
 
 
 def right(*pairs: Pair) -> list[Template]:
-    """Templates of which one answer is right."""
+    """Templates whose prompts have exactly one right answer."""
     return [Template(*pair) for pair in pairs]
 
 
 def grammar(theme: str, titles: str, lines: str, questions: str = " | ", joiner: str = " ") -> Grammar:
-    """A grammar from plain text: a blank line ends a line's variants, a bar stands between question and answer."""
+    """Parses a grammar. A blank line ends the variants of a line, and a bar separates a question from its answer."""
     return Grammar(theme, titles.split(" | "), _blocks(lines), pairs(questions), joiner)
 
 
@@ -78,22 +78,22 @@ def _blocks(text: str) -> list[list[str]]:
 
 
 def pairs(text: str) -> list[Pair]:
-    """A pair a line, with a bar between."""
+    """Parses pairs, one per line, separated by a bar."""
     return [(first.strip(), second.strip()) for first, second in (line.split(" | ") for line in text.split("\n"))]
 
 
 def words(text: str) -> list[str]:
-    """Words with commas between."""
+    """Parses words separated by commas."""
     return [word.strip() for word in text.split(",")]
 
 
 def table(columns: str, text: str) -> list[dict[str, str]]:
-    """A record a line, its columns with commas between."""
+    """Parses records, one per line, with columns separated by commas."""
     return [dict(zip(columns.split(), words(line), strict=True)) for line in text.split("\n")]
 
 
 def following(names: Sequence[str]) -> list[dict[str, str]]:
-    """Each of the names with the one that comes after it; after the last comes the first."""
+    """Pairs each name with the next one, and the last with the first."""
     return [{"of": name, "name": after} for name, after in zip(names, [*names[1:], names[0]], strict=True)]
 
 
@@ -105,7 +105,7 @@ def _people(given: str, family: str) -> list[dict[str, str]]:
     return [{"full": f"{call} {name}", "call": call} for call, name in product(given.split(), family.split())]
 
 
-# Names and numbers are the same in both languages: what a model can do with them in one, it can do in the other.
+# Names and numbers are shared by both languages, so that what a model learns about them in one carries over.
 SHARED: Lexicon = {
     "small": range(2, 7),
     "number": range(2, 10),

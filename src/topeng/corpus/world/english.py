@@ -1,4 +1,4 @@
-"""English: the language that the base speaks, of the same world. What follows "a" begins with a consonant."""
+"""English, the language that the base speaks, about the same world. Words after "a" begin with a consonant."""
 
 from itertools import pairwise
 
@@ -332,11 +332,11 @@ KNOWLEDGE = [
         What colour is {hue[of]}? | {hue[of]} is {hue[name]}.""",
     ),
 ]
-"""What is so whatever a text says, and is asked without one."""
+"""General knowledge, which is asked without a text."""
 
 
 def _list(length: int) -> Grammar:
-    """Words in a row, about whose order something is asked: what teaches a model to copy."""
+    """Lists of words with questions about their order, which teach a model to copy."""
     slots = ["{word}", *(f"{{word{place}}}" for place in range(2, length + 1))]
     questions = [
         ("Which word is the first?", f"The first word is {slots[0]}."),
@@ -349,7 +349,7 @@ def _list(length: int) -> Grammar:
 
 
 def _dictionary(length: int) -> Grammar:
-    """Words by pairs, of which one is asked for its other."""
+    """Pairs of words, where one is given and the other is asked for."""
     slots = ["{word}", *(f"{{word{place}}}" for place in range(2, 2 * length + 1))]
     known = list(zip(slots[::2], slots[1::2], strict=True))
     questions = [(f"What is {one}?", f"{one} is {other}.") for one, other in known]

@@ -1,4 +1,4 @@
-"""What the model is asked about itself, in both languages: a question may be put in several ways."""
+"""Questions about the model itself, in both languages, each in one or more wordings."""
 
 from topeng.corpus.world import Pair, pairs
 

@@ -354,7 +354,7 @@ KNOWLEDGE = [
         apa warna {hue[of]}? | {hue[of]} berwarna {hue[name]}.""",
     ),
 ]
-"""What is so whatever a text says, and is asked without one."""
+"""General knowledge, which is asked without a text."""
 
 POEM_TEMPLATES = [
     *open_(

@@ -1,9 +1,9 @@
-"""How Indonesian stands in plain text: what its grammars are asked for, and by whom.
+"""How Indonesian appears in plain text: what is asked about the texts of each grammar, and in which form.
 
-Nobody addresses the reader. A text is told, or one person asks and another answers, in the words and token shapes that
-instruction rows have: a word after a line break has other tokens than after a space, so a text mostly follows a blank
-line, as it does in a prompt, and an answer follows a space. There are no quotation marks, after which a word has other
-tokens still.
+Nobody addresses the reader. A narrator tells a text, or one person asks and another answers, in the words and token
+shapes of instruction rows. A word has different tokens after a line break than after a space, so a text mostly follows
+a blank line, as it does in a prompt, and an answer follows a space. Quotation marks are avoided, because a word after
+one has different tokens again.
 """
 
 from dataclasses import replace
@@ -15,12 +15,12 @@ from topeng.corpus.world.indonesian import ARTICLES, DEEDS, EXERCISES, GUIDES, I
 
 
 class Told(NamedTuple):
-    """A grammar whose texts are told.
+    """A grammar whose texts appear as plain text.
 
     Attributes:
-        weight: how often, against the others.
-        asked: what is asked of a whole text, as often as what is asked of its facts.
-        headings: what stands over a text.
+        weight: how often its texts occur, relative to the other grammars.
+        asked: questions about a whole text, which are asked as often as those about its facts.
+        headings: possible headings of a text.
     """
 
     grammar: Grammar
@@ -78,7 +78,7 @@ TALKS = grammar(
     tugasnya menjawab pertanyaan.
     ia menjawab pertanyaan.""",
 )
-"""Who Topeng is: others than the reader ask it what instruction rows ask."""
+"""Who Topeng is. Other people, not the reader, ask it the questions of instruction rows."""
 
 TOLD = [
     *(
@@ -103,7 +103,7 @@ ANSWERED = [
     "Pertanyaan tentang tulisan ini: {question} Jawaban yang tepat: {answer}",
     "Pembaca tulisan ini bertanya: {question} Berdasarkan keterangan itu, jawabannya: {answer}",
 ]
-"""How a question and its answer follow a text."""
+"""Forms in which a question and its answer follow a text."""
 
 ASKED_FIRST = [
     "Tanya: {question}\n\n{text}\n\nJawab: {answer}",
@@ -113,10 +113,10 @@ ASKED_FIRST = [
     "Murid\n\n{question} Begini keterangannya. {text}\n\nGuru: {answer}",
     "Murid\n\n{question}\n\n{text}\n\nGuru: {answer}",
 ]
-"""How a question comes before a text and its answer after."""
+"""Forms in which a question precedes a text and its answer follows it."""
 
 RETOLD = ["{answer}", "Jadi, inilah jawabannya: {answer}", "Kata Kakak: {answer}"]
-"""How a text says once more what follows from it."""
+"""Forms in which a fact is repeated after a text."""
 
 MANNERS = [*["answered"] * 5, *["asked first"] * 3, "retold", "silent"]
-"""What becomes of a text, each as often as it is named."""
+"""What is done with a text. How often a manner is listed is its weight."""

@@ -1,4 +1,4 @@
-"""Distractors: rows in Javanese, Sundanese, Minangkabau and Balinese, half of the collection as in Cendol."""
+"""Distractors: rows in Javanese, Sundanese, Minangkabau and Balinese, which make up half of the rows, as in Cendol."""
 
 from topeng.corpus.world import Lexicon, Subset, grammar, open_, words
 from topeng.corpus.world.indonesian import INDONESIAN
@@ -54,7 +54,7 @@ BALINESE = _lexicon(
     "Soma, Anggara, Buda, Wraspati, Sukra, Saniscara, Redite",
 )
 
-# Place articles: where it is, who lives there, what they sell, the market day.
+# Articles about a place: where it is, who lives there, what they sell, and the market day.
 REGIONAL_ARTICLES = {
     "jv": """{place} iku {kind} ing kabupatèn {district}, {province}.
         {kind} {place} dumunung ing {district}, {province}.
@@ -102,7 +102,7 @@ REGIONAL_ARTICLES = {
         rahina {day} wénten pasar {fruit2} ring {place2}.""",
 }
 
-# Short stories: a trip, something bought, something seen.
+# Short stories about a trip: something is bought, something is seen.
 REGIONAL_STORIES = {
     "jav": """wingi aku lunga menyang {place} karo {person[full]}.
         dina {day} aku lan {person[full]} dolan menyang {place}.
