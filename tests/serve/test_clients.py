@@ -137,7 +137,7 @@ def test_text_is_completed_and_filled(client):
     [
         ({"temperature": 3}, "temperature", "less than or equal to 2"),
         ({"frequency_penalty": 0.5}, "frequency_penalty", "repetition_penalty"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "call no tools"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "cannot call tools"),
         ({"response_format": {"type": "json_object"}}, "response_format", "type: text"),
         ({"extra_body": {"prompt_logprobs": 1}}, "prompt_logprobs", "does not predict"),
         ({"extra_body": {"topeng": {"policy": "best"}}}, "policy", "must be one of"),

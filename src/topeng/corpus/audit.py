@@ -1,4 +1,4 @@
-"""`topeng corpus verify` and `topeng corpus diff`: a finished corpus against its manifest, and against another."""
+"""`topeng corpus verify` and `topeng corpus diff`: check a finished corpus, and compare it with another."""
 
 import json
 from collections import Counter
@@ -22,7 +22,7 @@ SIDES = ("train", *HELD_OUT)
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that must hold, and what is wrong where it does not."""
+    """A condition that must hold, and the problems if it does not."""
 
     what: str
     problems: list[str]
@@ -33,9 +33,9 @@ class Difference:
     """How two selections differ.
 
     Attributes:
-        options: name to its two values, where they differ.
-        rows: of each side, how many are in both, only in the first and only in the second.
-        why: of the rows of the first one's train that the second lacks, what happened there, and the other way round.
+        options: both values of each option that differs.
+        rows: for each split, how many rows are in both, only in the first, and only in the second.
+        why: what became of training rows of the first that the second lacks, and the other way round.
     """
 
     options: dict[str, tuple[Any, Any]]
@@ -82,7 +82,7 @@ def diff(one: Path, other: Path) -> Difference:
     """Compares two finished corpora of one source.
 
     Raises:
-        CorpusError: one of them is not finished, or their sources differ, so that row ids tell nothing.
+        CorpusError: one of them is not finished, or their sources differ, so that row ids cannot be compared.
     """
     (first, a), (second, b) = _open(one), _open(other)
     if a["source"]["digest"] != b["source"]["digest"]:
@@ -173,7 +173,7 @@ def _row_ids(path: Path) -> set[int]:
 
 
 def _why(folder: Path, row_ids: set[int]) -> dict[str, int]:
-    """What became of some rows in a corpus."""
+    """Counts what became of some rows in a corpus."""
     decisions = pq.read_table(folder / "decisions.parquet")
     columns = (decisions[name].to_pylist() for name in (ROW_ID, "kept", "reason"))
     reasons = {row: f"kept as {reason}" if kept else reason for row, kept, reason in zip(*columns, strict=True)}

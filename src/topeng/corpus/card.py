@@ -1,4 +1,4 @@
-"""What a finished corpus says of itself: a manifest for programs, and a card for people in the Hub's format."""
+"""Describes a finished corpus: a manifest for programs, and a card for people in the Hub's format."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ NOT_STATED = "not stated: `corpus.licences` of the recipe says nothing"
 
 
 def write_card(options: CorpusOptions, seed: int, run: Path, out: Path) -> None:
-    """Writes `corpus.json` and `README.md` into `out`, from what the stages before left in `run`."""
+    """Writes `corpus.json` and `README.md` into `out`, from files that earlier stages wrote in `run`."""
     source = json.loads((run / "corpus" / "ingested" / "source.json").read_text(encoding="utf-8"))
     drawn = json.loads((run / "corpus" / "drawn" / "draw.json").read_text(encoding="utf-8"))
     subsets = options.subsets or list(source["subsets"])

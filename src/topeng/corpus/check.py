@@ -1,4 +1,4 @@
-"""`topeng corpus check`: what files are, how they would be read, and what would leave, before a run."""
+"""`topeng corpus check`: shows before a run how files would be read, and which rows would be dropped."""
 
 import random
 import statistics
@@ -21,17 +21,17 @@ from topeng.corpus.turns import EMPTY
 from topeng.errors import CorpusError
 
 SAMPLE, LOOKED_AT = 1_000, 20_000
-"""Rows whose lengths and languages are looked at, drawn at random, and the characters of each that are."""
+"""Number of random rows whose lengths and languages are examined, and of characters that are read of each."""
 COMPARED = 2_000_000
-"""Rows that are compared with one another, as their hashes are in memory."""
+"""Largest number of rows that are compared with each other, because their hashes are kept in memory."""
 
 Count = Callable[[str], int]
-"""Tokens, or words, of a text."""
+"""Counts the tokens or words of a text."""
 
 
 @dataclass
 class Seen:
-    """What a file holds."""
+    """What a file contains."""
 
     format: str
     unit: str
@@ -49,13 +49,13 @@ class Seen:
 def check_files(
     names: Sequence[str], reading: Reading, languages: Sequence[str], count: Count, unit: str, longest: int | None
 ) -> list[dict[str, Any]]:
-    """What files hold, one after another as plain values; `usable` is false for one that has no row to offer, and if it
-    cannot be read at all, `error` says why.
+    """What each file contains, as plain values. `usable` is false for a file without usable rows. If a file cannot be
+    read at all, `error` says why.
 
     Args:
-        languages: that answers are wanted in; none: they are not looked at.
+        languages: languages that answers should be in. If empty, they are not examined.
         unit: what `count` counts.
-        longest: tokens at which a row is cut, where tokens are counted.
+        longest: number of tokens at which a row is cut, if tokens are counted.
     """
     checked: list[dict[str, Any]] = []
     for name in names:
@@ -85,7 +85,7 @@ def print_files(checked: Sequence[Mapping[str, Any]], console: Console) -> None:
 
 
 def look(name: str, reading: Reading) -> Seen:
-    """Reads a file through.
+    """Reads a whole file.
 
     Raises:
         CorpusError: it cannot be read.
@@ -118,7 +118,7 @@ def _compare(seen: Seen, known: set[int], given: str, answer: str) -> None:
 
 
 def _draw(seen: Seen, dice: random.Random, given: str, answer: str) -> None:
-    """Each row has the same chance to be in the sample (reservoir sampling, Vitter's algorithm R)."""
+    """Adds a row to the sample, so that all rows have the same chance (reservoir sampling, Vitter's algorithm R)."""
     kept = seen.rows - seen.dropped.total()
     place = kept - 1 if kept <= SAMPLE else dice.randrange(kept)
     if place < SAMPLE:
@@ -147,7 +147,7 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def _spoken(seen: Seen, languages: Sequence[str]) -> dict[str, Any] | None:
-    """Shares of the four most frequent languages, and of rows that would be dropped."""
+    """The shares of the four most frequent languages, and of rows that would be dropped."""
     if not languages or not seen.sample:
         return None
     from topeng.corpus.language import SPOKEN, identify_rows

@@ -1,7 +1,7 @@
-"""Which columns a row is made of: pairs, Alpaca, ShareGPT, OpenAI messages, or a mapping of one's own.
+"""Which columns a row is made of: pairs, Alpaca, ShareGPT, OpenAI messages, or your own mapping.
 
-A convention names columns by their role: `instruction`, `input` and `output` are texts (the two last may be lists of
-messages), `system` is a text, `history` a list of earlier questions and answers, `messages` a conversation.
+A convention names columns by their role. `instruction`, `input` and `output` are texts (the last two may also be lists
+of messages), `system` is a text, `history` a list of earlier questions and answers, and `messages` a conversation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from topeng.errors import CorpusError
 
 ROLES = ("instruction", "input", "output", "system", "history", "messages")
 ABOUT = tuple(name for name in COLUMNS if name not in TEXT_COLUMNS)
-"""Columns that say where a row is from."""
+"""Columns that say where a row comes from."""
 CONVENTIONS: tuple[tuple[str, dict[str, str]], ...] = (
     ("input and output", {"input": "input", "output": "output"}),
     ("Alpaca", {"instruction": "instruction", "output": "output"}),
@@ -22,13 +22,13 @@ CONVENTIONS: tuple[tuple[str, dict[str, str]], ...] = (
     ("prompt and completion", {"input": "prompt", "output": "completion"}),
 )
 BESIDE = {"Alpaca": ("input", "history", "system")}
-"""Roles that a convention takes from the columns of their names, where they are there; `system` is one of each."""
+"""Roles that are read from a column of the same name, if there is one. `system` may be part of any convention."""
 PLAIN = "text"
-"""The column of plain text, which may be a prompt where nothing else is."""
+"""The column of plain text, which may be the prompt if there is no other column."""
 OURS = {"input": "input", "output": "output", "messages": MESSAGES}
-"""Columns of the tables that Topeng itself writes: messages, and the same as text."""
+"""Columns of the tables that Topeng writes: messages, and the same as text."""
 SPOKEN = {*ROLES, "prompt", "completion", "conversations"}
-"""Columns that somebody says something in: one that is not read is an error unless `columns` says which are."""
+"""Columns with parts of a conversation. If one would be ignored, that is an error, unless `columns` is given."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Reading:
     """How a recipe wants its files read.
 
     Attributes:
-        columns: by role, or by a name of `ABOUT`; without them a file's own columns tell.
-        separator: of CSV files; without it their headers tell.
-        right_answers: `column`, `all`, or the boolean column that says which rows have one right answer.
-        section: of the recipe, for messages.
+        columns: columns by role, or by a name in `ABOUT`. If empty, the column names of a file decide.
+        separator: separator of CSV files. If None, their headers decide.
+        right_answers: `column`, `all`, or a boolean column that says which rows have one right answer.
+        section: section of the recipe, for messages.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -53,10 +53,10 @@ class Convention:
     """The convention of a file.
 
     Attributes:
-        name: for people.
-        roles: the column of each role; one that may be there (`BESIDE`) is added where a later row first has it.
-        about: the column of each of `ABOUT` that is there.
-        right: the column that says whether there is one right answer.
+        name: name for people.
+        roles: column of each role. An optional one (`BESIDE`) is added when a row first has it.
+        about: column of each name in `ABOUT` that the file has.
+        right: column that says whether there is one right answer.
         unread: columns that are ignored.
     """
 
@@ -76,13 +76,13 @@ class Convention:
 
 
 def find(name: str, columns: Sequence[str], reading: Reading, answers: bool = True) -> Convention:
-    """The convention of a file, from its columns and what the recipe says of them.
+    """The convention of a file, from its columns and what the recipe says about them.
 
     Args:
-        answers: whether rows need one; the prompts of a file do not.
+        answers: whether rows need an answer; prompts do not.
 
     Raises:
-        CorpusError: none fits, several do, or one would ignore what somebody says.
+        CorpusError: no convention fits, several do, or a part of the conversation would be ignored.
     """
     if reading.columns:
         label, roles, about = _own(name, columns, reading, answers)
@@ -106,10 +106,10 @@ def find(name: str, columns: Sequence[str], reading: Reading, answers: bool = Tr
 def new_columns(
     name: str, place: str, record: Record, known: Convention, reading: Reading, answers: bool = True
 ) -> list[str]:
-    """Columns that a record has and those before it had not, and that are not read; what may be there is.
+    """Columns that earlier records did not have and that are not read. Optional roles among them are added.
 
     Raises:
-        CorpusError: somebody says something in one of them.
+        CorpusError: one of them contains a part of the conversation.
     """
     may_be = (
         {} if reading.columns else {role: role for role in (*BESIDE.get(known.name, ()), "system") if role in record}
@@ -131,7 +131,7 @@ def _check_ignored(name: str, unread: Sequence[str], found: Convention, reading:
 
 
 def _remedy(reading: Reading, roles: Mapping[str, str]) -> str:
-    """How to name columns; prompts have no option for it."""
+    """How to name columns. For prompts there is no option for it."""
     if not reading.section:
         return "Keep the columns of one layout (input, or instruction and input, or messages)."
     example = ", ".join(f"{role}: {column}" for role, column in roles.items())

@@ -1,4 +1,4 @@
-"""Where rows are kept: paths, globs, folders and addresses, plain or compressed."""
+"""Finds and opens files of rows: paths, globs, folders and addresses, plain or compressed."""
 
 import glob
 import gzip
@@ -19,23 +19,23 @@ COMPRESSED = (".gz", ".zst")
 TABLES = (".parquet", ".arrow")
 TEXTS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 ENDINGS = (*TABLES, *TEXTS)
-"""Of files that hold rows in columns; those of text may be compressed."""
+"""Endings of files that contain rows. Text formats may be compressed."""
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 UTF16 = re.compile(rb"\xff\xfe|\xfe\xff|[^\0]\0[^\0]\0|\0[^\0]\0[^\0]")
 ASIDE = (".md", ".yaml", ".yml", ".lock", "")
-"""Endings of files that accompany data in a folder and have no rows."""
+"""Endings of files without rows that accompany data in a folder."""
 SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"
 """Files that `datasets.save_to_disk` writes next to its `.arrow` files, and above the folders of several splits."""
 
 
 def resolve(files: Sequence[str], option: str | None = "corpus.files") -> list[str]:
-    """The files behind paths, globs, folders and addresses, each glob's sorted by name.
+    """The files that paths, globs, folders and addresses stand for. Those of a glob are sorted by name.
 
     Args:
-        option: that names them, if one does.
+        option: option that names them, for messages.
 
     Raises:
-        CorpusError: one of them matches nothing, or is a folder of which it is not plain what to read.
+        CorpusError: one of them matches nothing, or is a folder in which it is not clear what to read.
     """
     found: list[str] = []
     for name in files:
@@ -72,7 +72,7 @@ def ending(name: str) -> str:
 
 @contextmanager
 def opened(name: str) -> Iterator[IO[bytes]]:
-    """The bytes of a file, decompressed by what they are rather than by the name.
+    """Opens a file for reading bytes. Compression is detected from its content, not from its name.
 
     Raises:
         CorpusError: it is text in UTF-16.
@@ -95,7 +95,7 @@ def opened(name: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def at_hand(name: str) -> Iterator[str]:
-    """A local copy of what an address names, for as long as it is read; a path is at hand.
+    """A temporary local copy of the file at an address. A local path is used as it is.
 
     Raises:
         CorpusError: the address cannot be reached.
@@ -131,7 +131,7 @@ def not_utf8(name: str) -> CorpusError:
 
 
 def unreadable(name: str, error: Exception) -> str:
-    """What a library says of a file that it cannot read, in one line with the name."""
+    """An error about a file that a library cannot read, in one line with its name."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     if is_address(name):
         return f"cannot reach {name} ({lines[-1][:120]}). Download it, and point --corpus.files to the local copy."
@@ -144,10 +144,10 @@ def _conversion(name: str, encoding: str) -> str:
 
 
 def _in_folder(folder: str) -> list[str]:
-    """The files of a folder that hold rows, if they are of one kind.
+    """The files of a folder that contain rows, if they are all of the same kind.
 
     Raises:
-        CorpusError: it holds several splits, several kinds of files, or none.
+        CorpusError: it contains several splits, several kinds of files, or no rows.
     """
     if os.path.exists(os.path.join(folder, SAVED_SPLITS)):
         splits = sorted(path.parent.name for path in Path(folder).glob(f"*/{SAVED}"))

@@ -1,7 +1,7 @@
-"""What a file holds, whatever its format: batches of rows, with the line or row of each.
+"""Reads files of any format as batches of rows, with the line or row number of each.
 
-Nothing past this file and `files` knows formats. A row of text is read by itself, so that no type depends on those
-before it; Parquet and Arrow files give their columns as they are.
+Only this file and `files` know formats. In text formats each row is read by itself, so that types never depend on
+earlier rows. Parquet and Arrow files are read in columns.
 """
 
 import io
@@ -17,14 +17,14 @@ from topeng.corpus.json_rows import Record
 from topeng.errors import CorpusError
 
 ROWS, SIZE = 4_096, 2**23
-"""Most rows of a batch, and the bytes or characters at which it ends."""
+"""Largest number of rows of a batch, and the number of bytes or characters at which a batch ends."""
 
 
 class Batch(NamedTuple):
     """Rows, and the place of each in its file, counted from 1.
 
     Attributes:
-        rows: records, or columns by name, or a `pyarrow.Table`.
+        rows: records, columns by name, or a `pyarrow.Table`.
     """
 
     places: Sequence[int]
@@ -40,10 +40,10 @@ class Rows(NamedTuple):
     """An open file.
 
     Attributes:
-        format: for people, such as `CSV separated by ;`.
-        unit: of a place: `line` or `row`.
-        columns: that it has; those of JSON are the first batch's.
-        stack: what is open; it is closed with the last batch, or by who reads none.
+        format: name for people, such as `CSV separated by ;`.
+        unit: unit of a place: `line` or `row`.
+        columns: its columns; for JSON, those of the first batch.
+        stack: open resources, closed after the last batch or by a caller that reads none.
     """
 
     format: str
@@ -54,16 +54,18 @@ class Rows(NamedTuple):
 
 
 def open_rows(name: str, separator: str | None = None) -> Rows:
-    """A file of rows, of which the head alone is read at once.
+    """Opens a file of rows. Only its head is read at once.
 
     Args:
-        separator: of a CSV file; without it the header tells.
+        separator: separator of a CSV file. If None, the header decides.
 
     Raises:
-        CorpusError: at once or from the batches: it cannot be read, with the line and the remedy.
+        CorpusError: it cannot be read; the message has the line and the remedy. Raised at once or from the batches.
     """
     kind = files.ending(name)
-    if files.is_address(name) and kind in ("", ".parquet") and not (kind and "?" in name):  # a glob's sign to Daft
+    if (
+        files.is_address(name) and kind in ("", ".parquet") and not (kind and "?" in name)
+    ):  # Daft would treat it as part of a glob
         return _remote_parquet(name)
     if kind not in READERS:
         hint = " Save it as CSV (UTF-8)." if kind in (".xlsx", ".xls", ".ods") else ""
@@ -88,7 +90,7 @@ def _guarded(name: str, local: str, batches: Iterator[Batch], stack: ExitStack) 
 
 @contextmanager
 def _named(name: str, local: str) -> Iterator[None]:
-    """Errors for a user, which name the file as the user did; a library's over a broken file have no common class."""
+    """Turns errors into ones that name the file as the user did. Library errors about broken files share no class."""
     try:
         yield
     except CorpusError as error:
@@ -108,10 +110,10 @@ def _compression(name: str) -> str:
 def _gathered(
     rows: Iterable[tuple[int, Any, int]], add: Callable[[list[Any], Any], None] = list.append
 ) -> Iterator[Batch]:
-    """Batches of (place, record, size).
+    """Collects (place, record, size) into batches.
 
     Args:
-        add: a record to those before it.
+        add: adds a record to a batch.
     """
     places: list[int] = []
     records: list[Any] = []
@@ -128,7 +130,7 @@ def _gathered(
 
 
 def _json(name: str, stack: ExitStack, _: str | None) -> Rows:
-    """An array of objects, or an object per line."""
+    """Reads an array of objects, or one object per line."""
     stream = stack.enter_context(files.opened(name))
     head, skipped = json_rows.first_byte(stream)
     array = head == b"["
@@ -148,7 +150,7 @@ def _csv(name: str, stack: ExitStack, separator: str | None) -> Rows:
 
 
 def _alike(rows: Iterable[json_rows.Row]) -> Iterator[Batch]:
-    """In columns, where all records of a batch have the same fields: objects would be fetched from memory again."""
+    """Stores a batch in columns if all its records have the same fields, so that objects need not be read again."""
     names: list[str] = []
 
     def add(held: list[Any], record: Record) -> None:
@@ -167,7 +169,7 @@ def _alike(rows: Iterable[json_rows.Row]) -> Iterator[Batch]:
 
 
 def _in_columns(columns: Sequence[str], rows: Iterable[tuple[int, list[str], int]]) -> Iterator[Batch]:
-    """The cells of a batch are in one list: lists of rows would take the garbage collector a third of all time."""
+    """Keeps the cells of a batch in one list. With a list per row, garbage collection takes a third of the time."""
     for places, cells in _gathered(rows, list.extend):
         yield Batch(places, _columns(columns, cells))
 
@@ -182,7 +184,7 @@ def _text(name: str, stack: ExitStack, newline: str | None) -> io.TextIOWrapper:
 
 
 def _plain(name: str, stack: ExitStack, _: str | None) -> Rows:
-    """Lines of text, each a row with `text` alone; blank ones are none."""
+    """Reads lines of text, each a row with only `text`. Blank lines are skipped."""
     text = _text(name, stack, None)
     texts = ((number, line.removesuffix("\n")) for number, line in enumerate(text, 1) if line.strip())
     return Rows(
@@ -201,7 +203,7 @@ def _parquet(name: str, stack: ExitStack, _: str | None) -> Rows:
 
 
 def _remote_parquet(name: str) -> Rows:
-    """Of an address: Daft reads what is needed of it, and no more."""
+    """Reads from an address through Daft, which only fetches what is needed."""
     import daft
 
     with _named(name, name):
@@ -211,7 +213,7 @@ def _remote_parquet(name: str) -> Rows:
 
 
 def _arrow(name: str, stack: ExitStack, _: str | None) -> Rows:
-    """A stream, as `datasets` saves it, or a file with a footer."""
+    """Reads an Arrow stream, as `datasets` saves it, or a file with a footer."""
     import pyarrow as pa
 
     source = stack.enter_context(pa.memory_map(str(Path(name).expanduser())))
@@ -234,7 +236,7 @@ def _slices(batches: Iterable[Any]) -> Iterator[Batch]:
 
     done = 0
     for batch in batches:
-        batch.validate(full=True)  # a damaged file may hold text that is none
+        batch.validate(full=True)  # a damaged file may contain invalid text
         for start in range(0, batch.num_rows, ROWS * 4):
             part = pa.Table.from_batches([batch.slice(start, ROWS * 4)])
             yield Batch(range(done + 1, done + part.num_rows + 1), part)

@@ -1,4 +1,4 @@
-"""Rows of JSON: an object per line, or one array of objects, of which no more than the next is in memory."""
+"""Rows in JSON: one object per line, or one array of objects. Only one object is in memory at a time."""
 
 import codecs
 import json
@@ -11,16 +11,16 @@ from typing import IO, Any
 from topeng.errors import CorpusError
 
 LARGEST = 2**25
-"""Most bytes of a row: beyond it a file is one that is not cut into rows."""
+"""Largest number of bytes of a row. A file with a longer line is probably not divided into rows."""
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 Record = dict[str, Any]
 Row = tuple[int, Record, int]
-"""The line that a row begins at, the row, and its size in characters."""
+"""The line on which a row begins, the row, and its size in characters."""
 
 
 def first_byte(stream: IO[bytes]) -> tuple[bytes, int]:
-    """The first bytes that are neither blank nor a byte-order mark, and the line ends before them."""
+    """The first bytes that are neither white space nor a byte-order mark, and the number of line ends before them."""
     lines, byte = 0, stream.read(1)
     if byte == b"\xef" and (byte := byte + stream.read(2)) == b"\xef\xbb\xbf":
         byte = stream.read(1)
@@ -54,7 +54,7 @@ def lines(name: str, stream: IO[bytes], head: bytes, skipped: int) -> Iterator[R
 
 
 def array(name: str, stream: IO[bytes], skipped: int) -> Iterator[Row]:
-    """The objects of an array, of which no more than the next is in memory."""
+    """Yields the objects of an array, with only one in memory at a time."""
     text = _Text(stream, skipped + 1)
     after = text.next_sign()
     while after != "]":
@@ -75,7 +75,7 @@ def array(name: str, stream: IO[bytes], skipped: int) -> Iterator[Row]:
 
 
 class _Text:
-    """Text that is decoded as it is needed, and where the reader is in it."""
+    """Text that is decoded as needed, and the position of the reader."""
 
     def __init__(self, stream: IO[bytes], line: int) -> None:
         self.stream, self.line = stream, line
@@ -88,7 +88,7 @@ class _Text:
         return bool(data)
 
     def next_sign(self) -> str:
-        """The next character that is not blank; nothing at the end."""
+        """The next character that is not white space, or an empty string at the end."""
         while True:
             while self.at < len(self.held):
                 sign = self.held[self.at]
@@ -100,7 +100,7 @@ class _Text:
                 return ""
 
     def value(self) -> tuple[Any, int, str]:
-        """The JSON value here, its line, and its source."""
+        """The JSON value at this position, its line, and its source text."""
         while True:
             try:
                 value, end = DECODER.raw_decode(self.held, self.at)
@@ -114,7 +114,7 @@ class _Text:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> Record:
-    """An object; a repeated name is an error, as one of its values would be lost silently."""
+    """Makes an object. A repeated name is an error, because one of its values would be lost silently."""
     record = dict(pairs)
     if len(record) < len(pairs):
         (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
@@ -148,7 +148,7 @@ def _record(name: str, line: int, record: Any, source: str) -> Record:
 
 
 def kind_of(value: Any) -> str:
-    """A value's kind, for people."""
+    """The kind of a value, in words."""
     if isinstance(value, bool):
         return "true or false"
     names = {str: "text", int: "a number", float: "a number", list: "a list", dict: "an object", type(None): "nothing"}

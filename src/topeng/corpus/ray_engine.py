@@ -1,7 +1,7 @@
-"""The corpus stages on Ray: a task an item, done again where a worker or a node dies.
+"""The corpus stages on Ray: one task per item, which is repeated if a worker or a node dies.
 
-Ray ends the process of its driver when a cluster goes away for good, and writes to its terminal. So the driver is a
-process of its own, and this one talks to it through a pipe:
+Ray ends the process of its driver when a cluster is lost for good, and writes to its terminal. Therefore the driver is
+a separate process, with which this one communicates through a pipe:
 
     stage ── calls ──> driver ── tasks ──> workers ── files ──> the run folder
           <── results, in order ──
@@ -26,15 +26,15 @@ from typing import Any
 from topeng.errors import CorpusError, TopengError
 
 RETRIES = 5
-"""Times that a task is done again after its worker or node died."""
+"""How often a task is repeated after its worker or node died."""
 AHEAD = 2
-"""Tasks in flight for each CPU: one at work, one waiting."""
+"""Tasks per CPU that are submitted at a time: one that runs and one that waits."""
 PATIENCE = 60
-"""Seconds after which a cluster without a CPU counts as gone; Ray gives a lost head node as long."""
+"""Seconds after which a cluster without a CPU counts as lost. Ray waits as long for a lost head node."""
 
 
 class Ray:
-    """A cluster, by way of its driver."""
+    """A cluster, used through its driver."""
 
     local, threads = False, 1
 
@@ -48,7 +48,7 @@ class Ray:
         while waiting:
             of, result, error = _receive(self._pipe)
             if of != call:
-                continue  # of a call that was given up
+                continue  # the result of a call that was abandoned
             waiting -= 1
             if error:
                 raise error
@@ -65,7 +65,7 @@ class Ray:
 
 @contextmanager
 def open_ray(address: str | None, folder: Path) -> Iterator[Ray]:
-    """A driver on a cluster, or on a local one that is started here and shut down at the end.
+    """Opens a driver on a cluster, or on a local one that is started and shut down at the end.
 
     Raises:
         CorpusError: Ray is not installed, the cluster cannot be reached, or a node does not see the folder.
@@ -85,7 +85,7 @@ def open_ray(address: str | None, folder: Path) -> Iterator[Ray]:
             raise error
         yield Ray(pipe, width)
     finally:
-        pipe.close()  # the driver ends when it finds nobody there
+        pipe.close()  # the driver ends when the pipe is closed
         driver.join(timeout=15)
         if driver.is_alive():
             driver.kill()
@@ -106,8 +106,8 @@ def _gone(why: str = "its head node is gone") -> CorpusError:
 
 
 def _drive(pipe: Connection, address: str | None, folder: Path) -> None:
-    """The driver: submits what the pipe says, and answers in order."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whom it serves gets it too, and hangs up
+    """The driver: submits the tasks that arrive through the pipe, and returns results in order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # its client gets it too, and closes the pipe
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
@@ -133,7 +133,7 @@ def _drive(pipe: Connection, address: str | None, folder: Path) -> None:
 
 
 def _connect(address: str | None, folder: Path) -> int:
-    """Joins the cluster, or starts one; checks that its nodes share the folder; returns its CPUs."""
+    """Joins the cluster or starts one, checks that its nodes share the folder, and returns its number of CPUs."""
     import ray
 
     try:
@@ -141,7 +141,7 @@ def _connect(address: str | None, folder: Path) -> int:
         ray.init(address=address or "local", include_dashboard=None if address else False, log_to_driver=False)
         cpus = int(ray.cluster_resources().get("CPU", 0))
         blind = _nodes_that_do_not_see(folder)
-    except Exception as error:  # Ray raises what it likes: ConnectionError, RuntimeError, ValueError, RayError
+    except Exception as error:  # Ray raises ConnectionError, RuntimeError, ValueError or RayError
         line = (str(error).strip() or type(error).__name__).splitlines()[-1]
         where = f"cannot use the Ray cluster at {address}" if address else "cannot start Ray on this machine"
         raise CorpusError(f"{where}: {line}. Fix it, or choose --corpus.engine native.") from error
@@ -156,7 +156,7 @@ def _connect(address: str | None, folder: Path) -> int:
 
 
 def _reach(address: str) -> None:
-    """Raises OSError where nobody listens; Ray would try for minutes."""
+    """Raises OSError if nobody listens at the address. Ray would retry for minutes."""
     host, _, port = address.rpartition("/")[2].rpartition(":")
     if host:
         socket.create_connection((host, int(port)), timeout=10).close()
@@ -176,7 +176,7 @@ def _nodes_that_do_not_see(folder: Path) -> list[str]:
             tasks.append((node["NodeManagerHostname"], sees.options(scheduling_strategy=place).remote(str(probe))))
     try:
         for name, task in tasks:
-            with suppress(ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError):  # it died just now
+            with suppress(ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError):  # it has just died
                 if not ray.get(task, timeout=PATIENCE):
                     blind.append(name)
     finally:
@@ -189,7 +189,7 @@ def _sees(path: str) -> bool:
 
 
 def _answer(pipe: Connection, tasks: "SimpleQueue[Any]") -> None:
-    """Sends back (call, result, error) of each task, in order."""
+    """Returns (call, result, error) of each task, in order."""
     import ray
 
     while True:
@@ -205,7 +205,7 @@ def _answer(pipe: Connection, tasks: "SimpleQueue[Any]") -> None:
             given_up = _gone(f"a task was tried {RETRIES + 1} times ({type(death).__name__})")
             bug = isinstance(death, ray.exceptions.RayTaskError)
             result, error = None, RuntimeError(str(death)) if bug else given_up
-        except Exception as other:  # the one who waits must hear of it
+        except Exception as other:  # the waiting process must be told
             result, error = None, RuntimeError(f"{type(other).__name__}: {other}")
         try:
             pipe.send((call, result, error))
@@ -214,7 +214,7 @@ def _answer(pipe: Connection, tasks: "SimpleQueue[Any]") -> None:
 
 
 def _run(function: Callable[[Any], Any], item: Any) -> tuple[Any, Exception | None]:
-    """In a task: the result, or what the user can mend."""
+    """Runs in a task, and returns the result or an error that the user can fix."""
     _one_thread()
     try:
         return function(item), None
@@ -224,7 +224,7 @@ def _run(function: Callable[[Any], Any], item: Any) -> tuple[Any, Exception | No
 
 @lru_cache
 def _one_thread() -> None:
-    """Daft would take Ray for its own engine, and all CPUs for itself."""
+    """Keeps Daft from using Ray as its engine and from taking all CPUs."""
     import daft
     import pyarrow
 

@@ -1,4 +1,4 @@
-"""A source's files as tables of the corpus's columns, whatever their format and their convention."""
+"""Reads the files of a source, of any format and convention, as tables with the columns of a corpus."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from topeng.corpus.settings import IngestOptions, SourceOptions
 from topeng.errors import CorpusError
 
 PROBLEM, PLACE = "problem", "place"
-"""Why a row cannot be used (null where it can), and its line or row in the file, from 1."""
+"""Why a row cannot be used (null if it can), and its line or row in the file, from 1."""
 SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in (*COLUMNS, MESSAGES)),
@@ -34,12 +34,12 @@ __all__ = ["Source", "count", "open_source", "read_ordinals", "read_texts", "rea
 
 
 class Source(NamedTuple):
-    """A file that is read.
+    """A file that is being read.
 
     Attributes:
-        format, unit: as `formats.Rows` has them.
-        convention: of its columns; columns that later rows alone have are added to `unread` as they are met.
-        tables: of `SCHEMA`, all rows in order.
+        format, unit: as in `formats.Rows`.
+        convention: convention of its columns. Columns that only later rows have are added to `unread` when they occur.
+        tables: all rows in order, as tables of `SCHEMA`.
     """
 
     format: str
@@ -49,19 +49,19 @@ class Source(NamedTuple):
 
 
 def reading(options: IngestOptions | SourceOptions, section: str) -> Reading:
-    """How a section of a recipe wants its files read."""
+    """How the files of a section of a recipe should be read."""
     return Reading(options.columns, options.separator, options.right_answers, section)
 
 
 def open_source(name: str, reading: Reading | None = None) -> Source:
-    """A source file, of which the head alone is read at once.
+    """Opens a source file. Only its head is read at once.
 
     Raises:
-        CorpusError: at once or from the tables: it cannot be read, or its columns are of no convention.
+        CorpusError: it cannot be read, or its columns fit no convention. Raised at once or while reading the tables.
     """
     reading = reading or Reading()
     rows = formats.open_rows(name, reading.separator)
-    if not rows.columns:  # JSON without a row
+    if not rows.columns:  # JSON without rows
         return Source(rows.format, rows.unit, Convention("no row", {}, {}, None, []), iter(()))
     try:
         found = conventions.find(name, rows.columns, reading)
@@ -77,7 +77,7 @@ def tables(name: str, reading: Reading | None = None) -> Iterator[pa.Table]:
 
 
 def read_texts(name: str) -> list[str]:
-    """Texts of a file of plain text: its lines, or its column `text`; blank ones are none.
+    """The texts of a file of plain text: its lines, or its column `text`. Blank ones are skipped.
 
     Raises:
         CorpusError: it cannot be read, or has no such column.
@@ -97,10 +97,10 @@ def read_texts(name: str) -> list[str]:
 
 
 def read_ordinals(path: str) -> list[int]:
-    """Places of rows in a source, as the JSON file of `source.held_out` lists them under `rows`.
+    """The row numbers that the JSON file of `source.held_out` lists under `rows`.
 
     Raises:
-        CorpusError: it cannot be read, or holds something else.
+        CorpusError: it cannot be read, or contains something else.
     """
     try:
         rows = json.loads(Path(path).read_text(encoding="utf-8-sig"))["rows"]
@@ -112,19 +112,19 @@ def read_ordinals(path: str) -> list[int]:
 
 
 def rows_in(name: str) -> int | None:
-    """What a local Parquet file says of itself."""
+    """The metadata of a local Parquet file."""
     if files.is_address(name) or files.ending(name) != ".parquet":
         return None
     return pq.read_metadata(name).num_rows
 
 
 def count(name: str, separator: str | None = None) -> int:
-    """Rows of a source file; a Parquet file says so itself, others are read through.
+    """Number of rows of a source file. A Parquet file states it; other files are read to the end.
 
     Raises:
         CorpusError: it cannot be read.
     """
-    rows = formats.open_rows(name, separator)  # first: it says what is wrong with a broken file
+    rows = formats.open_rows(name, separator)  # first, because it reports what is wrong with a broken file
     told = rows_in(name)
     with rows.stack:
         return sum(len(batch.places) for batch in rows.batches) if told is None else told
@@ -145,7 +145,7 @@ def _tables(name: str, rows: formats.Rows, found: Convention, reading: Reading) 
 
 
 def _plain_table(name: str, batch: Batch, found: Convention) -> pa.Table | None:
-    """The batch as a table, if each of its rows is two texts and nothing needs a look at it by itself."""
+    """The batch as a table, if each row is two texts and none needs to be examined separately."""
     if isinstance(batch.rows, pa.Table):
         return batch.rows if _is_plain(name, batch.rows, found) else None
     if not found.plain or found.right:
@@ -155,12 +155,12 @@ def _plain_table(name: str, batch: Batch, found: Convention) -> pa.Table | None:
         return None
     try:
         return pa.table({column: pa.array(columns[column], pa.string()) for column in found.used()})
-    except pa.ArrowTypeError:  # one of them holds something else than text
+    except pa.ArrowTypeError:  # one of them contains something other than text
         return None
 
 
 def _gathered(records: Sequence[Record], found: Convention) -> dict[str, list[Any]] | None:
-    """The columns that are read of records that have all of them, and no other of interest."""
+    """The columns that are read, if all records have them and no other relevant ones."""
     known = found.used() | set(found.unread)
     if not all(found.used() <= record.keys() <= known for record in records):
         return None
@@ -168,10 +168,10 @@ def _gathered(records: Sequence[Record], found: Convention) -> dict[str, list[An
 
 
 def _is_plain(name: str, table: pa.Table, found: Convention) -> bool:
-    """Whether its columns are taken as they are, after a look at their types.
+    """Whether columns can be used as they are, judged by their types.
 
     Raises:
-        CorpusError: a column of texts holds something else.
+        CorpusError: a column of texts contains something else.
     """
     for role, column in (*found.roles.items(), *found.about.items()):
         kind = table.schema.field(column).type
@@ -227,7 +227,7 @@ def _from_records(name: str, batch: Batch, unit: str, found: Convention, reading
 
 
 def _about(value: Any, column: str) -> tuple[str, str | None]:
-    """A value that says where a row is from, as text, and what is wrong with it."""
+    """A value that says where a row comes from, as text, and what is wrong with it."""
     if value is None or isinstance(value, str):
         return value or "", None
     if isinstance(value, bool | int | float):
@@ -246,7 +246,7 @@ def _right(record: Record, found: Convention, reading: Reading) -> tuple[bool, s
 
 
 def _stem(name: str) -> str:
-    """What rows without a subset are called by: the file, or the folder that `datasets` saved."""
+    """The subset of rows that name none: the name of the file, or of the folder that `datasets` saved."""
     path = Path(name.partition("?")[0] if files.is_address(name) else name)
     if (path.parent / files.SAVED).exists():
         return path.parent.resolve().name

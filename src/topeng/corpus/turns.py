@@ -1,4 +1,4 @@
-"""What a row says, as a question and its answer, or as the messages of a conversation."""
+"""The content of a row, as a question and its answer or as the messages of a conversation."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -10,12 +10,12 @@ from topeng.corpus.schema import TEXT_COLUMNS
 SPEAKERS = dict.fromkeys(("user", "human", "prompter"), "user")
 SPEAKERS |= dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "model", "ai"), "assistant")
 SPEAKERS |= dict.fromkeys(("system", "developer"), "system")
-"""Roles, in small letters, as conversations name them."""
+"""Names of roles in conversations, in lower case."""
 EMPTY = "empty input or output"
 
 
 class Turn(NamedTuple):
-    """What a row says; `problem` is why it cannot be used."""
+    """The content of a row. `problem` says why it cannot be used."""
 
     problem: str | None
     input: str = ""
@@ -24,7 +24,7 @@ class Turn(NamedTuple):
 
 
 def turn(record: Record, roles: Mapping[str, str], answers: bool = True) -> Turn:
-    """What a record says, under a convention's roles; without `answers`, everything before the last one."""
+    """The content of a record, read with the roles of a convention. Without `answers`, the last answer is left out."""
     values = {role: record.get(column) for role, column in roles.items()}
     for role in ("instruction", "input", "output", "system"):
         value = values.get(role)
@@ -90,7 +90,7 @@ def _conversation(messages: list[dict[str, str]], answers: bool) -> Turn:
 
 
 def _parsed(value: Any) -> Any:
-    """A conversation from a cell of text that contains JSON."""
+    """A conversation from a text cell that contains JSON."""
     if not isinstance(value, str):
         return value
     if not value.strip():
@@ -106,10 +106,10 @@ def _parsed(value: Any) -> Any:
 
 
 def _messages(value: Any, speaker: str) -> list[dict[str, str]]:
-    """Messages as `role` and `content`, from any of the ways to write them; a text is one of the speaker's.
+    """Messages as `role` and `content`, from any of the common notations. A plain text is one message of the speaker.
 
     Raises:
-        ValueError: what they hold is not a conversation of texts.
+        ValueError: it is not a conversation of texts.
     """
     if isinstance(value, str):
         return [{"role": speaker, "content": value}]

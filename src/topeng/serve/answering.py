@@ -1,4 +1,4 @@
-"""From a job to what a client gets: one body, or events. A client that goes away stops its rows at the next step."""
+"""Turns a job into the response of a client: one body, or events. If the client disconnects, its rows are stopped."""
 
 import asyncio
 import json
@@ -19,13 +19,13 @@ from topeng.serve.writer import Spoken
 
 
 class Answering:
-    """One request on its way."""
+    """A request that is being answered."""
 
     def __init__(self, engine: Engine, asked: Asked, seconds: float, follow: bool) -> None:
         """
         Args:
-            seconds: that it may take.
-            follow: each step is told, not the end alone.
+            seconds: longest time that it may take.
+            follow: report every step, and not only the end.
 
         Raises:
             ApiError: the queue is full, or the server shuts down.
@@ -36,7 +36,7 @@ class Answering:
         engine.submit(self.job)
 
     async def readings(self) -> AsyncGenerator[tuple[Snapshot, Spoken]]:
-        """What each row says for good, after each step; a row that has said all is dropped.
+        """Yields the final text of each row so far, after each step. A row whose text is complete is dropped.
 
         Raises:
             ApiError: the decoder failed, or the time is over.
@@ -72,7 +72,7 @@ class Answering:
 
 
 async def whole(request: Request, answering: Answering, shape: Chat, echo: bool) -> Response:
-    """The answer as one body; nobody waits for it any more where the client has gone."""
+    """The answer as one body. It is abandoned if the client disconnects."""
 
     async def read() -> None:
         async for _ in answering.readings():
@@ -101,7 +101,7 @@ async def whole(request: Request, answering: Answering, shape: Chat, echo: bool)
 
 
 class Events(StreamingResponse):
-    """Events as they come; what fails in their midst is the last. Whoever leaves, even before the first, is dropped."""
+    """Streams events. An error ends the stream. A client that disconnects, even before the first event, is dropped."""
 
     def __init__(self, answering: Answering, events: AsyncGenerator[Any]) -> None:
         super().__init__(_lines(events), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
@@ -128,7 +128,7 @@ def _event(value: Any) -> str:
 
 
 async def pieces(answering: Answering, shape: Chat, echo: bool, with_usage: bool) -> AsyncGenerator[Any]:
-    """Text that is committed for good, the reason of each end, usage where it is asked for, `[DONE]`."""
+    """Yields final text, the reason why each answer ended, usage if it is requested, and `[DONE]`."""
     more = {"usage": None} if with_usage else {}
     texts: dict[int, str] = {}
     told: dict[int, int] = {}
@@ -155,7 +155,7 @@ async def pieces(answering: Answering, shape: Chat, echo: bool, with_usage: bool
 
 
 async def canvases(answering: Answering, tokenizer: Any, model: str) -> AsyncGenerator[Any]:
-    """The canvas after each step, for those who want to see it."""
+    """Yields the canvas after each step, so that a page can show it."""
     row = answering.asked.rows[0]
     length = len(row.tokens) - row.prompt_length
     yield {"type": "start", "model": model, "length": length, "prompt_tokens": answering.asked.prompt_tokens}
@@ -182,7 +182,7 @@ async def canvases(answering: Answering, tokenizer: Any, model: str) -> AsyncGen
 
 
 def texts_of(tokenizer: Any, tokens: Sequence[int], masked: Sequence[bool]) -> list[str | None]:
-    """The text of each token, None where it is masked. A character of several tokens stands with its first."""
+    """The text of each token, or None if it is masked. A character of several tokens is put at its first token."""
     texts = [None if hidden else tokenizer.decode([token]) for token, hidden in zip(tokens, masked, strict=True)]
     place = 0
     while place < len(texts):

@@ -1,4 +1,4 @@
-"""The routes: OpenAI's, the canvas after each step, the page, and what an operator asks."""
+"""The routes: OpenAI's API, the canvas after each step, the page, health checks and metrics."""
 
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -36,18 +36,18 @@ EVENTS, TEXT, EITHER = (
     _typed("text/plain"),
     _typed("application/json", "text/event-stream"),
 )
-"""What an answer of status 200 holds, for the OpenAPI document."""
+"""Describes the response with status 200, for the OpenAPI document."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server takes.
+    """Limits of a server.
 
     Attributes:
-        batch_tokens: of one forward pass, padding included.
-        longest_queue: answers that may wait.
-        largest_body: of a request, in bytes.
-        seconds: that an answer may take.
+        batch_tokens: tokens of one forward pass, including padding.
+        longest_queue: number of answers that may wait.
+        largest_body: size of a request in bytes.
+        seconds: time that an answer may take.
     """
 
     batch_tokens: int = 8192
@@ -58,7 +58,7 @@ class Limits:
 
 @dataclass
 class Server:
-    """What the routes share."""
+    """Objects that the routes share."""
 
     models: Models
     limits: Limits = field(default_factory=Limits)
@@ -80,7 +80,7 @@ class Server:
 
 
 def create_app(server: Server) -> FastAPI:
-    """The ASGI application; its engine runs from startup to shutdown, which waits for what was begun."""
+    """The ASGI application. Its engine runs from startup to shutdown, which waits for requests in progress."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -112,7 +112,7 @@ def _add_answers(app: FastAPI, server: Server) -> None:
 
     @app.post("/v1/completions", responses=EITHER | faults.DOCUMENTED, response_model=None)
     async def completions(request: Request, ask: CompletionAsk) -> Response:
-        """What follows a text; with `suffix` or `topeng.gaps` what stands between."""
+        """The continuation of a text or, with `suffix` or `topeng.gaps`, the text in between."""
         asked = of_completion(models, ask)
         shape = Completion(ask.model, models.tokenizer, ask.logprobs is not None)
         return await server.answer(request, ask, asked, shape)
@@ -144,14 +144,16 @@ def _add_models(app: FastAPI, server: Server) -> None:
 def _add_operations(app: FastAPI, server: Server) -> None:
     @app.get("/health", response_model=None)
     async def health() -> Response:
-        """Whether the process answers."""
+        """Whether the process is alive."""
         return as_json({"status": "ok"})
 
     @app.get("/ready", responses=_only(503), response_model=None)
     async def ready() -> Response:
-        """Whether it takes requests."""
+        """Whether the server accepts requests."""
         if server.engine.closing or not server.engine.thread.is_alive():
-            raise ApiError(503, "the server accepts no requests: it is shutting down, or its decoder has ended")
+            raise ApiError(
+                503, "the server does not accept requests, because it is shutting down or its decoder has stopped"
+            )
         return as_json({"status": "ready"})
 
     @app.get("/metrics", responses=TEXT | _only(401), response_class=Response, response_model=None)
@@ -170,7 +172,7 @@ def _only(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def _described(app: FastAPI, models: Sequence[str]) -> dict[str, Any]:
-    """The OpenAPI document; a body that breaks its schema is 400 here, as everything that is wrong with a request."""
+    """The OpenAPI document. A body that violates its schema gets status 400, like all other faulty requests."""
     if app.openapi_schema is None:
         app.openapi_schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
         for schema in app.openapi_schema["components"]["schemas"].values():

@@ -1,4 +1,4 @@
-"""From a request to rows: settings, prompt, canvas, and the rules that a value may break."""
+"""Turns a request into rows: checks values, and makes settings, prompts and canvases."""
 
 import random
 import re
@@ -21,31 +21,31 @@ from topeng.text.chat import Message, encode_prompt, encode_text, recent_turns, 
 REFUSED: dict[str, tuple[Any, str]] = {
     "frequency_penalty": (
         0,
-        "tokens are not written in order here. Use `topeng: {repetition_penalty: 1.2}` to reduce repetition.",
+        "tokens are not generated from left to right. Use `topeng: {repetition_penalty: 1.2}` to reduce repetition.",
     ),
     "presence_penalty": (0, "Use `topeng: {repetition_penalty: 1.2}` to reduce repetition."),
     "logit_bias": ({}, "Use `topeng: {suppressed_tokens: [ID]}` to forbid a token."),
-    "prompt_logprobs": (None, "a masked diffusion model does not predict the prompt."),
-    "tools": ([], "these models call no tools. Leave it out."),
-    "functions": ([], "these models call no functions. Leave it out."),
+    "prompt_logprobs": (None, "a masked diffusion model does not predict the prompt. Leave it out."),
+    "tools": ([], "these models cannot call tools. Leave it out."),
+    "functions": ([], "these models cannot call functions. Leave it out."),
     "audio": (None, "these models only write text. Leave it out."),
     "best_of": (1, "Ask for `n` answers and choose one."),
 }
-"""Fields that would change an answer and cannot be honoured: the value that changes nothing, and the remedy."""
+"""Unsupported fields that would change an answer, with the value that has no effect, and the remedy."""
 MOST = 128
-"""Answers to one request."""
+"""Largest number of answers to one request."""
 EXTRAS = ("preset", "fixed_words", "template", "gaps")
 FIXED = re.compile(r",\s*(?=\d+\s*:)")
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is asked, as tokens.
+    """A prompt as tokens.
 
     Attributes:
-        ids: before the answer.
-        given: the answer with masks for its gaps; None where it is all gap.
-        echo: what stands before the answer as text.
+        ids: tokens before the answer.
+        given: the answer, with masks in its gaps. None if all of it is to be generated.
+        echo: text before the answer.
     """
 
     ids: list[int]
@@ -55,7 +55,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Asked:
-    """Rows to decode, `choices` of each prompt side by side, and how their answers are read."""
+    """Rows to decode, with the `choices` of each prompt next to each other, and how their answers are read."""
 
     rows: list[Row]
     writer: Writer
@@ -69,11 +69,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class Models:
-    """Voices by name, what they share, and the settings of a request that says nothing.
+    """Voices by name, what they share, and the default settings of a request.
 
     Attributes:
-        own: settings that the checkpoint asks for, which a preset in a request leaves as they are.
-        turns: earlier turns of a conversation that the model sees; None: all.
+        own: settings of the checkpoint, which a preset in a request does not change.
+        turns: number of earlier turns of a conversation that the model sees, or None for all.
     """
 
     voices: Mapping[str, Voice]
@@ -129,14 +129,14 @@ def of_completion(models: Models, ask: CompletionAsk) -> Asked:
     texts: list[Any] = prompt if several else [prompt]  # type: ignore[assignment]
     if len(texts) * (ask.n or 1) > MOST:
         raise ApiError(
-            400, f"{len(texts)} prompts × n = {ask.n or 1} are more than {MOST} answers. Split the request.", "prompt"
+            400, f"{len(texts)} prompts × n = {ask.n or 1} is more than {MOST} answers. Split the request.", "prompt"
         )
     prompts = [_raw_prompt(models, ask, text) for text in texts]
     return _asked(models, ask, prompts, ask.max_tokens, ask.logprobs or 0, strip=False)
 
 
 def _raw_prompt(models: Models, ask: CompletionAsk, text: str | list[int]) -> Prompt:
-    """A text of its own, without the chat format; with `gaps` the answer begins at the first of them."""
+    """A plain text, without the chat format. With `gaps`, the answer begins at the first gap."""
     tokenizer, config = models.tokenizer, models.voice(ask.model).model.config
     beginning = special_tokens(tokenizer).beginning
     if not isinstance(text, str):
@@ -159,7 +159,7 @@ def _raw_prompt(models: Models, ask: CompletionAsk, text: str | list[int]) -> Pr
 
 
 def _check_gaps(template: Any, config: Any) -> None:
-    """Before so many masks are made."""
+    """Checks the gaps before masks are made for them."""
     if not isinstance(template, str):
         raise ApiError(400, "topeng.template must be a text with gaps, such as 'Namanya {4}.'", "topeng.template")
     lengths = GAP.findall(template)
@@ -206,7 +206,7 @@ def _asked(models: Models, ask: Ask, prompts: list[Prompt], limit: int | None, t
 
 
 def decoding(models: Models, ask: Ask, limit: int | None) -> Settings:
-    """Settings of a request. Blocks cover the answer; the last may reach beyond it.
+    """Settings of a request. Blocks cover the answer, and the last one may reach beyond it.
 
     Raises:
         ApiError, OptionError: a setting is unknown, or a value breaks a rule.
@@ -226,7 +226,7 @@ def decoding(models: Models, ask: Ask, limit: int | None) -> Settings:
     length, block = values["max_new_tokens"], values["block_length"]
     if all(isinstance(value, int) and value > 0 for value in (length, block)):
         values["max_new_tokens"] = -(-length // block) * block
-        if default.steps is not None and "steps" not in given:  # as many a block
+        if default.steps is not None and "steps" not in given:  # as many per block
             values["steps"] = min(default.steps_per_block, block) * -(-length // block)
         if "min_new_tokens" not in given:
             values["min_new_tokens"] = min(default.min_new_tokens, values["max_new_tokens"])
@@ -259,10 +259,10 @@ def check_room(prompt: int, new: int, config: Any) -> None:
 
 
 def fixed_words(tokenizer: Any, words: Any) -> dict[int, list[int]]:
-    """Words that stand in an answer before it is decoded: place, counted from 0 -> tokens.
+    """Words that are fixed in an answer before it is decoded, as tokens by place, counted from 0.
 
     Args:
-        words: `position:word, position:word`, in which a word may hold commas; or words by position.
+        words: `position:word, position:word`, where a word may contain commas, or words by position.
 
     Raises:
         ApiError: it is neither.
@@ -283,7 +283,7 @@ def fixed_words(tokenizer: Any, words: Any) -> dict[int, list[int]]:
             )
             raise ApiError(400, message, "topeng.fixed_words")
         text = word.strip()
-        spaced = f" {text}" if int(place) and text[0].isalnum() else text  # as a word within a sentence
+        spaced = f" {text}" if int(place) and text[0].isalnum() else text  # as it is tokenised within a sentence
         fixed[int(place)] = encode_text(tokenizer, spaced)
     for (place, word), (following, _) in pairwise(sorted(fixed.items())):
         if place + len(word) > following:

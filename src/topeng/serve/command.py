@@ -1,4 +1,4 @@
-"""`topeng serve`: loads a model and its adapters, and answers until it is told to stop."""
+"""`topeng serve`: loads a model and its adapters, and answers requests until it is stopped."""
 
 import argparse
 import ipaddress
@@ -22,11 +22,11 @@ from topeng.serve.asking import Models
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server listens, and who may ask.
+    """Where a server listens, and who may send requests.
 
     Attributes:
-        origins: of other sites whose pages may ask (CORS).
-        insecure: other machines may ask without a key.
+        origins: other sites whose pages may send requests (CORS).
+        insecure: whether other machines may send requests without a key.
     """
 
     host: str = "127.0.0.1"
@@ -38,7 +38,7 @@ class Address:
     def check(self) -> None:
         """
         Raises:
-            GenerationError: anybody on the network could ask.
+            GenerationError: anybody on the network could send requests.
         """
         if not (self.keys or self.insecure or is_loopback(self.host)):
             raise GenerationError(
@@ -47,10 +47,10 @@ class Address:
             )
 
     def bind(self) -> socket.socket:
-        """A socket that does not listen yet, so that nobody waits for a model that is still being loaded.
+        """Reserves the address without listening, so that no client waits while the model is loaded.
 
         Raises:
-            GenerationError: the address is in use, or none of this machine's.
+            GenerationError: the address is in use, or does not belong to this machine.
         """
         bound = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -75,31 +75,32 @@ def is_loopback(host: str) -> bool:
 
 
 def is_emulated(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether a processor computes bfloat16 without instructions for it, as far as torch knows the processor.
+    """Whether a processor has no instructions for bfloat16, so that torch emulates it.
 
-    Measured with those of an EPYC hidden from torch: `kecil` took 3 to 4 times as long in bfloat16 as in float32.
+    Measured on an EPYC whose instructions were hidden from torch: `kecil` took 3 to 4 times as long in bfloat16 as in
+    float32.
     """
     if device.type != "cpu" or dtype != torch.bfloat16:
         return False
-    known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 and 2.12 may not tell
+    known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 and 2.12 may not say
     return bool(known) and not any(known[name] for name in known if "bf16" in name)
 
 
 def all_keys(given: Sequence[str]) -> list[str]:
-    """Of the command line, and of TOPENG_API_KEY, which no list of processes shows to a machine's other users."""
+    """Keys from the command line and from TOPENG_API_KEY, which other users of the machine cannot see."""
     return [key for key in (*given, *os.environ.get("TOPENG_API_KEY", "").split(",")) if key]
 
 
 def serve(known: argparse.Namespace, settings: Settings, quiet: bool = False, verbose: bool = False) -> None:
-    """Runs until SIGTERM or Ctrl-C, which let what has begun end.
+    """Runs until SIGTERM or Ctrl-C, and then finishes the requests in progress.
 
     Args:
-        quiet: its end is not told.
-        verbose: a line is logged for each request.
+        quiet: print nothing at the end.
+        verbose: log a line for each request.
 
     Raises:
         ModelError, AdapterError: something cannot be loaded.
-        GenerationError: the address is open to others and no key is set, or it cannot be listened at.
+        GenerationError: the address is open to others and no key is set, or the server cannot listen there.
     """
     address = Address(known.host, known.port, all_keys(known.api_key), known.cors, known.insecure)
     address.check()
@@ -108,7 +109,7 @@ def serve(known: argparse.Namespace, settings: Settings, quiet: bool = False, ve
 
 
 def _app(known: argparse.Namespace, settings: Settings, address: Address, bound: socket.socket) -> FastAPI:
-    """The model and its adapters, loaded and told of."""
+    """Loads the model and its adapters, and prints what is served."""
     limits = Limits(known.batch_tokens, known.queue, known.max_body, known.time_limit)
     folders = named_folders(known.adapters)
     base, tokenizer = load(known.model, dtype=known.dtype, device=known.device)
@@ -118,9 +119,9 @@ def _app(known: argparse.Namespace, settings: Settings, address: Address, bound:
     app = create_app(Server(models, limits, address.keys, address.origins))
     shown = f"[{address.host}]" if ":" in address.host else address.host
     where, precision = f"http://{shown}:{bound.getsockname()[1]}/", str(base.dtype).removeprefix("torch.")
-    print(f"topeng: {', '.join(models.voices)} in {precision} at {where} (page) and /v1 (API)", flush=True)
+    print(f"topeng: serving {', '.join(models.voices)} in {precision} at {where} (page) and /v1 (API)", flush=True)
     if is_emulated(base.dtype, base.device):
-        print("topeng: this processor has no bf16 instructions: --dtype float32 is several times as fast", flush=True)
+        print("topeng: this processor emulates bfloat16. With --dtype float32 it is several times as fast.", flush=True)
     return app
 
 
@@ -131,6 +132,6 @@ def _run(app: FastAPI, bound: socket.socket, quiet: bool, verbose: bool) -> None
     try:
         running.run([bound])
     except (KeyboardInterrupt, Stopped):
-        begun = "cancelled" if running.force_exit else "answered"  # by a second Ctrl-C
+        begun = "cancelled" if running.force_exit else "answered"  # after a second Ctrl-C
         if not quiet:
             print(f"topeng: stopped. Requests in progress were {begun}.", flush=True)

@@ -21,7 +21,7 @@ class Snapshot:
     """The answer of a row after a step.
 
     Attributes:
-        place: of the row in its job.
+        place: place of the row in its job.
     """
 
     place: int
@@ -34,12 +34,12 @@ class Snapshot:
 
 
 class Job:
-    """The rows of one request, and what is told of them, in the event loop that made it."""
+    """The rows of one request, and the news about them, which its event loop receives."""
 
     def __init__(self, rows: Sequence[Row], follow: bool) -> None:
         """
         Args:
-            follow: each step is told, not the end alone.
+            follow: report every step, and not only the end.
         """
         self.rows, self.follow = list(rows), follow
         self.dropped: set[int] = set()
@@ -47,10 +47,10 @@ class Job:
         self.queue: asyncio.Queue[Snapshot | ApiError] = asyncio.Queue()
 
     async def snapshots(self, seconds: float) -> AsyncGenerator[Snapshot]:
-        """Until each row is done or dropped.
+        """Yields snapshots until every row is done or dropped.
 
         Raises:
-            ApiError: the decoder failed, or the seconds are over.
+            ApiError: the decoder failed, or the time is over.
         """
         open_rows, end = set(range(len(self.rows))), self.loop.time() + seconds
         while open_rows - self.dropped:
@@ -68,13 +68,13 @@ class Job:
                 yield told
 
     def tell(self, told: Snapshot | ApiError) -> None:
-        """From the decoder's thread; a loop that has ended hears no more."""
+        """Called from the decoder's thread. An event loop that has ended is ignored."""
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self.queue.put_nowait, told)
 
 
 class Engine:
-    """Takes jobs into a queue with a limit, and their rows into passes of at most so many tokens."""
+    """Queues jobs up to a limit, and decodes their rows in forward passes with a limited number of tokens."""
 
     def __init__(self, batch_tokens: int, longest_queue: int, metrics: Metrics) -> None:
         self.batch_tokens, self.longest_queue, self.metrics = batch_tokens, longest_queue, metrics
@@ -95,7 +95,7 @@ class Engine:
     def submit(self, job: Job) -> None:
         """
         Raises:
-            ApiError: the queue is full, or the server shuts down.
+            ApiError: the queue is full, or the server is shutting down.
         """
         with self.changed:
             if self.closing:
@@ -103,7 +103,7 @@ class Engine:
             if (self.running or self.waiting) and len(self.waiting) + len(job.rows) > self.longest_queue:
                 seconds = max(1, round(self.metrics.mean("topeng_request_seconds")))
                 message = (
-                    f"the queue is full: {len(self.waiting)} answers are waiting, of at most {self.longest_queue}. "
+                    f"the queue is full: {len(self.waiting)} of at most {self.longest_queue} answers are waiting. "
                     "Try again later."
                 )
                 raise ApiError(429, message, code="queue_full", retry_after=seconds)
@@ -117,7 +117,7 @@ class Engine:
             self.changed.notify()
 
     def close(self) -> None:
-        """Refuses what comes, and returns when all is done that was taken."""
+        """Refuses new jobs, and returns when all accepted ones are done."""
         with self.changed:
             self.closing = True
             self.changed.notify()
@@ -156,12 +156,16 @@ class Engine:
     def _step(self) -> None:
         try:
             rows = self.decoder.step()
-        except Exception as error:  # of memory, or a bug: the server goes on, and no text of a request is logged
+        except (
+            Exception
+        ) as error:  # out of memory, or a bug; the server continues, and never logs the text of a request
             logger.error("a step of %d rows failed: %s", len(self.running), type(error).__name__)
             self.decoder = Decoder()
             for job in {job for job, _ in self.running.values()}:
                 job.tell(
-                    ApiError(500, f"the decoder failed ({type(error).__name__}). Try again, or ask for less at once.")
+                    ApiError(
+                        500, f"the decoder failed ({type(error).__name__}). Try again, or request shorter answers."
+                    )
                 )
             self.running.clear()
             return

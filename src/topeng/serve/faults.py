@@ -1,4 +1,4 @@
-"""What goes wrong for a client, in OpenAI's shape."""
+"""Errors that a client receives, in the format of OpenAI."""
 
 import json
 from typing import Any
@@ -12,11 +12,11 @@ from topeng.errors import TopengError
 
 KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
-    400: {"description": "A value that breaks a rule; `error.param` names it."},
-    401: {"description": "No API key, or a wrong one."},
+    400: {"description": "A value breaks a rule. `error.param` names it."},
+    401: {"description": "The API key is missing or wrong."},
     404: {"description": "There is no such model."},
     413: {"description": "The body is larger than the limit of the server."},
-    429: {"description": "The queue is full; `Retry-After` says for how many seconds."},
+    429: {"description": "The queue is full. `Retry-After` says in how many seconds to try again."},
     500: {"description": "A step of the decoder failed."},
     503: {"description": "The server is shutting down."},
     504: {"description": "The answer took longer than the server allows."},
@@ -24,7 +24,7 @@ DOCUMENTED: dict[int | str, dict[str, Any]] = {
 
 
 class ApiError(Exception):
-    """An answer that is an error."""
+    """An error to send to the client."""
 
     def __init__(
         self,
@@ -48,12 +48,12 @@ class ApiError(Exception):
 
 
 def as_json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """In ASCII: a text may hold halves of surrogate pairs, which are no UTF-8."""
+    """The response in ASCII, because a text may contain unpaired surrogates, which UTF-8 cannot encode."""
     return Response(json.dumps(value), status, headers, media_type="application/json")
 
 
 def install(app: FastAPI) -> None:
-    """Every error of an app takes this shape."""
+    """Gives every error of an app this format."""
 
     def own(_: Request, error: Exception) -> Response:
         assert isinstance(error, ApiError)
@@ -81,5 +81,5 @@ def install(app: FastAPI) -> None:
 
 
 def from_topeng(error: Exception) -> ApiError:
-    """An error of ours, whose message names value, rule and remedy already."""
+    """An error of Topeng, whose message already names the value, the rule and the remedy."""
     return ApiError(400, " ".join(str(error).split()), getattr(error, "place", None))

@@ -1,4 +1,4 @@
-"""What stands before the routes: keys, a limit on bodies, a count of requests. Plain ASGI, so that streams pass."""
+"""Checks before the routes: API keys, and the size of bodies. Also counts requests. Plain ASGI, to allow streams."""
 
 import hmac
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from topeng.serve.metrics import Metrics
 
 
 class Gate:
-    """Lets a request in, or answers with an error."""
+    """Passes a request on, or answers with an error."""
 
     def __init__(self, app: ASGIApp, keys: Sequence[str], largest_body: int, metrics: Metrics) -> None:
         """
         Args:
-            keys: one of which is asked for; none where there are none.
-            largest_body: in bytes.
+            keys: accepted keys. If there are none, no key is needed.
+            largest_body: largest size of a body in bytes.
         """
         self.app, self.keys, self.largest_body, self.metrics = app, list(keys), largest_body, metrics
 
@@ -27,7 +27,7 @@ class Gate:
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                route = scope.get("route")  # a path that is none of ours would be a label of its own
+                route = scope.get("route")  # unknown paths would each become a label
                 path = getattr(route, "path", "other")
                 self.metrics.count("topeng_requests_total", path=path, status=str(message["status"]))
             await send(message)
@@ -43,7 +43,7 @@ class Gate:
         await self.app(scope, receive, counted)
 
     def _check_key(self, authorization: bytes) -> None:
-        """In a time that tells nothing of the keys."""
+        """Compares keys in constant time."""
         given = authorization.removeprefix(b"Bearer ")
         fits = [hmac.compare_digest(given, key.encode()) for key in self.keys]
         if self.keys and not any(fits):
@@ -54,7 +54,7 @@ class Gate:
             )
 
     async def _whole_body(self, scope: Scope, receive: Receive) -> Receive:
-        """The body, read up to the limit; then what comes after it."""
+        """Reads the body up to the limit, and returns a `receive` that replays it."""
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > self.largest_body:
             raise self._too_large()

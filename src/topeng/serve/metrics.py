@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
 WINDOW = 1024
-"""Latest values that percentiles are taken of."""
+"""Number of latest values that percentiles are computed from."""
 
 
 class Metrics:
-    """Written by the decoder's thread and by the server's, read by `/metrics`."""
+    """Metrics. The threads of decoder and server write them, and `/metrics` reads them."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -30,7 +30,7 @@ class Metrics:
             self.sums[f"{name}_count"] += 1
 
     def mean(self, name: str) -> float:
-        """Of the latest values; 0 without any."""
+        """The mean of the latest values, or 0 if there are none."""
         with self.lock:
             values = self.latest.get(name, ())
             return sum(values) / len(values) if values else 0.0

@@ -1,4 +1,4 @@
-"""The page: a conversation in which one watches the masks fall. It loads nothing from elsewhere."""
+"""The page: a chat that shows how answers are denoised. It loads nothing from other sites."""
 
 from functools import cache
 from pathlib import Path
@@ -13,10 +13,10 @@ OWN = ("page_tokens.js", "page_stream.js", "page.js")
 
 
 def page(models: Models, presets: list[str], language: Literal["en", "id"], needs_key: bool) -> tuple[str, str]:
-    """The page, and the policy that lets its own script and style run and nothing else.
+    """The page, and the content security policy that only allows its own script and style.
 
     Args:
-        needs_key: it asks for an API key.
+        needs_key: whether the page asks for an API key.
     """
     style, style_digest = own_source(LOOK, HERE / "page.css")
     script, script_digest = own_source(PLAYER, *(HERE / name for name in OWN))

@@ -1,4 +1,4 @@
-"""What requests may hold. What is not listed here is tolerated, as OpenAI's clients send more every year."""
+"""The fields of requests. Unknown fields are tolerated, because OpenAI's clients keep adding new ones."""
 
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -11,7 +11,7 @@ Some = Annotated[list[Item], Field(min_length=1)]
 
 
 class Open(BaseModel):
-    """Fields that are not known are kept."""
+    """Keeps unknown fields."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
@@ -34,7 +34,7 @@ class ChatMessage(Open):
 
 
 class Ask(Open):
-    """What all requests share."""
+    """Fields that all requests share."""
 
     model: str
     max_tokens: int | None = Field(None, ge=1)
@@ -51,7 +51,7 @@ class Ask(Open):
     )
 
     def given(self, name: str) -> Any:
-        """A field that is listed or not."""
+        """The value of a field, whether it is declared or not."""
         return getattr(self, name, None)
 
 

@@ -1,4 +1,4 @@
-"""Answers as OpenAI's clients expect them: whole, and in pieces. One class a kind, which hold what differs."""
+"""Responses as OpenAI's clients expect them, whole and streamed. There is one class for each kind of response."""
 
 import math
 import time
@@ -51,7 +51,7 @@ class Chat:
         return _delta(index, {}, None, reason)
 
     def odds(self, row: Row, start: int, stop: int, offset: int) -> dict[str, Any] | None:
-        """Log-probabilities of tokens of an answer, when they were committed."""
+        """Log-probabilities of tokens of an answer at the time when they were committed."""
         if not self.logprobs:
             return None
         content = []
@@ -111,7 +111,7 @@ class Completion(Chat):
 
 
 def log(probability: float) -> float:
-    """In nats; of a token that was given, whose confidence is 0, as OpenAI tells the unlikeliest."""
+    """The log-probability in nats. A given token, with confidence 0, gets OpenAI's value for the least likely token."""
     return math.log(probability) if probability > 0 else -9999.0
 
 

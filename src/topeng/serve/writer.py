@@ -1,4 +1,4 @@
-"""From a canvas to the text of which nothing will change any more."""
+"""Reads the final part of an answer from a canvas: the text that will not change any more."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Spoken:
-    """Text that is committed for good.
+    """Text that will not change any more.
 
     Attributes:
-        tokens: that it is made of, from the first.
-        reason: `stop` or `length` when it is whole.
+        tokens: number of tokens, from the first, that it consists of.
+        reason: `stop` or `length` if the answer is complete.
     """
 
     text: str
@@ -21,14 +21,14 @@ class Spoken:
 
 @dataclass(frozen=True)
 class Writer:
-    """Reads an answer up to its first mask; what may still become part of a stop text or of a character is held back.
+    """Reads an answer up to its first mask. An end that may still become a stop text or a character is held back.
 
     Attributes:
         ends: end tokens.
         stops: texts before which an answer ends.
-        strip: white space at both sides is no part of it.
-        gaps: its length is given, so that it is whole without an end token.
-        within: only so many tokens are read; what follows them was given.
+        strip: whether white space at both ends is removed.
+        gaps: whether the length is given, so that an answer is complete without an end token.
+        within: number of tokens to read, if given text follows them.
     """
 
     tokenizer: Any
@@ -59,7 +59,7 @@ class Writer:
         return text.lstrip() if self.strip else text
 
     def _held(self, text: str) -> int:
-        """How much of the end of a text may begin a stop text."""
+        """Number of characters at the end of a text that may begin a stop text."""
         longest = max((len(stop) for stop in self.stops), default=1) - 1
         for length in range(min(longest, len(text)), 0, -1):
             if any(stop.startswith(text[-length:]) for stop in self.stops):
@@ -67,5 +67,5 @@ class Writer:
         return 0
 
     def _count(self, tokens: Sequence[int], characters: int) -> int:
-        """Tokens whose text reaches so far."""
+        """Number of tokens whose text reaches that far."""
         return next(n for n in range(len(tokens) + 1) if len(self._decode(tokens[:n])) >= characters)
