@@ -11,9 +11,11 @@ from adapt.conftest import Kill, Killed
 from causal import causal_folder
 from topeng.adapt import pretrain
 from topeng.adapt.convert import convert
+from topeng.adapt.distillation import Distillation, teacher_of
 from topeng.adapt.fitting import fit
 from topeng.adapt.pretrain import pretrain_base
 from topeng.diffusion import OBJECTIVES, Step, opened
+from topeng.errors import ModelError
 from topeng.models import load_model
 from topeng.models.attention import annealed, attend, block_causal
 from topeng.recipe import parse, slices
@@ -192,3 +194,57 @@ def test_a_start_is_read_at_the_revision_that_the_recipe_names(run, tmp_path, mo
     recipe = parse({"base": base, "text": {"max_length": 64, "eos": "one"}, "train": {"report_to": []}})
     pretrain_base(slices.pretraining(recipe), run, tmp_path, Console(quiet=True))
     assert read == ["abc123", "abc123"]
+
+
+def distilled(run, weight):
+    """A model, its teacher, a masked pass, and the output of their distillation."""
+    model = load_model(run / "start", torch.float32, "cpu")
+    teacher = teacher_of(model)
+    batch = batch_of([40, 24])
+    inputs = OBJECTIVES["masked"](None).training_pass(batch, Step("stratified", 0, 0, torch.arange(2), 2), model.config)
+    return model, teacher, batch, inputs, Distillation(teacher, weight)(model, inputs)
+
+
+def test_a_teacher_that_counts_nothing_leaves_the_loss_as_it_is(run):
+    model, _, _, inputs, output = distilled(run, 0.0)
+    own = model(**inputs)
+    torch.testing.assert_close(output.loss, own.loss)
+    torch.testing.assert_close(output.token_nll, own.token_nll)
+
+
+def test_the_teacher_sees_what_is_before_and_its_distributions_are_learnt(run):
+    model, teacher, batch, inputs, output = distilled(run, 0.75)
+    visible, masked = batch["attention_mask"], inputs["head_positions"]
+    with torch.no_grad():
+        before = teacher(input_ids=batch["input_ids"], attention_mask=visible).logits.softmax(dim=-1)
+        now = model(input_ids=inputs["input_ids"], attention_mask=visible).logits.log_softmax(dim=-1)
+    soft = -(before * now).sum(dim=-1)[masked]
+    nll = -now[masked].gather(1, inputs["targets"][:, None])[:, 0]
+    torch.testing.assert_close(output.loss, ((0.25 * nll + 0.75 * soft) * inputs["weights"]).sum())
+    later = batch["input_ids"].clone()
+    later[:, 20:] = 5
+    with torch.no_grad():
+        changed = teacher(input_ids=later, attention_mask=visible).logits.softmax(dim=-1)
+    torch.testing.assert_close(changed[:, :20], before[:, :20])
+    output.loss.backward()
+    assert all(weight.grad is None for weight in teacher.parameters())
+
+
+def test_a_killed_distillation_goes_on_with_the_same_teacher(run, tmp_path, monkeypatch):
+    tiny = {"distillation_weight": 0.5}
+    whole = pretrained(run, tmp_path / "whole", **tiny)
+    plain = pretrained(run, tmp_path / "plain")
+    assert any(not torch.equal(whole[name], plain[name]) for name in whole)
+    monkeypatch.setattr(pretrain, "fit", lambda trainer, shown: fit(trainer, shown, [Kill(after=4)]))
+    with pytest.raises(Killed):
+        pretrained(run, tmp_path / "killed", **tiny)
+    monkeypatch.undo()
+    again = pretrained(run, tmp_path / "killed", **tiny)
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_a_base_that_predicts_its_own_tokens_is_no_teacher(run):
+    model = load_model(run / "start", torch.float32, "cpu")
+    attend(model, None, predicts_next=False)
+    with pytest.raises(ModelError, match="shift: true"):
+        teacher_of(model)

@@ -56,6 +56,7 @@ OTHER: dict[str, Any] = {
     "base.tiny.start": "base", "base.tiny.vocab_size": 520, "base.tiny.hidden_size": 64, "base.tiny.layers": 2,
     "base.tiny.steps": 3, "base.tiny.batch_rows": 3, "base.tiny.learning_rate": 0.003, "base.tiny.optimizer": "adamw",
     "base.tiny.rows": "target", "base.tiny.lora_rank": 2, "base.tiny.anneal_steps": 2,
+    "base.tiny.distillation_weight": 0.5,
     "adapter.methods": ["lora"], "adapter.rank": 3, "adapter.alpha": 5, "adapter.dropout": 0.1,
     "adapter.target_modules": ["q_proj"], "adapter.loraplus_lr_ratio": 8.0,
     "train.epochs": 2, "train.steps": 3, "train.seeds": [1], "train.objectives": ["block"],
@@ -80,6 +81,7 @@ TOGETHER: dict[str, dict[str, Any]] = {
     "base.tiny.start": {"base.tiny.vocab_size": 500},
     "base.tiny.lora_rank": {"base.tiny.start": "base"},
     "base.tiny.anneal_steps": {"base.tiny.start": "base"},
+    "base.tiny.distillation_weight": {"base.tiny.start": "base"},
     "source.plain_files": {"source.plain_rows": 10},
 }
 COST = {

@@ -9,6 +9,7 @@ HEAD_SIZE = 32
 """Width of an attention head of a tiny base."""
 
 LORA = "arXiv 2106.09685"
+OPDLM = "arXiv 2606.06712"
 DIFFULLAMA = "DiffuLLaMA, arXiv 2410.17891"
 
 
@@ -58,8 +59,24 @@ class TinyOptions(Options):
         ge=1,
     )
 
+    distillation_weight: float = option(
+        0.0,
+        "Share of the loss that is cross-entropy with what a converted model predicted as a causal one, instead of "
+        "with the tokens themselves.",
+        source=OPDLM,
+        new=True,
+        ge=0,
+        le=1,
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.anneal_steps and self.distillation_weight:
+            raise OptionError(
+                "distillation_weight",
+                f"= {self.distillation_weight:g} was not made for attention that opens step by step (anneal_steps = "
+                f"{self.anneal_steps}). Leave one out.",
+            )
         if self.hidden_size % HEAD_SIZE:
             raise OptionError("hidden_size", f"= {self.hidden_size} must be a multiple of {HEAD_SIZE}, a head's width")
         if (self.anneal_steps or 0) > self.steps:
@@ -112,7 +129,7 @@ class BaseOptions(ModelOptions):
                 raise OptionError(
                     "convert", f"= {self.convert} makes the base, but {name} = {other} names another. Leave one out."
                 )
-        for name in ("lora_rank", "anneal_steps"):
+        for name in ("lora_rank", "anneal_steps", "distillation_weight"):
             value = getattr(self.tiny, name)
             if value and not (self.model or self.convert or self.tiny.start):
                 raise OptionError(

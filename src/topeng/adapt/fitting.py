@@ -15,7 +15,15 @@ from transformers import TrainerCallback, TrainingArguments
 from topeng.adapt.callbacks import LossWindow, StopInOrder, progress_text
 from topeng.adapt.loggers import logging_to
 from topeng.adapt.settings import Adapting, Pretraining, StepOptions
-from topeng.adapt.trainer import Batching, DiffusionTrainer, Progress, compile_layers, last_checkpoint
+from topeng.adapt.trainer import (
+    Batching,
+    DiffusionTrainer,
+    Forward,
+    Progress,
+    compile_layers,
+    last_checkpoint,
+    own_output,
+)
 from topeng.adapt.usage import SHARES
 from topeng.diffusion import OBJECTIVES, Objective
 from topeng.errors import CorpusError, ModelError, RunError
@@ -84,11 +92,12 @@ def trainer_of(
     batch_rows: int,
     optimizer: torch.optim.Optimizer,
     anneal_steps: int | None = None,
+    forward: Forward = own_output,
 ) -> DiffusionTrainer:
     """The trainer of a model, which looks as its objective wants it and is compiled where that is asked for.
 
     Args:
-        anneal_steps: as of `Batching`.
+        anneal_steps, forward: as of `Batching`.
 
     Raises:
         ModelError: the model has learnt to look in another way.
@@ -98,7 +107,7 @@ def trainer_of(
     if options.compile:
         compile_layers(model, Path(args.output_dir).with_name(f"compiled-{ranks.RANK}"))
     fills = asked.text.eos == "fill"
-    batching = Batching(batch_rows, options.batch_tokens, options.noise, fills, objective, anneal_steps)
+    batching = Batching(batch_rows, options.batch_tokens, options.noise, fills, objective, anneal_steps, forward)
     return DiffusionTrainer(model, args, examples.train, examples.held_out, batching, optimizer)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from topeng.adapt.distillation import Distillation, teacher_of
 from topeng.adapt.fitting import (
     Examples,
     Shown,
@@ -23,8 +24,9 @@ from topeng.adapt.methods import add_adapter
 from topeng.adapt.muon import pretraining_optimizer
 from topeng.adapt.settings import CONVERTED, LoraOptions, Pretraining
 from topeng.adapt.tiny import copy_from_the_start, new_model, new_tokenizer, tiny_config
+from topeng.adapt.trainer import Forward, own_output
 from topeng.diffusion.noise import Use, uniforms
-from topeng.models import load_model, load_tokenizer
+from topeng.models import find_device, load_model, load_tokenizer
 from topeng.system import ranks
 from topeng.text.rows import read_rows, read_texts
 from topeng.text.tokens import Example, count_cuts, tokenize_texts
@@ -51,9 +53,9 @@ def pretrain_base(asked: Pretraining, run: Path, work: Path, console: Console) -
     examples = Examples(found, _held_out(asked, tokenizer, run), dropped, count_cuts(found))
     args = arguments(asked.train, work / "checkpoints", asked.seed, tiny.learning_rate, asked.device)
     args.max_steps, args.eval_steps, args.logging_steps = tiny.steps, max(1, tiny.steps // 10), max(1, tiny.steps // 60)
-    trained = _trainable(asked, model)
+    forward, trained = _forward(asked, model), _trainable(asked, model)
     optimizer = pretraining_optimizer("adamw" if tiny.lora_rank else tiny.optimizer, trained, tiny.learning_rate)
-    trainer = trainer_of(asked, trained, args, examples, tiny.batch_rows, optimizer, tiny.anneal_steps)
+    trainer = trainer_of(asked, trained, args, examples, tiny.batch_rows, optimizer, tiny.anneal_steps, forward)
     fit(trainer, Shown(console, run / "logs" / "base", asked.train.report_to))
 
     def rebuild() -> Any:
@@ -92,6 +94,12 @@ def _trainable(asked: Pretraining, model: Any) -> Any:
     """All weights of a model, or a fresh LoRA on it, whose start the seed decides."""
     rank = asked.tiny.lora_rank
     return add_adapter(model, "lora", LoraOptions(rank, 2 * rank), asked.seed) if rank else model
+
+
+def _forward(asked: Pretraining, model: Any) -> Forward:
+    """The model's own pass, or one with its teacher's besides: to be made before anything is added to the model."""
+    weight = asked.tiny.distillation_weight
+    return Distillation(teacher_of(model).to(find_device(asked.device)), weight) if weight else own_output
 
 
 def _unpretrained(asked: Pretraining, run: Path, rows: Sequence[dict], plain: Sequence[str]) -> tuple[Any, Any]:

@@ -42,6 +42,13 @@ LAUNCHES, OPERATIONS = 6e-3, 3e14
 (an H200 with bf16, docs/training.md)."""
 
 
+Forward = Callable[[Any, dict[str, Tensor]], Any]
+
+
+def own_output(model: Any, inputs: dict[str, Tensor]) -> Any:
+    return model(**inputs)
+
+
 @dataclass(frozen=True)
 class Batching:
     """What a step is made of; the options of these names say more.
@@ -53,6 +60,7 @@ class Batching:
         fill: the EOS policy pads a forward pass with supervised end tokens.
         objective: what is learnt of the rows.
         anneal_steps: as long attention is opened from causal to the objective's; None: it is the objective's at once.
+        forward: a model's output for the arguments of a forward pass.
     """
 
     batch_rows: int
@@ -61,6 +69,7 @@ class Batching:
     fill: bool
     objective: Objective = MASKED
     anneal_steps: int | None = None
+    forward: Forward = own_output
 
 
 class DiffusionTrainer(Trainer):
@@ -171,7 +180,7 @@ class DiffusionTrainer(Trainer):
 
     def _pass_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
         """A forward pass's share of the step's `sft_loss`, in nats."""
-        output = model(**inputs)
+        output = self._batching.forward(model, inputs)
         self.usage.add_losses(output.token_nll * inputs["weights"], inputs["targets"] == self._eos)
         return output.loss * self.accelerator.num_processes  # undoes the mean over ranks, DDP's and FSDP's
 

@@ -71,6 +71,12 @@ class Recipe(Options):
                 f"= {self.base.tiny.anneal_steps} lets the base see what is after, but `autoregressive`, the first of "
                 "train.objectives, looks back only. Leave one of them out.",
             )
+        if self.base.tiny.distillation_weight and self.train.objectives[0] != "masked":
+            raise OptionError(
+                "base.tiny.distillation_weight",
+                f"= {self.base.tiny.distillation_weight:g} is for `masked`, but {self.train.objectives[0]!r} is the "
+                "first of train.objectives. Leave one of them out.",
+            )
         others = [objective for objective in self.train.objectives if objective != "masked"]
         aware = [method for method in self.adapter.methods if METHODS[method].noise_aware]
         if others and aware:  # a row has one share of masks there; of blocks each has its own
