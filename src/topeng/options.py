@@ -116,7 +116,8 @@ def _convert(value: Any, kind: Any, place: str) -> Any:
     if origin is Literal:
         return _convert_choice(value, arguments, place)
     if origin is list:
-        _expect(isinstance(value, list | tuple), value, "a list, such as [a, b]", place)
+        example = value if isinstance(value, str) and value.isalnum() else "a, b"
+        _expect(isinstance(value, list | tuple), value, f"a list, such as [{example}]", place)
         return [_convert(item, arguments[0], place) for item in value]
     if origin is dict:
         _expect(isinstance(value, Mapping), value, "a mapping, such as {a: 1}", place)

@@ -1,6 +1,7 @@
 """A causal checkpoint becomes a base that fills masks."""
 
 import json
+import logging
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -71,6 +72,17 @@ def test_what_cannot_be_converted_is_one_line(causal, tmp_path, capsys):
     out.mkdir()
     assert main(["convert", str(tmp_path / "llama"), str(out)]) == 1
     assert "exists already" in capsys.readouterr().err
+
+
+def test_retries_of_the_hub_are_not_printed(tmp_path, monkeypatch, caplog):
+    def unreachable(*_, **__):
+        logging.getLogger("huggingface_hub").warning("Retrying in 1s [Retry 1/5].")
+        raise OSError("there is no network here")
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", unreachable)
+    with pytest.raises(ModelError, match=r"cannot read the causal model a/b \(there is no network here\)"):
+        convert("a/b", tmp_path / "out")
+    assert not caplog.records
 
 
 @pytest.mark.slow

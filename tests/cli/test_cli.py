@@ -1,5 +1,6 @@
 """The command as a user types it: what it prints, and what it says to wrong input."""
 
+import json
 import os
 import subprocess
 import sys
@@ -137,7 +138,43 @@ def test_threads_that_wait_do_not_spin():
 
 def test_an_unknown_command_is_refused():
     result = subprocess.run([sys.executable, "-m", "topeng", "rum"], capture_output=True, text=True, check=False)
-    assert result.returncode == 2 and "invalid choice: 'rum'" in result.stderr
+    assert result.returncode == 2 and "unknown command 'rum': did you mean 'run'?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("--verson", "no command was given. `topeng --help` lists them."),
+        ("zzz", "unknown command 'zzz'. `topeng --help` lists the commands."),
+        ("run", "no recipe was given. It is a YAML file, such as"),
+        ("chat", "no model was given. It is a checkpoint folder, a model id on the Hub, or kecil"),
+    ],
+)
+def test_what_is_missing_is_said_in_words(command, message, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main([command])
+    assert exit.value.code == 2 and message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("run demo", "demo is a folder, but a recipe is a YAML file. The recipe of this run is demo/recipe.yaml."),
+        ("compare nowhere", "there is neither a run folder nor a recipe nowhere"),
+        ("compare demo nowhere", "there is neither a run folder nor a recipe nowhere"),
+        ("status nowhere", "there is no run folder nowhere"),
+        ("generate kecil Apa? --adapter demo", "The adapters of this run are in demo/adapters."),
+    ],
+)
+def test_a_folder_of_another_kind_is_told_apart(command, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo" / "adapters").mkdir(parents=True)
+    (tmp_path / "demo" / "evaluate" / "base").mkdir(parents=True)
+    scored = {"name": "base", "method": "base", "seed": None, "training": {}, "conditions": {}}
+    (tmp_path / "demo" / "evaluate" / "base" / "scored.json").write_text(json.dumps(scored))
+    (tmp_path / "demo" / "recipe.yaml").write_text("seed: 1\n")
+    assert main(command.split()) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_the_plan_of_the_paper_profile(capsys, tmp_path):

@@ -218,3 +218,8 @@ def test_an_empty_turn_is_told_apart_from_a_missing_one():
     roles = {"input": "input", "output": "output"}
     assert turn({"input": "Apa?"}, roles) == Turn("no `output`")
     assert turn({"input": "Apa?", "output": None}, roles) == Turn(None, "Apa?", "")
+
+
+def test_two_columns_of_unknown_names_are_answered_with_the_option_that_reads_them(tmp_path):
+    with pytest.raises(CorpusError, match=r"--corpus.columns '\{input: pertanyaan, output: jawaban\}'"):
+        read(tmp_path, [{"pertanyaan": "Apa?", "jawaban": "Ini."}], section="corpus")

@@ -23,7 +23,7 @@ from topeng.options import Options
         ({"adapter": {"rank": 0}}, "adapter.rank = 0 must be at least 1"),
         ({"adapter": {"rank": True}}, "adapter.rank = True must be a whole number"),
         ({"adapter": {"methods": ["pisa"]}}, "did you mean 'pissa'?"),
-        ({"adapter": {"methods": "lora"}}, "adapter.methods = 'lora' must be a list"),
+        ({"adapter": {"methods": "lora"}}, "adapter.methods = 'lora' must be a list, such as [lora]"),
         ({"adapter": 4}, "adapter = 4 must be a section of options"),
         ({"train": {"learning_rate": {"lora": "fast"}}}, "train.learning_rate.lora = 'fast' must be a number"),
         ({"adapter": {"methods": []}}, "adapter.methods = [] must name at least one method"),

@@ -41,4 +41,4 @@ def test_a_folder_without_a_run_is_named(tmp_path, capsys):
     with pytest.raises(RunError, match="is not a run folder"):
         open_run(tmp_path)
     assert main(["status", str(tmp_path / "nowhere")]) == 1
-    assert "is not a run folder: it has no manifest.json" in capsys.readouterr().err
+    assert "there is no run folder" in capsys.readouterr().err

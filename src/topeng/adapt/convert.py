@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from topeng.adapt.export import check_new, whole
 from topeng.errors import ModelError
-from topeng.models import first_line
+from topeng.models import first_line, quiet_hub
 from topeng.models.a2d import MODELS
 from topeng.system.files import write_atomically
 from topeng.text.chat import check_tokens
@@ -84,7 +84,8 @@ def _read(kind: Any, source: str | Path, revision: str | None, **options: Any) -
     file = {"gguf_file": path.name} if path.suffix == ".gguf" else {}
     place = str(path.parent) if file else str(source)
     try:
-        return kind.from_pretrained(place, revision=revision or "main", trust_remote_code=False, **file, **options)
+        with quiet_hub():
+            return kind.from_pretrained(place, revision=revision or "main", trust_remote_code=False, **file, **options)
     except Exception as error:  # what a folder holds may fail anywhere in three libraries
         raise ModelError(
             f"cannot read the causal model {source} ({first_line(error)}). Copy it again, or name another."

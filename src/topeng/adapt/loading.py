@@ -38,9 +38,12 @@ def load_adapters(model: Any, folders: Mapping[str, Path], layer: Layer | None =
     looks = _common_attention(model, folders)
     read = {}
     for name, path in folders.items():  # of the plain base, before any is put on it
+        if not path.is_dir():
+            raise AdapterError(f"there is no adapter folder {path}")
         for file in ("adapter_config.json", WEIGHTS):
             if not (path / file).is_file():
-                raise AdapterError(f"{path} is not an adapter folder: it has no {file}")
+                hint = f". The adapters of this run are in {path / 'adapters'}." if (path / "adapters").is_dir() else ""
+                raise AdapterError(f"{path} is not an adapter folder: it has no {file}{hint}")
         check_base(model, path)
         options = read_options(path)
         with _explained(model, path):

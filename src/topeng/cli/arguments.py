@@ -1,6 +1,8 @@
 """The arguments of each command of `topeng`. What the commands do is in `commands`."""
 
 import argparse
+import difflib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,6 +37,17 @@ ANY_SETTING = (
 )
 
 
+UNKNOWN_COMMAND = re.compile(r"argument COMMAND: invalid choice: '(.*?)'")
+MISSING = {
+    "COMMAND": "no command was given. `topeng --help` lists them.",
+    "RECIPE": "no recipe was given. It is a YAML file, such as recipes/small.yaml of a clone. `topeng demo` runs a "
+    "small example without one.",
+    "MODEL": "no model was given. It is a checkpoint folder, a model id on the Hub, or kecil, the model that comes "
+    "with Topeng.",
+}
+"""What is said of a missing argument, instead of argparse's message."""
+
+
 class UsageError(Exception):
     """Arguments that a command does not take."""
 
@@ -47,7 +60,12 @@ class Parser(argparse.ArgumentParser):
     """Raises what is wrong with arguments, which is wanted as JSON too."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(self, message)
+        if unknown := UNKNOWN_COMMAND.match(message):
+            near = difflib.get_close_matches(unknown[1], commands_of(self), n=1)
+            hint = f": did you mean {near[0]!r}?" if near else ". `topeng --help` lists the commands."
+            message = f"unknown command {unknown[1]!r}{hint}"
+        missing = message.removeprefix("the following arguments are required: ")
+        raise UsageError(self, MISSING.get(missing, message))
 
 
 def parser() -> Parser:
@@ -74,7 +92,7 @@ def parser() -> Parser:
     status.epilog = ANY_OPTION
     _add_generate(parsers)
     chat = _add(parsers, "chat", "Chat with a model and watch it denoise its answers.", commands.chat)
-    chat.add_argument("model", help=MODEL)
+    chat.add_argument("model", metavar="MODEL", help=MODEL)
     chat.add_argument("--turns", type=int, metavar="N", help=TURNS)
     _add_decoding_options(chat)
     _add_serve(parsers)
@@ -152,8 +170,8 @@ def _add_stage_command(parsers: Any, name: str, last: str, text: str) -> None:
 
 def _add_generate(parsers: Any) -> None:
     generate = _add(parsers, "generate", "Answer prompts.", commands.generate)
-    generate.add_argument("model", help=MODEL)
-    generate.add_argument("prompt", nargs="*", help="Prompts to answer.")
+    generate.add_argument("model", metavar="MODEL", help=MODEL)
+    generate.add_argument("prompt", nargs="*", metavar="PROMPT", help="Prompts to answer.")
     generate.set_defaults(several="prompt")
     generate.add_argument(
         "--file",
@@ -182,7 +200,7 @@ def _add_generate(parsers: Any) -> None:
 def _add_serve(parsers: Any) -> None:
     text = "Serve a model over an OpenAI-compatible API, with a page that shows the denoising."
     serve = _add(parsers, "serve", text, commands.serve)
-    serve.add_argument("model", help=MODEL)
+    serve.add_argument("model", metavar="MODEL", help=MODEL)
     serve.add_argument(
         "--adapters",
         nargs="+",
@@ -290,7 +308,7 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
 
 
 def _add_decoding_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--adapter", help="An adapter folder.")
+    command.add_argument("--adapter", metavar="DIR", help="An adapter folder.")
     command.add_argument("--system", metavar="TEXT", help=SYSTEM)
     command.add_argument("--preset", default="reference", help=PRESET)
     command.epilog = ANY_SETTING

@@ -187,7 +187,7 @@ def _count_tokens(base: str, revision: str | None, output: Output) -> Callable[[
 
 def compare(known: argparse.Namespace, rest: list[str], output: Output) -> int:
     folders = [Path(folder) for folder in (known.recipe, *known.folders)]
-    if not known.folders and not folders[0].is_dir():
+    if not known.folders and folders[0].is_file():
         return run(known, rest, output)
     overrides = parse_overrides(rest)
     encoder, device = (overrides.pop(name, None) for name in ("evaluate.bertscore_model", "base.device"))

@@ -180,9 +180,10 @@ def _known(name: str, columns: Sequence[str], reading: Reading, answers: bool) -
             f"{_remedy(reading, wide[0][1])}"
         )
     lacking = [column for column in TEXT_COLUMNS if column not in there and (answers or column == "input")]
+    example = columns if len(columns) == 2 else ("question", "answer")
     raise CorpusError(
         f"{name} has no column {' and no column '.join(lacking or TEXT_COLUMNS)}, nor those of another known layout. "
-        f"Its columns are {listed}. {_remedy(reading, {'input': 'question', 'output': 'answer'})}"
+        f"Its columns are {listed}. {_remedy(reading, dict(zip(TEXT_COLUMNS, example, strict=True)))}"
     )
 
 

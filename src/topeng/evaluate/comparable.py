@@ -72,6 +72,8 @@ def find_scored(folder: Path) -> list[Scored]:
         found = [folder]
     elif folder.parent.name == "adapters":
         found = [folder.parent.parent / "evaluate" / name for name in (BASE, folder.name)]
+    elif not folder.exists():
+        raise RunError(f"there is neither a run folder nor a recipe {folder}")
     else:
         found = sorted((folder / "evaluate").glob("*/"))
     if not found or not all((one / "scored.json").exists() for one in found):

@@ -4,7 +4,8 @@ import hashlib
 import logging
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ __all__ = [
     "load_tokenizer",
     "native_name",
     "official_names",
+    "quiet_hub",
     "read_options",
 ]
 
@@ -300,16 +302,24 @@ def _fetch(path: str | Path, name: str, revision: str | None) -> Path:
     if Path(path).is_absolute() or str(path).startswith(".") or str(path).count("/") > 1:
         raise ModelError(f"there is no checkpoint folder {path}")
     refuse_typo(path)
-    hub = logging.getLogger("huggingface_hub")
-    level = hub.level
-    hub.setLevel(logging.ERROR)  # five retries are one line in the end
     try:
-        return Path(cached_file(str(path), name, revision=revision or "main"))
+        with quiet_hub():
+            return Path(cached_file(str(path), name, revision=revision or "main"))
     except OSError as error:
         raise ModelError(
             f"cannot download {name} of {path} from the Hub ({first_line(error)}). Copy the model to a folder "
             "and give its path."
         ) from error
+
+
+@contextmanager
+def quiet_hub() -> Iterator[None]:
+    """Keeps huggingface_hub from printing each of its retries; the error in the end says what is wrong."""
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)
+    try:
+        yield
     finally:
         hub.setLevel(level)
 

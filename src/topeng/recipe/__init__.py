@@ -151,6 +151,10 @@ def training_names(path: str | Path) -> list[str]:
 def _read(path: str | Path) -> dict[str, Any]:
     try:
         values = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}
+    except IsADirectoryError as error:
+        own = Path(path) / "recipe.yaml"
+        hint = f" The recipe of this run is {own}. Give it with --run-dir {path}." if own.is_file() else ""
+        raise RecipeError(f"{path} is a folder, but a recipe is a YAML file.{hint}") from error
     except OSError as error:
         raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
     except NOT_YAML as error:

@@ -59,6 +59,7 @@ def _check_base(recipe: Recipe) -> None:
         tell_template(name, tokenizer)
     if recipe.context > config.max_position_embeddings:
         raise ModelError(
-            f"text.max_length and generate.max_new_tokens add up to {recipe.context}, but the context of "
-            f"{name} is {config.max_position_embeddings}. Lower one of them."
+            f"text.max_length = {recipe.text.max_length} and generate.max_new_tokens = "
+            f"{recipe.generate.max_new_tokens} add up to {recipe.context}, but the context of {name} is "
+            f"{config.max_position_embeddings} tokens. Lower one of them."
         )

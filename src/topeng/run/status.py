@@ -22,6 +22,8 @@ def open_run(path: Path) -> RunFolder:
     Raises:
         RunError: it is none.
     """
+    if not path.is_dir():
+        raise RunError(f"there is no run folder {path}")
     if not (path / MANIFEST).is_file():
         raise RunError(
             f"{path} is not a run folder: it has no {MANIFEST}. `topeng run RECIPE --run-dir DIR` makes one."
