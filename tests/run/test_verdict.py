@@ -116,3 +116,9 @@ def test_each_answer_of_a_conversation_takes_its_part_of_a_step(tmp_path, turns,
     assert steps == factor * plan.training_steps(recipe)
     hours = verdict.verdict_of(recipe, tmp_path, steps)["hours"]
     assert hours["train"] == pytest.approx(factor * verdict.needs_of(recipe).here["train"])
+
+
+def test_what_is_short_and_small_is_not_rounded_up_or_away():
+    assert verdict._hours({"corpus": 0.001, "train": 0.002}) == "under a minute in all"
+    assert verdict._hours({"corpus": 0.001, "train": 0.5}) == "30 min in all (corpus under 1 min, train 30 min)"
+    assert (verdict._gb(4_500_000), verdict._gb(16e9)) == ("4 MB", "16.0 GB")

@@ -86,8 +86,8 @@ def _print_memory(needed: Mapping[str, dict[str, int]], console: Console) -> Non
     columns: dict[tuple, list[str]] = {}
     for method, parts in needed.items():
         columns.setdefault(tuple(parts.items()), []).append(method)
-    title = "Estimated memory during training, on top of what the process itself needs"
-    table = Table("", *map(", ".join, columns.values()), title=title, title_justify="left", box=None, padding=(0, 2))
+    _print_title(console, "Estimated memory during training, on top of what the process itself needs")
+    table = Table("", *map(", ".join, columns.values()), box=None, padding=(0, 2))
     for sizes in zip(*columns, strict=True):
         table.add_row(sizes[0][0], *(in_gib(size, 2) for _, size in sizes))
     table.add_row("total", *(in_gib(sum(size for _, size in parts), 2) for parts in columns))
@@ -211,8 +211,14 @@ def training_memory(recipe: Recipe, config: Any, method: str, total: int, traina
     }
 
 
+def _print_title(console: Console, title: str) -> None:
+    """On a line of its own, because a table wraps its title at its own width."""
+    console.print(title, style="italic", highlight=False, soft_wrap=True)
+
+
 def print_rows(console: Console, title: str, rows: list[tuple[str, str]]) -> None:
-    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2))
+    _print_title(console, title)
+    table = Table(show_header=False, box=None, padding=(0, 2))
     table.add_column()
     table.add_column(overflow="fold")
     for name, value in rows:

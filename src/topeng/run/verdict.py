@@ -228,15 +228,18 @@ def _evaluated_tokens(recipe: Recipe, objective: Objective) -> int:
 
 def _hours(stages: dict[str, float]) -> str:
     def told(hours: float) -> str:
-        return f"{hours:,.0f} h" if hours >= 10 else f"{hours:.1f} h" if hours >= 1 else f"{max(1, hours * 60):.0f} min"
+        if hours >= 1:
+            return f"{hours:,.0f} h" if hours >= 10 else f"{hours:.1f} h"
+        return f"{hours * 60:.0f} min" if hours * 60 >= 1 else "under 1 min"
 
-    return (
-        f"{told(sum(stages.values()))} in all ({', '.join(f'{name} {told(value)}' for name, value in stages.items())})"
-    )
+    total = sum(stages.values())
+    if total * 60 < 1:
+        return "under a minute in all"
+    return f"{told(total)} in all ({', '.join(f'{name} {told(value)}' for name, value in stages.items())})"
 
 
 def _gb(size: float) -> str:
-    return f"{size / 1e9:,.1f} GB"
+    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.0f} MB"
 
 
 def _existing(path: Path) -> Path:
