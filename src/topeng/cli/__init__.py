@@ -1,4 +1,4 @@
-"""The command `topeng`: it parses arguments and turns errors and signals into an exit status."""
+"""The command `topeng`: parses arguments, and turns errors and signals into an exit status."""
 
 import io
 import os
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status: 0, 1 after a one-line error, or 128 plus a signal's number."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # characters that the locale cannot encode
+            stream.reconfigure(errors="replace")  # for characters that the locale cannot encode
     given = sys.argv[1:] if arguments is None else list(arguments)
     if not given:
         parser().print_help()
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(failure_json("UsageError", str(error)))
         ArgumentParser.error(error.parser, str(error))  # prints the usage, and exits with 2
     output = Output.of(known)
-    if known.called != "lm-eval" and "--json" in rest:  # of a command that does not have it
+    if known.called != "lm-eval" and "--json" in rest:  # given to a command that does not have it
         output = replace(output, json=True)
     try:
         with handling(stop, *SIGNALS):
@@ -41,10 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return known.command(known, rest, output)
     except TopengError as error:
         return _failed(output, error, str(error))
-    except BrokenPipeError:  # of `topeng options | head`
+    except BrokenPipeError:  # as in `topeng options | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except OSError as error:  # of what is written outside a run folder
+    except OSError as error:  # about a file that is written outside a run folder
         return _failed(output, error, f"{error}. Check this path, or choose another.")
     except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError
         if isinstance(error, RuntimeError) and not any(words in str(error) for words in NO_MEMORY):
@@ -57,12 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(given: Sequence[str]) -> tuple[Namespace, list[str]]:
-    """The arguments of a command, and the options that are not its own: those of a recipe, or of decoding.
+    """The arguments of a command, and the remaining options, which belong to a recipe or to decoding.
 
-    What a command takes any number of, such as prompts, may stand among options; argparse takes it in one place alone.
+    Arguments of which a command takes any number, such as prompts, may be mixed with options. argparse only accepts
+    them in one place.
 
     Raises:
-        UsageError: the command does not take them.
+        UsageError: the command does not accept the arguments.
     """
     known, rest = parser().parse_known_args(given)
     several = getattr(known, "several", None)
@@ -82,7 +83,7 @@ def parse(given: Sequence[str]) -> tuple[Namespace, list[str]]:
 def _check_json(command: str, wanted: bool) -> None:
     """
     Raises:
-        RecipeError: JSON is wanted of a command whose result is not data.
+        RecipeError: `--json` was given to a command whose result is not data.
     """
     if wanted and command not in JSON_COMMANDS:
         raise RecipeError(f"`topeng {command}` has no result to write as JSON. Leave out --json.")

@@ -11,7 +11,7 @@ from topeng import __version__
 from topeng.cli import commands, runs
 from topeng.cli.output import JSON, QUIET, VERBOSE
 
-STAGE_COMMANDS = {  # command -> the start of the names of its stages, and its help
+STAGE_COMMANDS = {  # command -> prefix of the names of its stages, and its help
     "run": ("report", "Run every stage of a recipe."),
     "corpus": (
         "corpus",
@@ -25,7 +25,7 @@ STAGE_COMMANDS = {  # command -> the start of the names of its stages, and its h
 }
 
 JSON_COMMANDS = {"demo", *STAGE_COMMANDS, "status", "generate", "export", "convert", "push", "options"}
-"""Those whose result is data, which `--json` writes."""
+"""Commands whose result is data, which `--json` writes."""
 
 MODEL = "A checkpoint folder, a model id, or kecil, the model that comes with Topeng."
 SYSTEM = "System message for conversations that have none."
@@ -45,11 +45,11 @@ MISSING = {
     "MODEL": "no model was given. It is a checkpoint folder, a model id on the Hub, or kecil, the model that comes "
     "with Topeng.",
 }
-"""What is said of a missing argument, instead of argparse's message."""
+"""Messages about missing arguments, instead of argparse's."""
 
 
 class UsageError(Exception):
-    """Arguments that a command does not take."""
+    """Arguments that a command does not accept."""
 
     def __init__(self, parser: argparse.ArgumentParser, message: str) -> None:
         super().__init__(message)
@@ -57,7 +57,7 @@ class UsageError(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises what is wrong with arguments, which is wanted as JSON too."""
+    """Raises errors about arguments instead of printing them, because they may be wanted as JSON."""
 
     def error(self, message: str) -> NoReturn:
         if unknown := UNKNOWN_COMMAND.match(message):
@@ -120,14 +120,14 @@ def commands_of(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPars
 def _add(parsers: Any, name: str, text: str, function: Callable) -> argparse.ArgumentParser:
     command = parsers.add_parser(name, help=text, description=text, allow_abbrev=False, add_help=False)
     _add_help(command)
-    if name != "lm-eval":  # whose arguments are the harness's own
+    if name != "lm-eval":  # its other arguments are the harness's
         _add_output(command, name in JSON_COMMANDS)
     command.set_defaults(command=function, called=name)
     return command
 
 
 def _add_output(command: argparse.ArgumentParser, data: bool) -> None:
-    """What is given before the command or after it; so nothing is set where it is not given."""
+    """Options that can be given before or after the command. Therefore they have no default, which would override."""
     flags = {"--json": JSON} if data else {}
     for flag, text in {**flags, "--quiet": QUIET, "--verbose": VERBOSE}.items():
         command.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=text)

@@ -1,5 +1,6 @@
-"""What each command of `topeng` does, given its own arguments and the remaining options. Heavy modules are imported
-only by the commands that need them.
+"""What each command of `topeng` does, given its arguments and the remaining options.
+
+Heavy modules are only imported by the commands that need them.
 """
 
 import argparse
@@ -77,7 +78,7 @@ def chat(known: argparse.Namespace, rest: list[str], output: Output) -> int:
 def check_turns(turns: int | None) -> None:
     """
     Raises:
-        GenerationError: fewer than none are asked for.
+        GenerationError: the number is negative.
     """
     if turns is not None and turns < 0:
         raise GenerationError(f"--turns = {turns} must be 0 or more")
@@ -105,7 +106,7 @@ def lm_eval(known: argparse.Namespace, rest: list[str], output: Output) -> int:
 
 
 def decoding_settings(known: argparse.Namespace, rest: Sequence[str]) -> "Settings":
-    """A preset, what a model's checkpoint asks for, and options: each has its way over those before.
+    """The settings of a preset, overridden by those of the checkpoint, overridden by options.
 
     Raises:
         RecipeError: the preset or an option is unknown, or a value breaks a rule.
@@ -125,7 +126,7 @@ def decoding_settings(known: argparse.Namespace, rest: Sequence[str]) -> "Settin
 
 
 def _unknown(name: str, command: str) -> str:
-    """What is said of an option that a command has not: the closest of those that it has."""
+    """The message about an unknown option, with the closest option of the command."""
     from topeng.cli import arguments
     from topeng.cli.completion import words_of
 
@@ -161,7 +162,7 @@ def push(known: argparse.Namespace, rest: list[str], output: Output) -> int:
 
     files = list_files(Path(known.folder), known.name)
     if not output.json:
-        for name, size in files:  # before an upload that may take long
+        for name, size in files:  # printed before an upload, which may take long
             print(f"{size / 1e6:10,.1f} MB  {name}")
     told, uploaded = f"Nothing was uploaded. These are the files that {known.name} would contain.", None
     if not known.dry_run:
@@ -225,13 +226,13 @@ def refuse(rest: Sequence[str]) -> None:
 
 
 def prepare_libraries(verbose: bool = False) -> None:
-    """Called before they are imported: what they say of themselves is not what a user asked for, unless `verbose`.
+    """Configures libraries before they are imported. Unless `verbose`, their own messages are suppressed.
 
-    Nor do torch's threads spin while they wait for one another, some of them without a core: next to one busy process a
-    tiny model trains 2 to 24 times as fast without (alone on two cores a tenth slower).
+    Threads of torch do not spin while they wait for each other. Next to one busy process, a tiny model trains 2 to 24
+    times as fast this way (alone on two cores, a tenth slower).
 
-    Garbage is looked for at every 10,000th new object, not every 700th: imports make hundreds of thousands, all of them
-    to stay, and take 5.5 s of a core, not 6.5.
+    Garbage is collected after every 10,000th new object instead of every 700th. Imports make hundreds of thousands of
+    permanent objects, and take 5.5 s of CPU time this way instead of 6.5 s.
     """
     gc.set_threshold(10_000)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -246,7 +247,7 @@ def prepare_libraries(verbose: bool = False) -> None:
         transformers_logging.set_verbosity_info()
         return
     warnings.filterwarnings("ignore", module=r"umap|numba|sklearn|peft|transformers|sentence_transformers")
-    for name in ("daft_local_execution", "sentence_transformers"):  # an error is raised too
+    for name in ("daft_local_execution", "sentence_transformers"):  # errors are also raised
         logging.getLogger(name).setLevel(logging.CRITICAL)
     from transformers.utils import logging as transformers_logging
 

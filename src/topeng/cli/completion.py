@@ -1,4 +1,4 @@
-"""Completion of commands and options in a shell, as a script that is written once and starts no Python."""
+"""Shell completion of commands and options, as a script that does not start Python."""
 
 import argparse
 
@@ -30,10 +30,10 @@ bashcompinit
 
 
 def script(shell: str, parser: argparse.ArgumentParser) -> str:
-    """The script for a shell, `bash` or `zsh`. Where no word fits, the shell offers files.
+    """The script for a shell, `bash` or `zsh`. If no word fits, the shell offers files.
 
     Args:
-        parser: of the whole command.
+        parser: parser of `topeng`.
     """
     found = commands_of(parser)
     cases = "\n".join(f'            {name}) words="{" ".join(words_of(name, found[name]))}" ;;' for name in found)
@@ -42,7 +42,7 @@ def script(shell: str, parser: argparse.ArgumentParser) -> str:
 
 
 def words_of(name: str, command: argparse.ArgumentParser) -> list[str]:
-    """What may follow a command: its options, those of a recipe or of decoding, and what its arguments choose from."""
+    """Words that may follow a command: its options, those of a recipe or of decoding, and choices of arguments."""
     words = [option for action in command._actions for option in action.option_strings if option.startswith("--")]
     words += [
         str(choice) for action in command._actions if not action.option_strings for choice in action.choices or ()

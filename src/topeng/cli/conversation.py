@@ -23,7 +23,7 @@ MASK = "░"
 
 
 class Chat:
-    """A conversation with a model under one adapter at a time."""
+    """A conversation with a model, with one adapter at a time."""
 
     def __init__(
         self,
@@ -36,8 +36,8 @@ class Chat:
     ) -> None:
         """
         Args:
-            system: a message that every conversation begins with.
-            turns: earlier turns that the model sees; all that its context holds, without it.
+            system: message with which every conversation begins.
+            turns: number of earlier turns that the model sees, by default as many as fit into its context.
 
         Raises:
             ModelError, AdapterError: the model or the adapter cannot be loaded.
@@ -64,11 +64,11 @@ class Chat:
                 return
             try:
                 self.turn(line)
-            except (TopengError, OSError) as error:  # the second of a name that is too long for a file's
+            except (TopengError, OSError) as error:  # OSError if a name is too long for a file
                 self._say(f"topeng: {error}", "red")
 
     def turn(self, line: str) -> None:
-        """Does what a line says."""
+        """Executes a command or answers a question."""
         command, _, name = line.partition(" ")
         if command == "/adapter":
             self.take_adapter(name.strip())
@@ -82,7 +82,7 @@ class Chat:
             self.answer(line)
 
     def answer(self, question: str) -> str:
-        """Answers, in view of what was said before.
+        """Answers a question, given the conversation so far.
 
         Raises:
             GenerationError: the question alone exceeds the context.
@@ -101,13 +101,13 @@ class Chat:
         return text
 
     def take_adapter(self, name: str) -> None:
-        """Puts an adapter on the base, in place of the one that is there.
+        """Replaces the current adapter by another.
 
         Args:
-            name: a folder, or the name of one next to the last; `base` for none.
+            name: a folder, the name of a folder next to the last adapter, or `base` for no adapter.
 
         Raises:
-            ModelError, AdapterError: there is no such adapter, or it does not fit; the model is then the plain base.
+            ModelError, AdapterError: there is no such adapter, or it does not fit. The model is then the plain base.
         """
         if isinstance(self.model, PeftModel):
             self.base = remove_adapter(self.model)
@@ -123,7 +123,7 @@ class Chat:
         self.adapters, self.adapter = folder.parent, name
 
     def _opening(self) -> str:
-        """Who speaks, and how."""
+        """The model, the adapter and the settings, for the first line."""
         settings, adapter = self.settings, self.adapter or "none"
         steps = f"{settings.steps} steps" if settings.steps else "one token per step"
         how = f"up to {settings.max_new_tokens} tokens in blocks of {settings.block_length}, {steps}"
@@ -132,11 +132,11 @@ class Chat:
         return f"model {self.name}, adapter {adapter}; {how}, policy {settings.policy}, {noise}{seen}"
 
     def _say(self, text: str, style: str = "") -> None:
-        """Wrapped between words in a terminal; as it is in a file."""
+        """Prints text, wrapped between words in a terminal and unchanged in a file."""
         self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=not self.console.is_terminal)
 
     def _draw(self, canvas: Canvas) -> Text:
-        """The answer so far, up to the last token that is committed."""
+        """The answer so far, up to the last committed token."""
         start, masked = canvas.prompt_length, canvas.masked[0, canvas.prompt_length :].tolist()
         pieces = [
             MASK if hidden else self.tokenizer.decode([token], skip_special_tokens=True)

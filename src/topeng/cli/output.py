@@ -1,6 +1,6 @@
-"""What every command writes: its result, as text or as one JSON document, and progress for a person who waits.
+"""The output of every command: its result as text or as one JSON document, and progress.
 
-`--json`, `--quiet` and `--verbose` mean the same for each command that has them.
+`--json`, `--quiet` and `--verbose` mean the same for every command that has them.
 """
 
 import argparse
@@ -21,7 +21,7 @@ VERBOSE = "Also print what the libraries log, and the traceback of an error."
 
 @dataclass(frozen=True)
 class Output:
-    """Where a command writes, and how much."""
+    """Where a command writes, and how much it prints."""
 
     json: bool = False
     quiet: bool = False
@@ -33,7 +33,7 @@ class Output:
 
     @property
     def shown(self) -> tuple[bool, bool]:
-        """Whether progress goes to stderr, as it does where stdout has a JSON document, and whether it is left out."""
+        """Whether progress is written to stderr, because stdout has a JSON document, and whether it is suppressed."""
         return self.json, self.quiet
 
     def progress(self) -> "Console":
@@ -45,8 +45,8 @@ class Output:
         """Writes a result.
 
         Args:
-            value: makes its plain values, for JSON.
-            text: prints it for people.
+            value: makes plain values for JSON.
+            text: prints the result for people.
         """
         if self.json:
             print(to_json(value()))
@@ -56,11 +56,11 @@ class Output:
         text(Console())
 
     def written(self, *paths: Any) -> None:
-        """Says which files or folders were written."""
+        """Prints which files or folders were written."""
         self.result(lambda: {"written": [str(path) for path in paths]}, lambda _: print_paths(paths))
 
     def failure(self, error: BaseException, message: str) -> None:
-        """Adds to the line on stderr: the JSON document of a failure, and the traceback where details are wanted."""
+        """Prints the JSON document of a failure if JSON is wanted, and the traceback if `verbose`."""
         if self.verbose:
             traceback.print_exception(error)
         if self.json:
@@ -72,7 +72,7 @@ def failure_json(kind: str, message: str) -> str:
 
 
 def to_json(value: Any) -> str:
-    """Values as JSON in ASCII, which every parser and locale takes; what is not finite is null."""
+    """Values as JSON in ASCII, which works in every locale. Numbers that are not finite become null."""
     return json.dumps(_plain(value), indent=1, allow_nan=False)
 
 

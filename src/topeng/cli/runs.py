@@ -1,4 +1,4 @@
-"""What the commands of a run do: `run` and its single stages, `status`, `corpus` and `compare`."""
+"""The commands of a run: `run` and its single stages, `status`, `corpus` and `compare`."""
 
 import argparse
 import os
@@ -56,7 +56,7 @@ def run(known: argparse.Namespace, rest: list[str], output: Output) -> int:
 
 
 def _plan(recipe: "Recipe", planned: list["Stage"], folder: Path, trial: bool, output: Output) -> None:
-    """What a run will do and need; with a trial, timed."""
+    """Prints what a run will do and need. With `trial`, a few steps are timed."""
     from topeng.run.plan import plan_of, print_plan
     from topeng.run.trial import print_trial, trial_of
     from topeng.run.verdict import print_verdict, verdict_of
@@ -76,7 +76,7 @@ def _plan(recipe: "Recipe", planned: list["Stage"], folder: Path, trial: bool, o
 
 @contextmanager
 def _workers(recipe: "Recipe", text: str, folder: Path, wanted: str, output: Output) -> Iterator["Workers | None"]:
-    """Processes for stages that are done side by side; none where `threads` asks for none, or ranks work."""
+    """Processes for stages that run side by side, or None if `threads` is not set or there are several ranks."""
     from topeng.system import ranks
 
     if recipe.threads is None or ranks.RANKS > 1:
@@ -93,7 +93,7 @@ def _workers(recipe: "Recipe", text: str, folder: Path, wanted: str, output: Out
 
 
 def _write_results(folder: Path, last: str, output: Output) -> None:
-    """What a run has come to, and where it is."""
+    """Prints the results of a run, and where they are."""
     from topeng.run.results import results_of
 
     def text(console: Any) -> None:
@@ -150,7 +150,7 @@ def corpus(known: argparse.Namespace, rest: list[str], output: Output) -> int:
 
 
 def _check_corpus(names: list[str], overrides: dict[str, str], output: Output) -> int:
-    """`topeng corpus check`: lengths are tokens of the base that is named or comes with the package, or else words."""
+    """`topeng corpus check`. Lengths are in tokens of the named base or of `kecil`, or in words if there is neither."""
     from topeng import kecil
     from topeng import recipe as recipes
     from topeng.corpus.check import check_files, print_files
@@ -172,7 +172,7 @@ def _check_corpus(names: list[str], overrides: dict[str, str], output: Output) -
 
 
 def _count_tokens(base: str, revision: str | None, output: Output) -> Callable[[str], int]:
-    """What counts the tokens of a text. The tokenizer is loaded at the first, as a file that is wrong needs none."""
+    """A function that counts the tokens of a text. The tokenizer is only loaded if there is a text to count."""
 
     @cache
     def encode() -> Callable[[str], list[int]]:

@@ -1,1 +1,1 @@
-"""A run: what its stages are, what is to be done of them, and the folder that they leave things in."""
+"""A run: its stages, which of them are still to be done, and the folder that they write."""

@@ -1,4 +1,4 @@
-"""Checks that fail at once instead of after hours: things that a recipe names but cannot have."""
+"""Checks that fail at once instead of after hours, if a recipe names something that is not available."""
 
 from collections.abc import Sequence
 
@@ -8,18 +8,18 @@ from topeng.run.folder import Stage
 
 
 def check(recipe: Recipe, planned: Sequence[Stage]) -> None:
-    """Checks what the stages will need, without loading anything large; warns of a chat template that is not used.
+    """Checks what the stages will need, without loading anything large. Warns about a chat template that is not used.
 
     Raises:
-        ModelError: the named base cannot be reached, is of no known family, or of none that can be converted, does not
-            fit its tokenizer or the chat format, or its context is shorter than the recipe's rows.
-        CorpusError: a file of rows is not there.
-        AdapterError, RunError: a method or a logger cannot be had here.
+        ModelError: the base cannot be reached, its family is unknown or cannot be converted, it does not fit its
+            tokenizer or the chat format, or its context is shorter than the recipe's rows.
+        CorpusError: a file of rows does not exist.
+        AdapterError, RunError: a method or a logger is not available here.
     """
     kinds = {stage.name.partition("/")[0] for stage in planned}
     if "source" in kinds:
         _check_files(recipe)
-    if kinds - {"corpus", "source"}:  # rows are read without a model
+    if kinds - {"corpus", "source"}:  # reading rows needs no model
         _check_base(recipe)
     if kinds & {"base", "train", "sweep"}:
         from topeng.adapt.train import check_training
@@ -28,7 +28,7 @@ def check(recipe: Recipe, planned: Sequence[Stage]) -> None:
 
 
 def _check_files(recipe: Recipe) -> None:
-    """Those of the source language, which are read after the corpus; addresses wait for their stage, if it runs."""
+    """Checks the files of the source language, which are read after the corpus. Addresses are not checked here."""
     local = [name for name in recipe.source.files if "://" not in name]
     if not (local or recipe.source.held_out):
         return

@@ -1,7 +1,7 @@
 """The run folder: finished stages are kept, interrupted ones continue, and changed ones run again.
 
-A stage writes into a folder of its own under `.work/`; when it ends, its outputs are moved to their places and
-the manifest is replaced in one step. A stage counts as finished only by the manifest.
+A stage writes into its own folder in `.work/`. When it ends, its outputs are moved to their places, and the manifest is
+replaced in one step. Only the manifest says whether a stage is finished.
 """
 
 import hashlib
@@ -39,16 +39,16 @@ class Stage:
     """One step of a run.
 
     Attributes:
-        name: such as `train/lora`.
+        name: name, such as `train/lora`.
         outputs: files or folders that it writes, relative to the run folder.
-        options: what of the recipe it depends on: its slice, a dataclass, or plain values by name.
-        work: called with the folder to write `outputs` into; called again on the same folder after a kill.
-        reads: what it reads of earlier stages' outputs.
-        inputs: files or folders from outside the run that it reads; a name that is not a path is used as it is.
-        together: all ranks of the run take part; rank 0 alone writes the outputs.
-        apart: a worker may run it next to others whose outputs it does not read.
-        does: what it does, for a person who waits.
-        version: of its results, raised where the same options and inputs come to other ones.
+        options: the part of the recipe that it depends on: a slice (a dataclass), or plain values by name.
+        work: called with the folder to write `outputs` into, and called again with the same folder after a kill.
+        reads: outputs of earlier stages that it reads.
+        inputs: files or folders outside the run that it reads. A name that is not a path is used as it is.
+        together: whether all ranks of the run take part. Only rank 0 writes the outputs.
+        apart: whether a worker may run it next to stages whose outputs it does not read.
+        does: short description that is shown while it runs.
+        version: raised if the same options and inputs now give other results.
     """
 
     name: str
@@ -71,7 +71,7 @@ class RunFolder:
     """The folder of one run, with its resolved recipe, its manifest, and the outputs of its stages."""
 
     def __init__(self, path: str | Path) -> None:
-        """Opens the folder, or creates it.
+        """Opens or creates the folder.
 
         Raises:
             RunError: it cannot be written, or its manifest cannot be read.
@@ -102,7 +102,7 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"cannot write to the run folder {self.path}: {error.strerror}") from error
         try:
-            self.manifest = read_manifest(self.path / MANIFEST)  # as whoever held the folder has left it
+            self.manifest = read_manifest(self.path / MANIFEST)  # as the previous process left it
             yield self
         finally:
             lock.release()
@@ -124,7 +124,7 @@ class RunFolder:
     def _outlook(self, stage: Stage, redone: Mapping[str, str]) -> str:
         """
         Args:
-            redone: outputs that will be written again before, with their stage.
+            redone: outputs that earlier stages will write again, with the name of the stage.
         """
         before = next((redone[output] for output in stage.reads if output in redone), None)
         entry = self.manifest["stages"].get(stage.name, {})
@@ -140,12 +140,12 @@ class RunFolder:
         return f"runs again, unless {before} gives the same result" if before else FINISHED
 
     def _begun(self, stage: Stage, fingerprint: str) -> bool:
-        """Whether its work folder has an unfinished attempt with the same fingerprint."""
+        """Whether the work folder of a stage has an unfinished attempt with the same fingerprint."""
         known = self._work_folder(stage) / ".fingerprint"
         return known.exists() and known.read_text(encoding="utf-8") == fingerprint
 
     def _in_place(self, entry: dict[str, Any], output: str) -> bool:
-        """Whether an output is unchanged, by size and time, or by content if it was copied and has other times."""
+        """Whether an output is unchanged, judged by size and time, or by content if its times differ, as in a copy."""
         state, known = state_of(self.path / output), entry.setdefault("state", {})
         if known.get(output) != state:
             if digest(self.path / output) != entry["outputs"].get(output):
@@ -154,14 +154,14 @@ class RunFolder:
         return True
 
     def _reads(self, stage: Stage) -> dict[str, str | None]:
-        """Digests of what the stage reads of earlier ones."""
+        """Digests of the outputs of earlier stages that a stage reads."""
         outputs: dict[str, str] = {}
         for entry in self.manifest["stages"].values():
             outputs |= entry["outputs"]
         return {output: outputs.get(output) for output in stage.reads}
 
     def fingerprint(self, stage: Stage, reads: Mapping[str, str | None] | None = None) -> str:
-        """A digest of everything that the stage depends on, with the outputs of earlier stages or other `reads`."""
+        """A digest of everything that a stage depends on. `reads` replaces the digests of earlier outputs."""
         depends = {
             "version": stage.version,
             "options": results(stage.options) if is_dataclass(stage.options) else stage.options,
@@ -181,8 +181,8 @@ class RunFolder:
         """Runs the stages that are not finished, in order.
 
         Args:
-            recipe: the resolved recipe, kept as `recipe.yaml`.
-            workers: that do stages which may be done apart, side by side; without them all is done here.
+            recipe: the resolved recipe, which is kept as `recipe.yaml`.
+            workers: processes that run independent stages side by side. Without them, everything runs here.
         """
         with _storage("the run"):
             write_atomically(self.path / "recipe.yaml", recipe)
@@ -206,7 +206,7 @@ class RunFolder:
                 console.print(took, style="dim", highlight=False)
 
     def follow(self, stages: Sequence[Stage]) -> None:
-        """Runs the part of ranks other than 0 in stages that all ranks share, when rank 0 reaches them."""
+        """Takes part in the stages that all ranks share, on ranks other than 0, when rank 0 reaches them."""
         for stage in stages:
             if stage.together and ranks.hear() == WORK:
                 stage.work(self._work_folder(stage))
@@ -215,7 +215,7 @@ class RunFolder:
         return self.path / ".work" / stage.name.replace("/", "-")
 
     def _do(self, stages: Sequence[Stage], workers: Workers | None) -> Iterator[tuple[Stage, float, int]]:
-        """Runs independent stages; yields each when it ends, with its seconds and its peak memory in bytes."""
+        """Runs independent stages. Yields each when it ends, with its seconds and peak memory in bytes."""
         by_name = {stage.name: stage for stage in stages}
         fingerprints = {stage.name: self._begin(stage) for stage in stages}
         folders = {stage.name: self._work_folder(stage) for stage in stages}
@@ -226,13 +226,13 @@ class RunFolder:
                 yield by_name[name], seconds, peak
 
     def _do_here(self, stages: Sequence[Stage]) -> Iterator[tuple[str, float, int]]:
-        """In this process, as `Workers.do` does in others."""
+        """Runs stages in this process, with the interface of `Workers.do`."""
         for stage in stages:
             _tell_ranks(stage, WORK)
             yield stage.name, *measured(partial(stage.work, self._work_folder(stage)))
 
     def _begin(self, stage: Stage) -> str:
-        """Creates its work folder, unless an earlier attempt left one, and returns its fingerprint."""
+        """Creates the work folder of a stage, unless an earlier attempt left one, and returns its fingerprint."""
         fingerprint, work = self.fingerprint(stage), self._work_folder(stage)
         with _storage(stage.name):
             if not self._begun(stage, fingerprint):
@@ -242,7 +242,7 @@ class RunFolder:
         return fingerprint
 
     def _end(self, stage: Stage, fingerprint: str, seconds: float, peak: int) -> None:
-        """Moves its outputs to their final places, and records it as done."""
+        """Moves the outputs of a stage to their final places, and records it as done."""
         work = self._work_folder(stage)
         entry = {
             "status": "done",
@@ -255,7 +255,7 @@ class RunFolder:
             "outputs": {output: digest(work / output) for output in stage.outputs},
             "state": {output: state_of(work / output) for output in stage.outputs},
         }
-        self._record(stage.name, None)  # while outputs are replaced, neither the old nor the new ones count
+        self._record(stage.name, None)  # neither old nor new outputs are valid while they are replaced
         for output in stage.outputs:
             move(work / output, self.path / output)
         self._record(stage.name, entry)
@@ -267,7 +267,7 @@ class RunFolder:
         write_atomically(self.path / MANIFEST, json.dumps(self.manifest, indent=1))
 
     def _input_digest(self, name: str) -> str:
-        """Of a file or folder, remembered while its sizes and times stay the same; a model id is used as it is."""
+        """The digest of a file or folder, remembered until its sizes or times change. A model id is used as it is."""
         path = Path(locate(name))
         if not path.exists():
             return name
@@ -283,7 +283,7 @@ class RunFolder:
 def _storage(doing: str) -> Iterator[None]:
     """
     Raises:
-        RunError: a file cannot be written or read, for want of room, of a right, or of the disk.
+        RunError: a file cannot be written or read, because of a full disk, missing permissions or a disk error.
     """
     try:
         yield
@@ -295,13 +295,13 @@ def _storage(doing: str) -> Iterator[None]:
 
 
 def _discard(work: Path) -> None:
-    """Removes a work folder; one that a kill left half removed is not used again."""
+    """Removes a work folder. If a kill interrupts this, the rest is not used again."""
     (work / ".fingerprint").unlink(missing_ok=True)
     shutil.rmtree(work, ignore_errors=True)
 
 
 def _side_by_side(stages: Sequence[Stage]) -> Iterator[list[Stage]]:
-    """Groups neighbouring stages that workers may run at the same time; all others are alone."""
+    """Groups neighbouring stages that workers may run at the same time. All others form groups of one."""
     group: list[Stage] = []
     for stage in stages:
         reads_one = any(output in stage.reads for other in group for output in other.outputs)

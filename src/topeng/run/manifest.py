@@ -1,4 +1,4 @@
-"""The manifest of a run folder: which stages are done, by what, and what they left."""
+"""The manifest of a run folder: which stages are done, with which inputs and versions, and their outputs."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ FORMAT = 2
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a run, or of a new one where there is no file.
+    """Reads the manifest of a run, or returns that of a new run if there is no file.
 
     Raises:
         RunError: it cannot be read, or is not a manifest.

@@ -2,8 +2,8 @@
 
     corpus/*, source ──> base/convert, base ──> train/METHOD ──> likelihood/MODEL, evaluate/MODEL ──> compare ──> report
 
-Each stage declares its outputs, its slice of the recipe, and what it reads; the run folder runs those that
-are not finished. Heavy imports are the stages' own.
+Each stage declares its outputs, its slice of the recipe and what it reads. The run folder runs the stages that are not
+finished. Heavy modules are imported inside the stages.
 """
 
 import gc
@@ -30,7 +30,7 @@ CORPUS_FILES = [
 ]
 TRAINING_ROWS = ["corpus/train.parquet", "corpus/validation.parquet"]
 MAP_FILES = ["corpus/umap.parquet", "corpus/clusters.json"]
-DOES = {  # the start of a stage's name -> what it does, for a person who waits
+DOES = {  # prefix of the name of a stage -> description that is shown while it runs
     "corpus/ingest": "read the rows",
     "corpus/draw": "filter and sample rows, hold out validation and test rows",
     "corpus/embed": "turn rows into vectors",
@@ -53,7 +53,7 @@ def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
     """The stages of a recipe, in order.
 
     Args:
-        run: the run folder, from which stages read what earlier ones left.
+        run: the run folder, from which stages read the outputs of earlier ones.
     """
     base = [] if recipe.base.model else [*_convert(recipe), _base(recipe, run, console)]
     train = [_train(recipe, training, run, console) for training in recipe.trainings]
@@ -65,23 +65,26 @@ def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
         _source(recipe, console),
         *base,
         *train,
-        *chain(*zip(*evaluate, strict=True)),  # likelihoods, then answers: those of one kind may be done side by side
+        *chain(
+            *zip(*evaluate, strict=True)
+        ),  # likelihoods, then answers, because those of one kind may run side by side
         _compare(recipe, models, run),
         _report(recipe, models, run),
     ]
 
 
 def stages_for(recipe: Recipe, wanted: str, run: Path, console: Console) -> list[Stage]:
-    """The stages whose name starts with `wanted`, and all that these read; for `corpus`, the source's rows too; for
-    `sweep`, those of a search for learning rates.
+    """The stages whose names start with `wanted`, and all stages whose outputs they read.
+
+    `corpus` includes the rows of the source, and `sweep` gives the stages of a search for learning rates.
 
     Raises:
-        RecipeError: the recipe has none.
+        RecipeError: the recipe has no such stage.
     """
     planned = (sweep_stages if wanted == "sweep" else stages)(recipe, run, console)
     starts = ("corpus/", "source") if wanted == "corpus" else wanted
     needed, reads = list[Stage](), set[str]()
-    for stage in reversed(planned):  # a stage reads of earlier ones alone
+    for stage in reversed(planned):  # a stage only reads outputs of earlier ones
         if stage.name.startswith(starts) or reads & set(stage.outputs):
             needed.insert(0, stage)
             reads |= set(stage.reads)
@@ -91,14 +94,14 @@ def stages_for(recipe: Recipe, wanted: str, run: Path, console: Console) -> list
 
 
 def do_apart(recipe: str, run: Path, wanted: str, shown: tuple[bool, bool], name: str, folder: Path) -> None:
-    """What a worker does: the work of one stage, with progress in plain lines.
+    """Does the work of one stage in a worker process, with progress in plain lines.
 
     Args:
-        recipe: as YAML, every option resolved.
-        wanted: as of `stages_for`.
-        shown: whether progress goes to stderr, and whether it is left out.
-        name: of the stage.
-        folder: to write into.
+        recipe: the resolved recipe as YAML.
+        wanted: as in `stages_for`.
+        shown: whether progress is written to stderr, and whether it is suppressed.
+        name: name of the stage.
+        folder: folder to write into.
     """
     console = Console(force_terminal=False, soft_wrap=True, stderr=shown[0], quiet=shown[1])
     planned = stages_for(parse(yaml.safe_load(recipe)), wanted, run, console)
@@ -110,7 +113,7 @@ def _does(name: str) -> str:
 
 
 def sweep_stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
-    """The stages of a search for learning rates: up to the base, a stage a trial, and what they come to."""
+    """The stages of a search for learning rates: those up to the base, one stage per trial, and their results."""
     from topeng.adapt.sweep import trials
 
     before = [stage for stage in stages(recipe, run, console) if stage.name.startswith(("corpus", "source", "base"))]
@@ -120,7 +123,7 @@ def sweep_stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
 
 
 def _corpus(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
-    """Four stages: reading millions of rows and embedding thousands need not be done again for another selection."""
+    """Four stages, so that another selection does not repeat reading millions of rows or embedding thousands."""
     ingesting, drawing = slices.ingesting(recipe), slices.drawing(recipe)
     embedding, selecting = slices.embedding(recipe), slices.selecting(recipe)
 
@@ -182,7 +185,7 @@ def _source(recipe: Recipe, console: Console) -> Stage:
 
 
 def _convert(recipe: Recipe) -> list[Stage]:
-    """The stage that makes a causal model one that fills masks, where the recipe names one."""
+    """The stage that converts a causal model, if the recipe names one."""
     asked = slices.converting(recipe)
     if asked is None:
         return []
@@ -190,7 +193,7 @@ def _convert(recipe: Recipe) -> list[Stage]:
     def work(folder: Path) -> None:
         from topeng.adapt.convert import convert
 
-        if not (folder / CONVERTED).exists():  # whole, if a kill left it
+        if not (folder / CONVERTED).exists():  # if it exists after a kill, it is complete
             convert(asked.convert, folder / CONVERTED, asked.shift, asked.revision)
         _free_memory()
 
@@ -226,7 +229,7 @@ def _train(recipe: Recipe, training: Training, run: Path, console: Console) -> S
 
 
 def _trial(recipe: Recipe, asked: Adapting, name: str, run: Path, console: Console) -> Stage:
-    """A short training, of which its held-out loss stays."""
+    """A short training, of which only the held-out loss is kept."""
 
     def work(folder: Path) -> None:
         from topeng.adapt.sweep import run_trial
@@ -248,7 +251,7 @@ def _sweep(names: list[str], run: Path) -> Stage:
 
 
 def _evaluate(recipe: Recipe, training: Training | None, run: Path, console: Console) -> list[Stage]:
-    """Two stages: a kill while answers are generated, or other settings of them, cost no likelihoods."""
+    """Two stages, so that a kill while answers are generated, or other decoding settings, do not repeat likelihoods."""
     name, scoring = training.name if training else "base", slices.scoring(recipe)
     answering = slices.answering(recipe, training)
 
@@ -309,9 +312,9 @@ def _report(recipe: Recipe, models: list[str], run: Path) -> Stage:
 
 
 def _free_memory() -> None:
-    """A trainer and its model hold each other; the next stage loads a base of its own.
+    """Frees a trainer and its model, which refer to each other, before the next stage loads a base.
 
-    What is left is here to stay: a training collects garbage twice, each time for 0.3 s if it looks through all of it.
+    The remaining objects are permanent, so they are frozen. Otherwise a training would search them twice, 0.3 s each.
     """
     import torch
 
@@ -321,7 +324,7 @@ def _free_memory() -> None:
 
 
 def _inputs(files: list[str]) -> list[str]:
-    """Local files behind paths, globs and folders; a name that matches nothing is kept, and ingest reports it."""
+    """The local files of paths, globs and folders. A name that matches nothing is kept, and ingest reports it."""
     return [match for name in files for match in local_files(name) or [name]]
 
 

@@ -1,4 +1,4 @@
-"""What a run will do and need, before it starts: estimated from its shape."""
+"""The plan of a run before it starts: what it will do and need, estimated from shapes."""
 
 import math
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ from topeng.text.tokens import answers_in
 
 BYTES = {"float32": 4, "bfloat16": 2}
 NF4_BYTES = 4.127 / 8
-"""A weight in 4 bits, its doubly quantised constants counted (QLoRA, arXiv 2305.14314, section 3)."""
+"""Bytes of a weight in 4 bits, with its doubly quantised constants (QLoRA, arXiv 2305.14314, section 3)."""
 
 
 def plan_of(recipe: Recipe, planned: list[Stage], run: Path) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def _base_told(model: Mapping[str, Any]) -> str:
 
 
 def base_config(recipe: Recipe) -> Any:
-    """The shape of the base: of a local checkpoint, of the tiny one, or LLaDA-8B's, known here by its model id."""
+    """The config of the base: a local checkpoint, the tiny base, or LLaDA-8B, which is recognised by its model id."""
     base = recipe.base
     name = base.model or base.convert or base.tiny.start
     if name is None:
@@ -168,7 +168,7 @@ def training_steps(recipe: Recipe, run: Path | None = None) -> int:
     """Optimiser steps of one method.
 
     Args:
-        run: where the rows are, once they are selected: a conversation among them has several answers.
+        run: folder with the selected rows, if they exist. Conversations among them have several answers.
     """
     if recipe.train.steps:
         return recipe.train.steps
@@ -179,16 +179,16 @@ def training_steps(recipe: Recipe, run: Path | None = None) -> int:
 
 
 def sequences(objective: str) -> int:
-    """As many tokens of a forward pass as a row has, times this: of block diffusion the noisy row and the clean one."""
+    """Tokens of a forward pass per token of a row. Block diffusion has two: the noisy row and the clean one."""
     return OBJECTIVES[objective](1).sequences
 
 
 def training_memory(recipe: Recipe, config: Any, method: str, total: int, trainable: int) -> dict[str, int]:
-    """Bytes by part, every row at `max_length`, by the objective that takes most. Measured on CPU with kecil-en (fp32,
-    masked), it was off by 4 to 6 %.
+    """Bytes by part, if every row has `max_length` tokens, for the objective that needs most. It was off by 4 to 6 % on
+    a CPU with kecil-en (fp32, masked).
 
-    Activations of a layer are counted as those that its backward pass reads: some 16 D + 4 M values a token for width
-    D and MLP width M, or D where they are recomputed. DoRA keeps the outputs of the layer's seven linear maps as well.
+    The activations of a layer are those that its backward pass reads, about 16 D + 4 M values per token for width D and
+    MLP width M, or D if they are recomputed. DoRA also keeps the outputs of the layer's seven linear maps.
     """
     full, quantized = METHODS[method].full, METHODS[method].quantized
     size = 4 if full else BYTES[recipe.base.dtype]
@@ -201,7 +201,7 @@ def training_memory(recipe: Recipe, config: Any, method: str, total: int, traina
     activations = (
         tokens * width * layers * size + one_layer if recipe.train.gradient_checkpointing else one_layer * layers
     )
-    embeddings = 2 * config.vocab_size * width  # with the head, which stays as it is too
+    embeddings = 2 * config.vocab_size * width  # with the head, which is not quantised either
     held = int((total - embeddings) * NF4_BYTES) + embeddings * size if quantized else total * size
     return {
         "frozen weights": 0 if full else held,

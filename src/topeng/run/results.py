@@ -1,4 +1,4 @@
-"""What a finished command has made of a run folder, as plain values for other programs."""
+"""The results in a run folder after a command, as plain values for other programs."""
 
 import json
 from pathlib import Path
@@ -27,11 +27,10 @@ def scored_models(run: Path) -> tuple[list[Path], list[str]]:
 
 
 def results_of(path: Path, last: str) -> dict[str, Any]:
-    """The stages that are done, each with its outputs; after a comparison also the scores, and after a search for
-    learning rates its trials.
+    """The finished stages with their outputs. After a comparison also the scores, after a sweep its trials.
 
     Args:
-        last: what the command ended with, as of `stages_for`.
+        last: the last stages of the command, as in `stages_for`.
     """
     found: dict[str, Any] = {"run_dir": str(path)}
     if last == "sweep":

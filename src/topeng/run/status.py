@@ -1,4 +1,4 @@
-"""`topeng status`: what of a run is done, when and at what cost, and what the same or another recipe would do again."""
+"""`topeng status`: which stages of a run are done, when and at what cost, and which a recipe would run again."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -17,10 +17,10 @@ from topeng.system.progress import clock
 
 
 def open_run(path: Path) -> RunFolder:
-    """A run folder that is there.
+    """Opens an existing run folder.
 
     Raises:
-        RunError: it is none.
+        RunError: it does not exist, or is not a run folder.
     """
     if not path.is_dir():
         raise RunError(f"there is no run folder {path}")
@@ -32,9 +32,9 @@ def open_run(path: Path) -> RunFolder:
 
 
 def status_of(folder: RunFolder, planned: list[Stage]) -> dict[str, Any]:
-    """What the next run would do with each stage (`next`), and when (UTC), how long and in how much memory it was done.
+    """What the next run would do with each stage (`next`), when it was done (UTC), how long it took, and its memory.
 
-    Of a stage that was never finished the last three are None.
+    The last three are None for a stage that was never finished.
     """
     stages = {}
     for name, expected in folder.outlook(planned).items():

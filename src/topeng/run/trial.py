@@ -1,4 +1,4 @@
-"""What a training takes, timed over a few of its steps (`topeng train RECIPE --plan`)."""
+"""Times a few steps of a training, to estimate all of it (`topeng train RECIPE --plan`)."""
 
 import gc
 import time
@@ -22,9 +22,9 @@ TRIAL_STEPS = 6
 
 
 def trial_of(recipe: Recipe, run: Path) -> dict[str, Any]:
-    """Trains each method for a few steps, saves nothing, and tells what a step, an evaluation and all steps take.
+    """Trains each method for a few steps without saving, and returns what a step, an evaluation and all steps take.
 
-    If the base or the rows do not exist yet, it tells what is missing.
+    If the base or the rows do not exist yet, it returns what is missing.
     """
     missing = _missing(recipe, run)
     if missing:

@@ -1,6 +1,6 @@
-"""What a plan ends in: whether a run fits this machine, which GPU it would need, and what it takes of disk and time.
+"""The verdict of a plan: whether a run fits this machine, which GPU it would need, and how much disk and time it takes.
 
-Hours are estimates by arithmetic: compute over a rate. Rows are taken as long as `text.max_length` allows.
+Hours are estimated as operations divided by a rate, for rows of `text.max_length` tokens.
 """
 
 import os
@@ -30,27 +30,27 @@ from topeng.run.plan import (
 from topeng.system.memory import GIB
 
 CORE_FLOPS = 60e9
-"""Of a core, derived from 1,043 tokens/s of a 19 M parameter stack in fp32 on two (benchmarks/training.json)."""
+"""Rate of a core, derived from 1,043 tokens/s of a 19 M parameter stack in fp32 on two (benchmarks/training.json)."""
 GPU_FLOPS = 200e12
-"""Of one GPU of the H100's kind in bf16: assumed, a fifth of its peak; none was measured."""
+"""Rate of a GPU such as an H100 in bf16. It is assumed to be a fifth of the peak."""
 INGEST_ROWS = 67_000.0
-"""A core and second, measured (benchmarks/corpus.json)."""
+"""Rows per second and core, measured (benchmarks/corpus.json)."""
 TFIDF_ROWS, BERT_ROWS, BERT_GPU_ROWS = 5_000.0, 1.0, 1_800.0
-"""Rows embedded per second: the first two derived from measurements, the last from arithmetic (docs/scale.md)."""
+"""Rows embedded per second. The first two are derived from measurements, the last is calculated (docs/scale.md)."""
 CENDOL_ROWS = 12_810_390
 ROW_BYTES, DOWNLOAD_BYTES = 190, 154
-"""Bytes of a row of the corpus after ingest, and when it is downloaded (docs/scale.md)."""
+"""Bytes of a row after ingest and in the download (docs/scale.md)."""
 PROCESS_BYTES = GIB
-"""What Python, torch and its context hold by themselves, about."""
+"""Approximate memory of Python, torch and its context."""
 CARDS = (8, 12, 16, 24, 40, 48, 80, 141)
 """Memory of common GPUs, in GB."""
 LONGEST_HOURS = 48.0
-"""A run that takes longer is not called one that fits."""
+"""A run that takes longer does not count as one that fits."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a run takes: bytes of memory while it trains, of download and of disk; hours by stage, here and on a GPU."""
+    """What a run needs: bytes of memory in training, of downloads and of disk, and hours by stage here and on a GPU."""
 
     memory: int
     downloads: dict[str, int | None]
@@ -60,10 +60,12 @@ class Needs:
 
 
 def verdict_of(recipe: Recipe, run: Path, steps: int | None = None) -> dict[str, Any]:
-    """What a run takes, and whether this machine has it; sizes in bytes, but the card's in GB. Nothing is loaded.
+    """What a run needs, and whether this machine has it. Sizes are in bytes, except for the card's, which is in GB.
+
+    Nothing is loaded.
 
     Args:
-        steps: optimiser steps of a training, as its plan has them; without it as the recipe says.
+        steps: optimiser steps of a training from its plan, by default from the recipe.
     """
     needs = needs_of(recipe, steps)
     enough = fits(needs)
@@ -97,7 +99,7 @@ def print_verdict(verdict: Mapping[str, Any], console: Console) -> None:
 def needs_of(recipe: Recipe, steps: int | None = None) -> Needs:
     """
     Args:
-        steps: as of `verdict_of`.
+        steps: as in `verdict_of`.
     """
     config = base_config(recipe)
     with torch.device("meta"):
@@ -105,7 +107,7 @@ def needs_of(recipe: Recipe, steps: int | None = None) -> Needs:
     counts = trainable_parameters(recipe, config)
     memory = max(sum(training_memory(recipe, config, name, total, count).values()) for name, count in counts.items())
     objectives = [_base_objective(recipe, config), *(_objective(recipe, one.objective) for one in recipe.trainings)]
-    stack = total - 2 * config.vocab_size * config.hidden_size  # the head works on masked tokens alone
+    stack = total - 2 * config.vocab_size * config.hidden_size  # the head only runs on masked tokens
     model = recipe.base.model or recipe.base.convert or recipe.base.tiny.start
     remote = bool(model) and not Path(locate(model or "")).exists()
     downloads: dict[str, int | None] = {str(model): 2 * total} if remote else {}
@@ -146,12 +148,12 @@ def _gpu_needed(card: int | None, needed: int) -> str:
 
 
 def _card(needed: int) -> int | None:
-    """The smallest card that holds so many bytes with a tenth to spare."""
+    """The smallest card that has room for these bytes and a tenth more."""
     return next((size for size in CARDS if size * 1e9 >= 1.1 * needed), None)
 
 
 def nearest() -> str:
-    """The recipe of the package that comes nearest and fits."""
+    """The closest of the packaged recipes that fits."""
     for name, what in {"small.yaml": "rows of your own, a small base", "tiny.yaml": "the demo"}.items():
         if fits(needs_of(recipes.load(str(resources.files("topeng") / "recipes" / name)))):
             return f"recipes/{name}: {what}"
@@ -159,7 +161,7 @@ def nearest() -> str:
 
 
 def memory_here() -> int:
-    """Bytes that are free: of the GPU, or else of the machine."""
+    """Free bytes of the GPU or, without one, of the machine."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0]
     try:
@@ -170,7 +172,7 @@ def memory_here() -> int:
 
 
 def _corpus_rows(recipe: Recipe) -> int:
-    """That are read: of Cendol all, wherever it is; of files of one's own they are not known before."""
+    """Number of rows to read: all of Cendol, wherever it is. For other files it is not known in advance."""
     corpus = recipe.corpus
     if any("cendol" in name for name in corpus.files):
         return CENDOL_ROWS
@@ -189,7 +191,7 @@ def _base_objective(recipe: Recipe, config: Any) -> Objective:
 def _stages(
     recipe: Recipe, objectives: Sequence[Objective], steps: int, stack: int, flops: float, gpu: bool
 ) -> dict[str, float]:
-    """Hours: a forward pass takes 2 operations per parameter and token, training 6, or 8 where it recomputes.
+    """Hours. A forward pass takes 2 operations per parameter and token, training 6, or 8 if it recomputes.
 
     Args:
         objectives: of each model that is evaluated.
