@@ -1,7 +1,8 @@
-"""How answers came to be, as one HTML page that loads nothing.
+"""Writes one self-contained HTML page that shows how answers were denoised.
 
-What is committed stays: the final tokens, with the forward pass and the confidence of each, are the whole film. The
-template escapes every value; without scripts it shows the answers. The page has the look of the report and of the map.
+Committed tokens never change, so the final tokens, with the forward pass and the confidence of each, are enough to
+replay the denoising. The template escapes every value. Without scripts the page shows the answers. It looks like the
+report.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,18 +58,18 @@ def write_animation(
 
 
 def _decimal(value: float, digits: int, language: str) -> str:
-    """1234.5 -> 1,234.5; in Indonesian 1.234,5."""
+    """Formats a number: 1,234.5 in English and 1.234,5 in Indonesian."""
     text = f"{value:,.{digits}f}"
     return text.translate(str.maketrans(",.", ".,")) if language == "id" else text
 
 
 def _short(name: str | None) -> str | None:
-    """Of a folder its last two parts, such as `adapters/lora`: pages are shown to others. An id of the Hub as it is."""
+    """The last two parts of a folder, such as `adapters/lora`, because pages are shared. A Hub id is unchanged."""
     return name and "/".join([part for part in Path(name).parts if part not in ("/", "..")][-2:])
 
 
 def _tokens(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """White space before a token is separate, so that masks are spaced like words."""
+    """Separates white space before a token, so that masks are spaced like words."""
     columns = zip(record["pieces"], record["committed_at"], record["confidence"], strict=True)
     tokens = []
     for piece, step, confidence in columns:

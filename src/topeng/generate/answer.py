@@ -145,10 +145,10 @@ def to_messages(question: str | Sequence[Message], system: str | None = None) ->
     """A question as the conversation that asks it.
 
     Args:
-        system: a system message to begin with, where the conversation has none.
+        system: system message for a conversation that has none.
 
     Raises:
-        TextError: it is neither text nor messages.
+        TextError: the question is neither text nor messages.
     """
     messages: list[Message] = [{"role": "user", "content": question}] if isinstance(question, str) else list(question)
     check_messages(messages)
@@ -160,17 +160,17 @@ def to_messages(question: str | Sequence[Message], system: str | None = None) ->
 
 
 def question_text(question: Question) -> str:
-    """A question as a text to show; of a conversation, its messages after one another."""
+    """A question as a text to show. The messages of a conversation are joined."""
     if isinstance(question, Prompt):
         return question.text
     return question if isinstance(question, str) else "\n\n".join(message["content"] for message in question)
 
 
 def encode_template(tokenizer: Any, template: str, mask_token_id: int) -> list[int]:
-    """An answer with gaps as tokens: `{5}` becomes five masks; the end of turn follows.
+    """An answer with gaps as tokens, followed by the end of turn. `{5}` becomes five masks.
 
     Raises:
-        GenerationError: it has no gap.
+        GenerationError: the template has no gap.
     """
     return [*encode_gaps(tokenizer, template, mask_token_id), special_tokens(tokenizer).eot]
 
@@ -196,7 +196,7 @@ def prompt_canvas(
 
     Args:
         prompts: token ids, of any length.
-        given: an answer with gaps; all gap without it.
+        given: an answer with gaps, by default one gap of the whole length.
     """
     mask_token_id = model.config.mask_token_id
     input_ids, attention_mask = pad_left(prompts, model.config.eos_token_id)

@@ -1,10 +1,11 @@
-"""Forward passes for rows at different positions, and the keys and values that are kept for them.
+"""Forward passes for rows at different positions, and their cached keys and values.
 
-Attention is bidirectional: what is committed in a block moves the keys and values of all other positions. Keeping them
-(Fast-dLLM, arXiv 2505.22618) is exact in the pass that computes them, and the further off the more is committed after.
+Attention is bidirectional, so a token that is committed in a block changes the keys and values of all other positions.
+Cached ones (Fast-dLLM, arXiv 2505.22618) are exact in the pass that computes them, and become less exact with every
+token that is committed afterwards.
 
-Shapes: R views of rows, W positions that are looked at, K kept ones, Q others, N active ones, V vocabulary, L layers,
-H heads, D width of a head.
+Shapes: R views of rows, W visible positions, K cached ones, Q others, N active ones, V vocabulary, L layers, H heads,
+D width of a head.
 """
 
 from collections.abc import Sequence
@@ -19,16 +20,16 @@ from topeng.models.attention import block_causal
 
 
 class Passes:
-    """The forward passes of one step: one for views without a cache or whose cache is recomputed, one for the rest."""
+    """The forward passes of one step: one for views without a valid cache, and one for the others."""
 
     def __init__(self) -> None:
         self.group: tuple[list[Tensor], DynamicCache] | None = None
 
     def logits(self, model: Any, views: Sequence[View], **adapters: Any) -> list[Tensor]:
-        """[N, V] of each view: of the masked positions of its row's block.
+        """The logits [N, V] at the masked positions of the block of each view's row.
 
         Args:
-            adapters: `adapter_names` of peft, a name for each view, where they are mixed.
+            adapters: `adapter_names` of peft, with a name for each view, if adapters are mixed.
         """
         for view in views:
             if view.kept is not None and view.age == view.row.settings.refresh_interval:
@@ -46,7 +47,7 @@ class Passes:
         return [found[place] for place in range(len(views))]
 
     def _whole(self, model: Any, views: Sequence[View], adapters: dict[str, Any]) -> Tensor:
-        """All that each row may look at; what its cache wants to have is kept."""
+        """Computes all visible positions of each row, and caches those that its settings ask for."""
         columns = [torch.arange(view.inputs) for view in views]
         to_keep = [view.columns_to_keep() for view in views]
         past = DynamicCache() if any(map(len, to_keep)) else None
@@ -60,7 +61,7 @@ class Passes:
         return logits
 
     def _rest(self, model: Any, views: Sequence[View], adapters: dict[str, Any]) -> Tensor:
-        """What is not kept of each row. The padded keys and values stay together as long as the same rows come."""
+        """Computes the positions of each row that are not cached. Padded caches are reused for the same rows."""
         kept = [view.kept for view in views if view.kept is not None]
         if self.group is None or len(kept) != len(self.group[0]) or any(map(_differ, kept, self.group[0])):
             self.group = kept, DynamicCache(_padded(kept).unbind(0))
@@ -76,7 +77,7 @@ class Passes:
 
 
 def _keep_finished(view: View, own: Tensor, past: DynamicCache, place: int, longest: int) -> None:
-    """Keeps what a pass has computed of blocks that are finished: where the model looks back only, it stays so."""
+    """Caches finished blocks of a pass, if the model only looks back, because they do not change any more."""
     to_keep = view.columns_to_keep()
     if not view.row.looks.block or len(to_keep) == len(view.kept_columns):
         return
@@ -94,14 +95,14 @@ def _differ(one: Tensor, other: Tensor) -> bool:
 
 
 def _others(view: View) -> Tensor:
-    """Columns that are not kept."""
+    """Columns that are not cached."""
     others = torch.ones_like(view.row.visible[: view.inputs])
     others[view.kept_columns] = False
     return others.nonzero().squeeze(1)
 
 
 def _padded(kept: Sequence[Tensor]) -> Tensor:
-    """[L, 2, R, H, K, D], in a way that a layer unbinds to its keys and its values."""
+    """Caches padded to [L, 2, R, H, K, D], so that a layer can be unbound to its keys and values."""
     layers, two, heads, _, width = kept[0].shape
     together = kept[0].new_zeros(layers, two, len(kept), heads, max(one.shape[3] for one in kept), width)
     for place, one in enumerate(kept):
@@ -117,7 +118,7 @@ def _forward(
     past: DynamicCache | None,
     adapters: dict[str, Any],
 ) -> Tensor:
-    """Logits [N, V] at the active positions of all views, one after another; what is short is padded at its end."""
+    """The logits [N, V] at the active positions of all views, one view after another. Short views are padded."""
     device, config, looks = next(model.parameters()).device, model.config, views[0].row.looks
     keys, queries = max(map(len, kept)), max(map(len, columns))
     input_ids = torch.full((len(views), queries), config.eos_token_id)

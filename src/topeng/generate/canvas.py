@@ -11,19 +11,19 @@ from topeng.errors import GenerationError
 
 @dataclass
 class Canvas:
-    """Tokens, some given and some masked; the decoding loop fills it in place.
+    """Tokens, some of which are given and some masked. The decoding loop fills it in place.
 
-    It is kept on the CPU, where rows are scheduled: a model's device gets what a pass needs.
+    It is kept on the CPU, where rows are scheduled. The device of the model only gets what a pass needs.
 
     Attributes:
-        tokens: [B, T], the prompt (padded on the left) and its answer; masks where nothing is committed.
+        tokens: [B, T], the prompt (padded on the left) and its answer, with masks where no token is committed.
         attention_mask: bool [B, T], false on padding.
-        masked: bool [B, T], what is still to be decoded.
-        prompt_length: P; blocks begin here.
-        committed_at: [B, T], the row's forward pass, from 1, that committed a token; 0 where none has.
-        confidence: fp32 [B, T], probability of a token when it was committed; 0 where none was.
-        passes: [B], forward passes that each row took part in.
-        forward_passes: steps, so far, of the rows together.
+        masked: bool [B, T], true where a token must still be decoded.
+        prompt_length: P, where blocks begin.
+        committed_at: [B, T], the row's forward pass, from 1, that committed a token, or 0.
+        confidence: fp32 [B, T], probability of a token when it was committed, or 0.
+        passes: [B], number of forward passes that each row took part in.
+        forward_passes: number of steps so far of all rows together.
     """
 
     tokens: Tensor
@@ -54,7 +54,7 @@ def blank_canvas(
     Args:
         input_ids: [B, P], padded on the left.
         attention_mask: [B, P], 0 on padding.
-        fixed: position in the answer, from 0 -> tokens to put there in every row.
+        fixed: tokens to put into every answer, by their position from 0.
 
     Raises:
         GenerationError: a prompt contains a mask token, or fixed tokens are beyond the answer.
@@ -94,7 +94,7 @@ def infilling_canvas(input_ids: Tensor, attention_mask: Tensor, prompt_length: i
 
 
 def pad_left(prompts: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Tensor, Tensor]:
-    """Prompts of unequal length as `input_ids` and `attention_mask`, both [B, P]."""
+    """Pads prompts of different lengths to `input_ids` and `attention_mask`, both [B, P]."""
     longest = max(len(prompt) for prompt in prompts)
     input_ids = [[pad_token_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
     attention_mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]

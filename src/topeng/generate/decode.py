@@ -1,7 +1,7 @@
-"""The one decoder: rows that are committed block by block, from left to right, each at its own place.
+"""The decoder: it fills rows block by block from left to right, each at its own pace.
 
-Shapes: B rows of a canvas, R rows of a step, P prompt positions, T positions, S positions of a block, N masked ones of
-the blocks, V vocabulary.
+Shapes: B rows of a canvas, R rows of a step, P prompt positions, T positions, S positions of a block, N masked
+positions of the blocks, V vocabulary.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +22,7 @@ ALIKE = (
     *("temperature", "top_p", "repetition_penalty", "suppressed_tokens", "min_new_tokens"),
     *("policy", "threshold", "factor", "entropy_bound"),
 )
-"""Settings that affect how tokens are chosen; rows that share them are processed together."""
+"""Settings that affect how tokens are chosen. Rows that share them are processed together."""
 
 
 class Decoder:
@@ -59,7 +59,7 @@ class Decoder:
         return rows
 
     def _logits(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Tensor]]:
-        """[N, V] of each row: a pass for those of one model whose adapters mix, and one for each other adapter."""
+        """Yields the logits [N, V] of each row. Rows whose adapters mix share a pass; other adapters have their own."""
         turns: dict[Any, list[Row]] = {}
         for row in rows:
             turn = id(row.voice.model), None if row.voice.mixes else row.voice.adapter
@@ -127,7 +127,7 @@ def generate_ids(
 
 
 def _taken(voice: Voice) -> AbstractContextManager:
-    """Its model under its adapter alone."""
+    """Activates only this adapter of the model."""
     if voice.adapter == BASE:
         return voice.model.disable_adapter()
     voice.model.set_adapter(voice.adapter)
@@ -135,7 +135,7 @@ def _taken(voice: Voice) -> AbstractContextManager:
 
 
 def _names(views: Iterable[Any]) -> dict[str, list[str]]:
-    """`adapter_names` of peft, where one of several adapters is named."""
+    """The argument `adapter_names` of peft, if one of several adapters is named."""
     voices = [view.row.voice for view in views]
     if not any(voice.adapter and voice.mixes for voice in voices):
         return {}
@@ -143,7 +143,7 @@ def _names(views: Iterable[Any]) -> dict[str, list[str]]:
 
 
 def _commit(rows: list[Row], logits: Tensor) -> None:
-    """One step of rows that choose alike, by the logits [N, V] of their masked positions, row by row."""
+    """Commits tokens in rows with the same settings, from the logits [N, V] of their masked positions, row by row."""
     settings, device = rows[0].settings, logits.device
     active = [row.active() for row in rows]
     places = [masked.nonzero().squeeze(1) for masked in active]
@@ -175,14 +175,14 @@ def _note_alternatives(row: Row, where: Tensor, probabilities: Tensor) -> None:
 
 
 def _allowed(rows: list[Row], places: list[Tensor], logits: Tensor) -> Tensor:
-    """[N, V], -inf where a token may not be committed.
+    """The logits [N, V], with -inf for tokens that may not be committed.
 
     Args:
-        places: of each row, those in its block that the logits are of.
+        places: for each row, the places in its block that the logits belong to.
     """
     settings, ends, device = rows[0].settings, rows[0].ends.nonzero().squeeze(1), logits.device
     if settings.repetition_penalty != 1:
-        seen = torch.stack([_seen(row) for row in rows]).to(device)  # [R, V]; the [N, V] are made there
+        seen = torch.stack([_seen(row) for row in rows]).to(device)  # [R, V], expanded to [N, V] on the device
         counts = torch.tensor(list(map(len, places)), device=device)
         seen = seen.repeat_interleave(counts, dim=0, output_size=len(logits))
         logits = penalise_repetition(logits, seen, settings.repetition_penalty)
@@ -195,14 +195,14 @@ def _allowed(rows: list[Row], places: list[Tensor], logits: Tensor) -> Tensor:
 
 
 def _seen(row: Row) -> Tensor:
-    """bool [V]: tokens that the answer already has, except end tokens, which may be repeated."""
+    """bool [V]: tokens that the answer already contains, except end tokens, which may be repeated."""
     seen = torch.zeros_like(row.ends)
     seen[row.tokens[row.prompt_length :][~row.masked[row.prompt_length :]]] = True
     return seen & ~row.ends
 
 
 def _end_tokens_only_after_the_end(model: Any, canvas: Canvas) -> Tensor:
-    """[B, T]: what a block has committed behind a row's first end token becomes EOS."""
+    """The tokens [B, T], with EOS for everything that a block has committed after the first end token of a row."""
     is_end = torch.isin(canvas.tokens, end_tokens(model))
     is_end[:, : canvas.prompt_length] = False
     after = (is_end.cumsum(dim=1) - is_end.long()) > 0

@@ -1,4 +1,4 @@
-"""`topeng generate`: many prompts, answers in a file of JSON Lines that appears whole; what is done survives a kill."""
+"""`topeng generate`: answers many prompts, and writes JSON Lines completely or not at all. Answers survive a kill."""
 
 import hashlib
 import json
@@ -28,12 +28,12 @@ def answer_prompts(
 
     Args:
         loaded: a model and its tokenizer.
-        source: `model` and `adapter` that these come from, `template` and `system`.
-        out: JSON Lines of the records; answers that an earlier call of the same kind has left there are taken over.
+        source: the `model` and `adapter` that were loaded, `template` and `system`.
+        out: file for the records as JSON Lines. Answers of an interrupted call with the same arguments are reused.
 
     Raises:
         GenerationError: a prompt and its answer exceed the context, or the template has no gap.
-        TextError: a prompt is no text and no conversation.
+        TextError: a prompt is neither text nor a conversation.
     """
     model, tokenizer = loaded
     digest = hashlib.sha256(json.dumps(list(prompts)).encode()).hexdigest()

@@ -1,8 +1,9 @@
 """Which predictions a step commits. Shapes: R rows, S positions of a block, N masked ones of them, V vocabulary.
 
-A policy gives a score [R, S] and a count [R]: of the masked positions those with the `count` highest scores are
-committed, one at least, ties to the lowest index. Rows are at different blocks and steps. p is a position's
-distribution, c the probability of its predicted token, k the row's masks in the block over the block's steps.
+A policy gives scores [R, S] and counts [R]. The `count` masked positions with the highest scores are committed, at
+least one, with ties in favour of the lowest index. Rows may be at different blocks and steps. p is the distribution at
+a position, c the probability of its predicted token, and k the number of masks of a row in its block, divided by the
+steps of the block.
 """
 
 from dataclasses import dataclass
@@ -17,14 +18,14 @@ from topeng.generate.settings import Settings
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one step knows of a block.
+    """What one step knows about the blocks.
 
     Attributes:
         probabilities: [N, V], row by row.
-        confidence: [R, S], c; 0 where nothing is masked.
+        confidence: [R, S], c, or 0 where nothing is masked.
         masked: bool [R, S].
-        share: [R], k at this step.
-        noise: the seed, the step and the identity of each row.
+        share: [R], k in this step.
+        noise: seed, step and identity of each row.
     """
 
     probabilities: Tensor
@@ -34,14 +35,14 @@ class Prediction:
     noise: list[tuple[int, int, int]]
 
     def spread(self, values: Tensor) -> Tensor:
-        """Values [N] of masked positions at their places [R, S]."""
+        """Puts values [N] of masked positions at their places [R, S]."""
         return torch.zeros(self.masked.shape, dtype=values.dtype, device=values.device).masked_scatter(
             self.masked, values
         )
 
 
 def choose(prediction: Prediction, settings: Settings) -> Tensor:
-    """bool [R, S]: what the policy of the settings commits."""
+    """bool [R, S]: the positions that the policy of the settings commits."""
     score, count = POLICIES[settings.policy](prediction, settings)
     score = score.masked_fill(~prediction.masked, -torch.inf)
     order = score.sort(dim=1, descending=True, stable=True).indices
@@ -56,7 +57,7 @@ def top_k(prediction: Prediction, settings: Settings) -> tuple[Tensor, Tensor]:
 
 
 def random(prediction: Prediction, settings: Settings) -> tuple[Tensor, Tensor]:
-    """k at random, by the row's own noise (LLaDA's random remasking, arXiv 2502.09992, algorithm 4)."""
+    """k at random, from the noise of the row (LLaDA's random remasking, arXiv 2502.09992, algorithm 4)."""
     count = prediction.masked.shape[1]
     score = [uniforms(Use.COMMITTING, seed, step, [row], count) for seed, step, row in prediction.noise]
     return torch.from_numpy(np.concatenate(score)).to(prediction.masked.device), prediction.share
@@ -91,7 +92,7 @@ def entropy_bound(prediction: Prediction, settings: Settings) -> tuple[Tensor, T
     """The largest set U of lowest H(p) with sum of H - max of H <= bound over U (EB-Sampler, arXiv 2505.24857)."""
     uncertainty = _entropy(prediction)
     ascending = uncertainty.masked_fill(~prediction.masked, torch.inf).sort(dim=1).values
-    before = ascending.cumsum(dim=1).roll(1, dims=1)  # the sum without the last, which is the largest
+    before = ascending.cumsum(dim=1).roll(1, dims=1)  # the sum without the last entropy, which is the largest
     before[:, 0] = 0
     return -uncertainty, (before <= settings.entropy_bound).sum(dim=1)
 

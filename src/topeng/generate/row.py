@@ -13,11 +13,11 @@ from topeng.generate.settings import Settings
 
 @dataclass(frozen=True)
 class Voice:
-    """The model that answers: the plain base, or one of the adapters that it has loaded.
+    """The model that answers: the plain base, or one of its loaded adapters.
 
     Attributes:
-        adapter: its name in peft; `__base__` for none of several.
-        mixes: rows of other adapters of the model may share its passes (peft's `adapter_names`).
+        adapter: its name in peft, or `__base__` for the base among several adapters.
+        mixes: whether rows of other adapters may share its passes (peft's `adapter_names`).
     """
 
     model: Any
@@ -30,18 +30,18 @@ BASE = "__base__"
 
 
 class Row:
-    """A row of a canvas, without the padding before it, which steps fill in place.
+    """A row of a canvas, without the padding before it. Steps fill it in place.
 
     Attributes:
         tokens, masked, committed_at, confidence: [T], views of the canvas.
         attended: bool [T], false on padding.
-        prompt_length: blocks begin here.
-        noise_id: from which its noise is made, with the seed of its settings.
-        block: that is being filled.
-        step: of the block, from 0.
-        visible: bool [W], what may be looked at from this block, up to the last such position.
-        looks: how its model does.
-        alternatives: place -> ids and probabilities of the `top` likeliest tokens when it was committed.
+        prompt_length: where blocks begin.
+        noise_id: seeds its noise, together with the seed of its settings.
+        block: the block that is being filled.
+        step: step of the block, from 0.
+        visible: bool [W], the positions that are visible from this block, up to the last one.
+        looks: which positions its model attends to.
+        alternatives: ids and probabilities of the `top` likeliest tokens when a token was committed, by its place.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Row:
     ) -> None:
         """
         Raises:
-            GenerationError: it exceeds the model's context, or a suppressed token its vocabulary.
+            GenerationError: the row exceeds the model's context, or a suppressed token is not in its vocabulary.
         """
         start = int(canvas.attention_mask[place].int().argmax())
         self.tokens, self.masked = canvas.tokens[place, start:], canvas.masked[place, start:]
@@ -93,7 +93,7 @@ class Row:
 
     @property
     def share(self) -> int:
-        """Masks of the block over its steps, the remainder to the first of them."""
+        """Masks of the block divided by its steps. The first steps get the remainder."""
         steps = self.settings.steps_per_block
         if self.looks.block and self.settings.steps is not None:
             steps = max(1, self.settings.steps * self.looks.block // self.settings.max_new_tokens)
@@ -103,12 +103,12 @@ class Row:
 
     @property
     def noise_level(self) -> float:
-        """The share of masks in the answer, as far as it may be looked at: all of the canvas, without a window."""
+        """The share of masks in the visible part of the answer, which is all of it without a window."""
         seen = self.visible[self.prompt_length :]
         return int((self.masked[self.prompt_length : len(self.visible)] & seen).sum()) / int(seen.sum())
 
     def active(self) -> Tensor:
-        """bool [S]: what is still to be decoded in the block."""
+        """bool [S]: the positions of the block that are still masked."""
         return self.masked[self.block]
 
     def open_block(self) -> None:
@@ -125,15 +125,15 @@ class Row:
         self._total = int(self.active().sum())
         self.visible = self._visible()
         for view in self.views:
-            if not self.looks.block:  # else what is kept of finished blocks stays right
+            if not self.looks.block:  # otherwise the cache of finished blocks stays valid
                 view.kept = None
 
     def close(self) -> None:
-        """Nothing more is computed of it: what its caches keep is freed now, not when Python looks for cycles."""
+        """Frees the caches of a finished row at once, instead of when Python next collects cycles."""
         self.views = []
 
     def commit(self, chosen: Tensor, tokens: Tensor, confidence: Tensor) -> None:
-        """One more step: the `chosen` places [N] of the block become `tokens` [N]."""
+        """Ends a step: commits `tokens` [N] at the `chosen` places [N] of the block."""
         where = chosen + self.block.start
         self.passes += 1
         self.step += 1
@@ -145,14 +145,14 @@ class Row:
             self.open_block()
 
     def _close_ended(self) -> None:
-        """Fills the row with EOS if nothing is masked before an end token, as its text is then fixed."""
+        """Fills the row with EOS if nothing is masked before an end token, because its text is then final."""
         answer, masked = self.tokens[self.prompt_length :], self.masked[self.prompt_length :]
         if (self.ends[answer] & (masked.cumsum(dim=0) == 0)).any():
             answer[masked] = self.voice.model.config.eos_token_id
             masked[:] = False
 
     def _visible(self) -> Tensor:
-        """Everything except padding and, with a window, the masks that are further behind the block than it."""
+        """All positions except padding and, with a window, masks that are further than it after the block."""
         if self.looks.block:
             return self.attended[: self.block.stop]
         if self.settings.window is None:
@@ -163,11 +163,12 @@ class Row:
 
 
 class Looks(NamedTuple):
-    """How a model looks (`models.attention`).
+    """Which positions a model attends to (`models.attention`).
 
     Attributes:
-        block: it sees blocks of so many tokens and what is before, which alone are kept, exactly; 0: all positions.
-        next: a position predicts the next one.
+        block: length of the blocks between which attention is causal, so that finished ones can be cached exactly. 0 if
+            the model attends to all positions.
+        next: whether a position predicts the next token.
     """
 
     block: int
@@ -180,10 +181,10 @@ def looks_of(model: Any) -> Looks:
 
 @dataclass(eq=False)
 class View:
-    """The part of a row that a model sees: all of it, or for guidance only its answer.
+    """The part of a row that a model sees: all of it or, for guidance, only its answer.
 
     Attributes:
-        kept: keys and values [L, 2, H, K, D] of `kept_columns`, as of some step of the block; None of none.
+        kept: keys and values [L, 2, H, K, D] of `kept_columns` from some step of the block, or None.
     """
 
     row: Row
@@ -202,14 +203,14 @@ class View:
 
     @property
     def inputs(self) -> int:
-        """Columns that a pass may have: a token that nothing but itself would look at need not be there."""
+        """Number of columns that a pass needs. A token that only itself would attend to can be left out."""
         return len(self.row.visible) - (self.row.looks == Looks(1, True))
 
     def columns_to_keep(self) -> Tensor:
-        """Columns whose keys and values the row's cache keeps; none without a cache.
+        """Columns whose keys and values the row's cache keeps, or none without a cache.
 
-        The position that predicts the block's first token is computed in each step, as those of the block are; of
-        blocks of one token there is one step.
+        The position that predicts the first token of the block is computed in each step, like those of the block.
+        Blocks of one token only have one step.
         """
         columns, looks = torch.arange(len(self.row.visible)), self.row.looks
         before, after = self.row.block.start - (looks.next and looks.block != 1), self.row.block.stop
@@ -220,6 +221,6 @@ class View:
 
 
 def end_tokens(model: Any) -> Tensor:
-    """Those of the model's generation config, to which `topeng.load` adds the end of turn."""
+    """The end tokens in the model's generation config, to which `topeng.load` adds the end of turn."""
     ends = model.generation_config.eos_token_id
     return torch.tensor(ends if isinstance(ends, list) else [ends])

@@ -122,7 +122,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quality": {"policy": "entropy_bound", "entropy_bound": 16.0, "stop_at_end": True},
     "fast": {"policy": "entropy_bound", "entropy_bound": 16.0, "cache": "prefix", "window": 128, "stop_at_end": True},
 }
-"""Changes to the defaults, by the name of a preset. The bounds are a small model's: docs/generation.md."""
+"""Changes to the defaults, by the name of a preset. The bounds suit a small model (docs/generation.md)."""
 
 CHECKPOINT_SETTINGS = ("max_new_tokens", "block_length", "turns")
 
@@ -130,7 +130,7 @@ CHECKPOINT_SETTINGS = ("max_new_tokens", "block_length", "turns")
 def checkpoint_settings(model: str | Path) -> dict[str, int]:
     """The decoding settings that a local checkpoint declares in its generation_config.json.
 
-    `turns` is no setting of the decoder: it is how many earlier turns of a conversation the model should see.
+    `turns` is not a setting of the decoder, but the number of earlier turns that the model should see.
 
     Raises:
         ModelError: the file is damaged.
@@ -140,7 +140,7 @@ def checkpoint_settings(model: str | Path) -> dict[str, int]:
         return {}
     found = read_object(file, ModelError, "checkpoint")
     own = {name: found[name] for name in CHECKPOINT_SETTINGS if isinstance(found.get(name), int)}
-    if "block_length" not in own:  # then the length is a causal model's, and need be no multiple of a block
+    if "block_length" not in own:  # then the length was meant for a causal model, and may not be a multiple of a block
         own.pop("max_new_tokens", None)
     return own
 

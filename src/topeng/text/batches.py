@@ -1,4 +1,4 @@
-"""Which rows a step has, how it is cut into forward passes, and examples as padded tensors.
+"""The rows of a step, its division into forward passes, and examples as padded tensors.
 
 Shapes: B rows, T positions.
 """
@@ -13,11 +13,11 @@ from torch import Tensor
 from topeng.text.tokens import Example
 
 PASS_TOKENS = 256
-"""Tokens that a pass costs besides its own, on a CPU."""
+"""Fixed cost of a pass on a CPU, in tokens."""
 
 
 def steps_in_epoch(rows: int, batch_rows: int) -> int:
-    """Steps of one pass over all rows; the last may have fewer."""
+    """Number of steps of an epoch. The last step may have fewer rows."""
     return -(-rows // batch_rows)
 
 
@@ -25,9 +25,9 @@ def step_rows(rows: int, batch_rows: int, seed: int, step: int) -> list[int]:
     """The rows of a step, in the order of a shuffle that is a function of (seed, epoch).
 
     Args:
-        rows: all of them.
-        batch_rows: of a step.
-        step: from 0, over all epochs.
+        rows: number of all rows.
+        batch_rows: number of rows in a step.
+        step: number of the step, from 0, over all epochs.
     """
     epoch, place = divmod(step, steps_in_epoch(rows, batch_rows))
     order = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(rows)
@@ -37,21 +37,24 @@ def step_rows(rows: int, batch_rows: int, seed: int, step: int) -> list[int]:
 def cut_by_tokens(
     lengths: Sequence[int], batch_tokens: int, multiple_of: int = 1, pass_tokens: float = PASS_TOKENS
 ) -> list[list[int]]:
-    """Cuts a step into forward passes of rows of like length: the cut with the fewest tokens, passes counted too.
+    """Divides a step into forward passes of rows of similar length, with the fewest tokens including fixed costs.
 
     Args:
-        lengths: of the step's rows, in tokens.
-        batch_tokens: at most so many padded tokens in a pass; a longer row has one of its own.
-        multiple_of: as many ranks take as many passes each. The largest are halved; where rows are too few, empty
-            passes are added.
-        pass_tokens: that a pass costs besides its own.
+        lengths: lengths of the step's rows, in tokens.
+        batch_tokens: largest number of padded tokens in a pass. A longer row gets its own pass.
+        multiple_of: number of ranks, which divides the number of passes. The largest passes are halved, and if there
+            are too few rows, empty passes are added.
+        pass_tokens: fixed cost of a pass, in tokens.
 
     Returns:
-        Of each pass its rows, as places in `lengths`; the longest rows come first.
+        The rows of each pass, as places in `lengths`. The longest rows come first.
     """
     places = sorted(range(len(lengths)), key=lambda place: -lengths[place])
     longest, begins = np.array(lengths)[places], np.arange(len(places))
-    cost, start = np.zeros(len(places) + 1), [0]  # of the first rows, cut at best: tokens, and the last pass's start
+    cost, start = (
+        np.zeros(len(places) + 1),
+        [0],
+    )  # for the first rows, in the best division: tokens, and the start of the last pass
     for end in range(1, len(places) + 1):
         padded = (end - begins[:end]) * longest[:end]
         allowed = (padded <= batch_tokens) | (begins[:end] == end - 1)
@@ -73,15 +76,16 @@ def cut_by_tokens(
 def passes_of(
     lengths: Sequence[int], batch_tokens: int, heads: Sequence[int] | None = None, most_heads: int = 0
 ) -> Iterator[list[int]]:
-    """Cuts rows that are scored into forward passes, the longest first, so that little is padding.
+    """Divides rows that are scored into forward passes, the longest first, so that there is little padding.
 
     Args:
-        lengths: of the rows, in tokens.
-        batch_tokens: at most so many padded tokens in a pass; a longer row has one of its own.
-        heads: positions of each row whose logits are kept; a pass has `most_heads` of them at most, but a row at least.
+        lengths: lengths of the rows, in tokens.
+        batch_tokens: largest number of padded tokens in a pass. A longer row gets its own pass.
+        heads: number of positions of each row whose logits are kept. A pass has at most `most_heads` of them, but at
+            least one row.
 
     Yields:
-        Of each pass its rows, as places in `lengths`.
+        The rows of each pass, as places in `lengths`.
     """
     order, start = sorted(range(len(lengths)), key=lambda place: -lengths[place]), 0
     while start < len(order):
@@ -97,9 +101,9 @@ def collate(examples: Sequence[Example], eos_token_id: int, fill: bool = False) 
     """A batch, padded on the right with the end token.
 
     Args:
-        eos_token_id: LLaDA's end token is its padding too.
-        fill: make the padding part of the response, visible and supervised (the reference's EOS policy): up to the
-            longest row of this batch, so that what a row teaches depends on the rows next to it.
+        eos_token_id: the end token, which is also the padding.
+        fill: make the padding up to the longest row part of the response, visible and supervised, as in the reference.
+            The loss of a row then depends on the other rows of the batch.
 
     Returns:
         `input_ids`, `attention_mask`, bool `response_mask` [B, T]; `response_length`, `row_ids` (of the noise) [B].

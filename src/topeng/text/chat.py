@@ -1,7 +1,7 @@
 """Conversations as tokens, in the chat format whose special tokens the tokenizer has.
 
-Tokens are put together piece by piece, not by parsing a rendered string: text that happens to spell a
-special token stays text, and an answer has the same tokens in training as after a prompt in decoding.
+Tokens are put together piece by piece instead of by tokenizing a rendered string. Therefore text that happens to spell
+a special token stays text, and an answer has the same tokens in training as after a prompt in decoding.
 """
 
 import re
@@ -18,12 +18,12 @@ Message = Mapping[str, str]
 """A message of a conversation: its `role` (system, user, assistant) and its `content`."""
 
 HALF = re.compile("[\ud800-\udfff]")
-"""Half of a surrogate pair: JSON and arguments in another encoding may hold one."""
+"""An unpaired surrogate, which JSON and arguments in another encoding may contain."""
 
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """A chat format, and the ids of its special tokens; padding is `eos`. None: the format has no such token."""
+    """A chat format, and the ids of its special tokens, or None if it has no such token. Padding is `eos`."""
 
     form: ChatFormat
     eos: int
@@ -35,7 +35,7 @@ class SpecialTokens:
 
     @property
     def beginning(self) -> list[int]:
-        """What a text begins with."""
+        """Tokens at the beginning of a text."""
         return [] if self.bos is None else [self.bos]
 
     @property
@@ -63,10 +63,10 @@ def check_tokens(name: str, config: Any, tokenizer: PreTrainedTokenizerBase) -> 
     """The special tokens of a model and its tokenizer, which must agree about them.
 
     Args:
-        name: of the model, for the message.
+        name: name of the model, for the message.
 
     Raises:
-        ModelError: they do not, or the model has no row for one of them.
+        ModelError: they do not agree, or the model has no row for one of them.
     """
     special = special_tokens(tokenizer)
     if config.mask_token_id != special.mask or config.eos_token_id not in (special.eos, special.eot):
@@ -84,10 +84,10 @@ def check_tokens(name: str, config: Any, tokenizer: PreTrainedTokenizerBase) -> 
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Plain text as tokens: nothing is added, and no special token is read out of it.
+    """Plain text as tokens. Nothing is added, and special tokens in the text are not interpreted.
 
     Raises:
-        TextError: it holds half of a surrogate pair, which is no character.
+        TextError: it contains an unpaired surrogate, which is not a character.
     """
     if half := HALF.search(text):
         around = text[max(0, half.start() - 20) : half.start() + 20].strip()
@@ -104,12 +104,12 @@ def encode_prompt(
     """Messages (`role`, `content`) and the assistant's header, as tokens.
 
     Args:
-        max_tokens: where the prompt would be longer, its oldest turns are dropped, as `recent_messages` does; then the
-            ends of contents are cut, the question's down to half of the room if a system message wants the rest.
-            Headers stay.
+        max_tokens: if the prompt would be longer, its oldest turns are dropped, as in `recent_messages`. Then the ends
+            of contents are cut, but the question keeps half of the room if a system message needs the rest. Headers are
+            kept.
 
     Raises:
-        TextError: a text that is no Unicode.
+        TextError: a text contains an unpaired surrogate.
     """
     special = special_tokens(tokenizer)
     if max_tokens is None:
@@ -129,10 +129,10 @@ def encode_prompt(
 
 
 def recent_messages(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], max_tokens: int) -> list[Message]:
-    """The messages without their oldest turns, so that the prompt they make has at most `max_tokens`.
+    """The messages without their oldest turns, so that their prompt has at most `max_tokens`.
 
-    A turn begins with a message of the user. System messages at the start stay, and the last message: alone they may be
-    too long.
+    A turn begins with a message of the user. System messages at the start and the last message are kept, even if they
+    alone are too long.
     """
     start = 0
     while start < len(messages) - 1 and messages[start]["role"] == "system":
@@ -147,9 +147,9 @@ def recent_messages(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Messa
 
 
 def recent_turns(messages: Sequence[Message], turns: int | None) -> list[Message]:
-    """The messages without all but the last `turns` turns before the question; all of them where it is None.
+    """The messages with only the last `turns` turns before the question, or all of them if it is None.
 
-    System messages at the start stay. What follows the last message of the user is part of the question's turn.
+    System messages at the start are kept. Messages after the last one of the user belong to the turn of the question.
     """
     begins = [place for place, message in enumerate(messages) if message["role"] == "user"]
     if turns is None or len(begins) <= turns + 1:
@@ -159,10 +159,10 @@ def recent_turns(messages: Sequence[Message], turns: int | None) -> list[Message
 
 
 def check_messages(messages: Sequence[Any]) -> None:
-    """Fails where something is no conversation that can be answered.
+    """Checks that a value is a conversation that can be answered.
 
     Raises:
-        TextError: a message lacks its role or its content, or there is none.
+        TextError: a message lacks its role or its content, or there is no message.
     """
     if not messages:
         raise TextError("a conversation has no message. Give at least a question.")
@@ -182,7 +182,7 @@ def _contents(
 
 
 def encode_header(tokenizer: PreTrainedTokenizerBase, special: SpecialTokens, role: str) -> list[int]:
-    """What a message of a role begins with, up to the line break before its content, as tokens."""
+    """The header of a message with this role as tokens, up to the line break before its content."""
     role = special.form.roles.get(role, role)
     if special.form.tags:
         return [
@@ -196,14 +196,14 @@ def encode_header(tokenizer: PreTrainedTokenizerBase, special: SpecialTokens, ro
 
 
 def _token_or_text(tokenizer: PreTrainedTokenizerBase, piece: str | None) -> list[int]:
-    """A piece of a header: the token that a tokenizer has for it, or else its text."""
+    """A piece of a header as its token, if the tokenizer has one, or else as text."""
     if piece in tokenizer.get_added_vocab():
         return [tokenizer.convert_tokens_to_ids(piece)]
     return encode_text(tokenizer, piece or "")
 
 
 def encode_turn_end(tokenizer: PreTrainedTokenizerBase, special: SpecialTokens) -> list[int]:
-    """What a closed message ends with, as tokens."""
+    """Tokens at the end of a complete message."""
     after = special.form.after_turn
     return [special.eot, *(encode_text(tokenizer, after) if after else [])]
 
@@ -222,7 +222,7 @@ def _join(
 
 
 def encode_answer(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:
-    """An answer and the end of its turn, as tokens; empty for an empty answer."""
+    """An answer and the end of its turn as tokens, or nothing for an empty answer."""
     ids = encode_text(tokenizer, answer.strip())
     return [*ids, special_tokens(tokenizer).eot] if ids else []
 

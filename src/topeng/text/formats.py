@@ -1,4 +1,4 @@
-"""Chat formats as data: which special tokens a conversation is put together with, and the text between them."""
+"""Chat formats as data: the special tokens of a conversation, and the text between them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,12 +10,12 @@ class ChatFormat:
     """A message is `start_header`, its role, `end_header`, `before_content`, its content, `eot`, `after_turn`.
 
     Attributes:
-        bos: a special token before the first message; None: there is none.
-        eos: ends a text, and pads.
-        end_header: a special token; None: the role is followed by text alone.
+        bos: special token before the first message, if there is one.
+        eos: ends a text, and is the padding.
+        end_header: special token, or None if only text follows the role.
         before_content, after_turn: text.
-        roles: what a role is called, where not by its name.
-        tags: `start_header` and `end_header` are text, for which a tokenizer may have tokens or not.
+        roles: names of roles that differ from ours.
+        tags: whether `start_header` and `end_header` are text, for which a tokenizer may or may not have tokens.
     """
 
     name: str
@@ -32,14 +32,14 @@ class ChatFormat:
 
     @property
     def special(self) -> dict[str, str]:
-        """The special tokens that it needs, by what they are."""
+        """The special tokens that the format needs, by their purpose."""
         headers = () if self.tags else ("start_header", "end_header")
-        names = ("bos", "eos", "mask", *headers, "eot")  # in the order in which a new tokenizer numbers them
+        names = ("bos", "eos", "mask", *headers, "eot")  # in the order of their ids in a new tokenizer
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     @property
     def template(self) -> str:
-        """The same for `tokenizer.apply_chat_template`."""
+        """The format as a template for `tokenizer.apply_chat_template`."""
         first = "" if self.bos is None else "{% if loop.index0 == 0 %}{{ bos_token }}{% endif %}"
         after_role = f"{self.end_header or ''}{self.before_content}"
         named = f"{dict(self.roles)}.get(message['role'], message['role'])" if self.roles else "message['role']"
@@ -84,7 +84,7 @@ ROLE_TAGS = ChatFormat(
     roles={"system": "SYSTEM", "user": "HUMAN", "assistant": "ASSISTANT"},
     tags=True,
 )
-"""LLaDA-MoE's and LLaDA2.x's, as Ant's Ling models have it."""
+"""The format of LLaDA-MoE and LLaDA2.x, which is that of Ant's Ling models."""
 SDAR = replace(CHATML, mask="<|MASK|>")
 SEED = ChatFormat(
     name="Seed-Coder's turns",
@@ -97,12 +97,12 @@ SEED = ChatFormat(
     eot="<[end▁of▁sentence]>",
     after_turn="",
 )
-"""Of the tokenizer that iLLaDA has: each message is a sequence of its own."""
+"""The format of iLLaDA's tokenizer, in which each message is a separate sequence."""
 FORMATS = [LLADA, CHATML, ROLE_TAGS, SDAR, SEED]
 
 
 def format_of(tokenizer: Any) -> ChatFormat:
-    """The format whose special tokens a tokenizer has; LLaDA's, where it has none of them whole."""
+    """The format whose special tokens a tokenizer has, or LLaDA's if it has all tokens of none."""
     return next((one for one in FORMATS if not missing(one, tokenizer)), LLADA)
 
 
@@ -112,7 +112,7 @@ def missing(one: ChatFormat, tokenizer: Any) -> list[str]:
 
 
 def mask_token_of(tokenizer: Any) -> str | None:
-    """The mask token that a tokenizer has, of whatever format, also where it lacks others, as a base model's may."""
+    """The mask token of a tokenizer in any format, even if it lacks other tokens, as that of a base model may."""
     return next((one.mask for one in FORMATS if _has(tokenizer, one.mask)), None)
 
 

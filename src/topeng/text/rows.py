@@ -1,4 +1,4 @@
-"""Rows and prompts as the corpus stages write them and later packages read them."""
+"""Reads rows that the corpus stages wrote, and prompts."""
 
 import json
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ ROW = (ROW_ID, *TEXT_COLUMNS, MESSAGES, RIGHT)
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a Parquet file of the corpus, in order.
 
-    Of each row `row_id`, `input`, `output`, `messages` (a list of {"role", "content"}, the answer last; None where the
-    row is the plain pair) and `one_right_answer` (bool). Files of older runs know neither of the last two.
+    A row has `row_id`, `input`, `output`, `messages` (a list of {"role", "content"} with the answer last, or None for a
+    plain pair) and `one_right_answer` (bool). Files of older runs lack the last two.
     """
-    import pyarrow.parquet as pq  # here alone: models train and answer without it
+    import pyarrow.parquet as pq  # imported here, because models train and answer without it
 
     there = set(pq.read_schema(path).names)
     rows = pq.read_table(path, columns=[name for name in ROW if name in there]).to_pylist()
@@ -36,13 +36,13 @@ def read_texts(path: Path) -> list[str]:
 
 
 def read_prompts(path: Path) -> list[str | list[dict[str, str]]]:
-    """Prompts of a file of any format that a corpus may have, or a prompt per line of text.
+    """Reads prompts from a file of any format that a corpus may have, or one prompt per line of text.
 
-    A prompt is a text, or the messages up to the last answer where there is more than one message to answer. Answers
-    next to prompts are not read.
+    A prompt is a text or, in a conversation, the messages before the last answer. Answers next to prompts are not read.
 
     Raises:
-        GenerationError: it cannot be read, or a row holds no prompt: which answer is whose must stay plain.
+        GenerationError: the file cannot be read, or a row has no prompt. It is not skipped, so that answers can be
+            assigned to rows by their order.
     """
     try:
         names = files.local_files(str(path)) or [str(path)]

@@ -1,6 +1,6 @@
-"""From rows to tokens with a response: what the diffusion loss is taken on.
+"""Turns rows into tokens with a response, on which the diffusion loss is computed.
 
-`fit_row` alone decides what of a row is seen: training, scoring and generation ask the same question.
+Only `fit_row` decides which part of a row is seen, so that training, scoring and generation use the same question.
 """
 
 from collections import Counter
@@ -24,9 +24,9 @@ class Example:
     """An answer of a row as tokens: `input_ids[:prompt_length]` is the prompt, the rest is the response.
 
     Attributes:
-        turn: of the row's answers, counted from its last: 0 is the one that is scored.
-        cut_prompt: the prompt lacks turns or the end of a message, for it was too long.
-        cut_answer: the answer lacks its end.
+        turn: number of the answer within its row, counted from the last one. 0 is the one that is scored.
+        cut_prompt: whether the prompt was too long, and lacks turns or the end of a message.
+        cut_answer: whether the answer lacks its end.
     """
 
     row_id: int
@@ -42,19 +42,19 @@ class Example:
 
     @property
     def noise_id(self) -> int:
-        """What its noise depends on: the row, and which of its answers this is."""
+        """Seeds its noise: the row, and which of its answers this is."""
         return self.row_id + (self.turn << 40)
 
 
 def conversation(row: dict[str, Any]) -> list[Message]:
-    """The messages of a row: its `messages` where it has them, else its `input` and `output`."""
+    """The messages of a row: its `messages` if it has them, or else its `input` and `output`."""
     if row.get("messages"):
         return list(row["messages"])
     return [{"role": "user", "content": row["input"]}, {"role": "assistant", "content": row["output"]}]
 
 
 def history(row: dict[str, Any]) -> list[Message]:
-    """The messages before a row's last answer: what is asked when it is scored or answered."""
+    """The messages before the last answer of a row, which are the prompt when it is scored or answered."""
     messages = conversation(row)
     return messages[: _answer_places(messages)[-1]] if _answer_places(messages) else messages
 
@@ -70,15 +70,15 @@ def fit_row(
     max_length: int,
     min_share: float = MIN_SHARE,
 ) -> tuple[list[int], list[int]]:
-    """A prompt and an answer as tokens, within `max_length` together.
+    """A prompt and an answer as tokens, with at most `max_length` tokens together.
 
-    Where they are longer, the prompt is cut first: its oldest turns, then the ends of its contents. Of what the headers
-    leave of `max_length` it keeps `min_share`; then the answer's end is cut. So an answer has at least as much room, as
-    `min_share` is half at most. Where the headers leave nothing, the prompt is longer than `max_length`.
+    If they are longer, the prompt is cut first: its oldest turns, and then the ends of its contents. It keeps the share
+    `min_share` of the length that remains after the headers. Then the end of the answer is cut. As `min_share` is at
+    most a half, the answer has at least as much room. If the headers alone are too long, so is the prompt.
 
     Args:
-        messages: before the answer.
-        answer: its tokens.
+        messages: messages before the answer.
+        answer: tokens of the answer.
     """
     prompt, kept, _ = _fit(tokenizer, messages, answer, max_length, min_share)
     return prompt, kept
@@ -91,7 +91,7 @@ def _fit(
     max_length: int,
     min_share: float,
 ) -> tuple[list[int], list[int], bool]:
-    """As `fit_row`, and whether the prompt was cut."""
+    """The result of `fit_row`, and whether the prompt was cut."""
     prompt = whole = encode_prompt(tokenizer, messages)
     if len(prompt) + len(answer) > max_length:
         headers = len(encode_prompt(tokenizer, messages, max_tokens=0))
@@ -109,14 +109,14 @@ def tokenize_row(
     min_share: float = MIN_SHARE,
     turn: int = 0,
 ) -> Example | str:
-    """An answer of a row, with what was said before it, as tokens; or the reason why it is dropped.
+    """An answer of a row as tokens, with the messages before it, or the reason why it is dropped.
 
     Args:
-        row: with `row_id`, `input`, `output`, and `messages` where it is a conversation.
-        eos: end tokens after the end of turn: `one`, up to a multiple of `block_length` of response (`block`),
-            or none here (`fill`: the batch does it; None: scored rows).
-        min_share: as of `fit_row`.
-        turn: of its answers, counted from the last.
+        row: has `row_id`, `input`, `output`, and `messages` if it is a conversation.
+        eos: end tokens after the end of turn: `one`, up to a multiple of `block_length` of the response (`block`), or
+            none (`fill`, where the batch adds them, and None for scored rows).
+        min_share: as in `fit_row`.
+        turn: number of the answer, counted from the last one.
     """
     messages = conversation(row)
     places = _answer_places(messages)
@@ -148,10 +148,10 @@ def tokenize_rows(
     min_share: float = MIN_SHARE,
     turns: Turns = "last",
 ) -> tuple[list[Example], Counter[str]]:
-    """The examples of some rows, and how many answers were dropped for which reason.
+    """The examples of some rows, and the numbers of dropped answers by reason.
 
     Args:
-        turns: each answer of a conversation, with what was said before it, is an example (`all`), or the last alone.
+        turns: whether each answer of a conversation is an example (`all`), or only the last (`last`).
     """
     examples, dropped = [], Counter[str]()
     for row in rows:
@@ -165,12 +165,12 @@ def tokenize_rows(
 
 
 def answers_in(row: dict[str, Any], turns: Turns) -> int:
-    """How many of a row's answers are trained on, if none is dropped."""
+    """Number of answers of a row that are trained on, if none is dropped."""
     return max(1, len(_answer_places(conversation(row)))) if turns == "all" else 1
 
 
 def count_cuts(examples: Iterable[Example]) -> dict[str, int]:
-    """How many prompts and how many answers lack something, being too long."""
+    """Numbers of prompts and of answers that were cut."""
     examples = list(examples)
     return {
         "prompts": sum(example.cut_prompt for example in examples),
@@ -181,7 +181,7 @@ def count_cuts(examples: Iterable[Example]) -> dict[str, int]:
 def tokenize_texts(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, first_row_id: int = 0
 ) -> list[Example]:
-    """Plain texts as tokens, in which everything behind the first token is learnt; their end is cut at `max_length`."""
+    """Plain texts as tokens, cut at `max_length`. Everything after the first token is trained on."""
     beginning = special_tokens(tokenizer).beginning
     return [
         Example(first_row_id + place, [*beginning, *encode_answer(tokenizer, text)][:max_length], 1)
