@@ -1,4 +1,4 @@
-"""Answers as the page shows them: side by side with the steps of their denoising, and those that failed."""
+"""Answers for the page: side by side with the steps of their denoising, and examples of failures."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,20 +10,20 @@ from topeng.report.files import Finished, Record, first_of
 from topeng.system.lines import read_lines
 
 FEWEST_TOKENS = 8
-"""Of an answer whose repetition can be told."""
+"""Least number of tokens of an answer in which repetition can be judged."""
 REPETITIVE = 0.5
-"""Share of different pairs of neighbouring tokens under which an answer counts as repetitive here."""
+"""An answer with a lower share of distinct pairs of neighbouring tokens counts as repetitive here."""
 
 Key = tuple[str, Any]
-"""A language and a row's id."""
+"""A language and the id of a row."""
 
 
 def rows(found: Finished, limit: int) -> tuple[list[Record], list[Record]]:
     """The first rows of each language, and the steps of their answers.
 
     Returns:
-        Rows with, for each model that answered any, the answer of its first name or None; and films, to which an
-        answer's `film` points: `pieces`, the text of each token, and `at`, the forward pass that committed it.
+        Rows with the answer of each model's first adapter, or None; and films, to which the `film` of an answer refers:
+        `pieces`, the text of each token, and `at`, the forward pass that committed it.
     """
     answered = {model: answered_by(found, found.names(model)[0]) for model in ["base", *found.methods]}
     answered = {model: records for model, records in answered.items() if records}
@@ -33,9 +33,9 @@ def rows(found: Finished, limit: int) -> tuple[list[Record], list[Record]]:
 
 
 def worst(found: Finished) -> list[Record]:
-    """Of each model and kind of failure, how many of its answers failed so, and one of them.
+    """For each model and kind of failure, how many answers failed in this way, and an example.
 
-    `other_language` is told in `scores.json` for all of them together, and is not among these.
+    `other_language` is not included, because `scores.json` only has its total.
     """
     failed = []
     for model in ["base", *found.methods]:
@@ -47,7 +47,7 @@ def worst(found: Finished) -> list[Record]:
 
 
 def _failed(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """By kind, the worst first."""
+    """The failed answers of each kind, worst first."""
     by_repetition = sorted(((_distinct(record), record) for record in records), key=lambda item: item[0])
     return {
         "empty": [record for record in records if not record["answer"].strip()],
@@ -68,7 +68,7 @@ def _distinct(record: Record) -> float:
 
 
 def answered_by(found: Finished, name: str) -> dict[Key, Record]:
-    """The lines of `answers.jsonl` of an adapter, or of `base`; none where there is no such file."""
+    """The lines of `answers.jsonl` of an adapter or of `base`, or none if there is no such file."""
     path = found.folder / "evaluate" / name / "answers.jsonl"
     records = read_lines(path) if path.exists() else []
     return {(record["language"], record["row_id"]): record for record in records}
@@ -81,7 +81,7 @@ def _first_keys(answered: Mapping[str, Mapping[Key, Record]], language: str, lim
 
 
 def _row(key: Key, answered: Mapping[str, Mapping[Key, Record]], films: list[Record]) -> Record:
-    """One row; the films of its answers are added to `films`."""
+    """One row. The films of its answers are added to `films`."""
     language, row_id = key
     asked = first_of({model: records[key] for model, records in answered.items() if key in records})
     answers = {model: _answer(records.get(key), films) for model, records in answered.items()}

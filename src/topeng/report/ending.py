@@ -1,4 +1,4 @@
-"""What a run ends with in a terminal: three lines of before and after, the table, and what to do next."""
+"""The end of a run in a terminal: three lines about before and after, the table, and what to do next."""
 
 import shlex
 import shutil
@@ -16,7 +16,7 @@ from topeng.report.wording import Wording, finite, mean
 
 
 def print_ending(folder: Path, console: Console) -> None:
-    """Prints what a finished run has come to.
+    """Prints the results of a finished run.
 
     Raises:
         RunError: a file of the run is missing or cannot be read.
@@ -32,7 +32,7 @@ def print_ending(folder: Path, console: Console) -> None:
 
 
 def before_and_after(found: Finished) -> list[str]:
-    """Right answers, held-out loss, and what was forgotten of the base's language; without judged rows, by losses."""
+    """Right answers, held-out loss and forgetting. Without judged rows, forgetting is told by losses."""
     names = language_names(found, Wording())
     loss, forgotten = (_losses(found, language) for language in ("target", "source"))
     lines = [f"Held-out loss in {names['target']}: {loss}"]
@@ -53,7 +53,7 @@ def best_method(found: Finished) -> str | None:
 
 
 def next_steps(found: Finished) -> list[tuple[str, str]]:
-    """What can be done, and the command or the place."""
+    """What the user can do next, with the command or the place."""
     best, base, command = best_method(found), found.recipe["base"]["model"] or str(found.folder / "base"), _command()
     steps = []
     if best:
@@ -71,7 +71,7 @@ def next_steps(found: Finished) -> list[tuple[str, str]]:
 
 
 def _right(found: Finished, language: str) -> str:
-    """`9 of 110 before, 71 with LoRA`; nothing where no row was judged."""
+    """Such as `9 of 110 before, 71 with LoRA`, or nothing if no row was judged."""
     words, models, parts = Wording(), found.scores["models"], []
     rows = _answers(models["base"], language).get("judged", 0)
     for name in ("base", *found.methods):
@@ -85,7 +85,7 @@ def _right(found: Finished, language: str) -> str:
 
 
 def _losses(found: Finished, language: str) -> str:
-    """`5.120 nats per token before, 2.900 with LoRA`."""
+    """Such as `5.120 nats per token before, 2.900 with LoRA`."""
     words, models = Wording(), found.scores["models"]
     losses = {name: words.decimal(mean(models[name][language]["nats_per_token"])) for name in ("base", *found.methods)}
     units = {"base": " nats per token"}
@@ -101,7 +101,7 @@ def _answers(model: dict[str, Any], language: str) -> dict[str, Any]:
 
 
 def _command() -> str:
-    """`topeng`, or its path where the shell would not find this one."""
+    """`topeng`, or its path if the shell would not find this one."""
     called, known = Path(sys.argv[0]), shutil.which("topeng")
     if called.name != "topeng" or (known and Path(known).resolve() == called.resolve()):
         return "topeng"

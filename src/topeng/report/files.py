@@ -1,4 +1,4 @@
-"""What the pages read of a run folder, and how they are written: templates escape every value."""
+"""Reads the files of a run folder for the pages, and renders templates, which escape every value."""
 
 import json
 import re
@@ -26,12 +26,12 @@ class Finished:
     """A finished run.
 
     Attributes:
-        folder: of the run.
+        folder: folder of the run.
         scores: `scores.json`.
         manifest: `manifest.json`.
-        recipe: `recipe.yaml`, every option resolved.
-        methods: those that were scored, in the order of the table of methods.
-        summaries: by method, `summary.json` of its first adapter.
+        recipe: `recipe.yaml`, with every option resolved.
+        methods: methods that were scored, in the order of the table of methods.
+        summaries: `summary.json` of the first adapter of each method.
     """
 
     folder: Path
@@ -42,15 +42,15 @@ class Finished:
     summaries: dict[str, Record]
 
     def names(self, model: str) -> list[str]:
-        """The adapters of a method, one for each seed; `base` alone of the base."""
+        """The adapters of a method, one per seed, or only `base` for the base."""
         return self.scores["models"][model]["names"]
 
 
 def read_run(folder: Path) -> Finished:
-    """What both pages are made from.
+    """Reads the files that both pages are made from.
 
     Raises:
-        RunError: a file is missing or cannot be read, or the scores are of another version's form.
+        RunError: a file is missing or cannot be read, or the scores have the format of another version.
     """
     scores = read_json(folder / "scores.json")
     if scores.get("format") != FORMAT:
@@ -87,7 +87,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Whatever value it holds.
+    """The value in a JSON file.
 
     Raises:
         RunError: the file is missing, or is not JSON.
@@ -99,7 +99,7 @@ def read_json(path: Path) -> Any:
 
 
 def templates(words: Wording | None = None, escape: bool = True) -> Environment:
-    """Those of this package, with the forms of numbers as filters and the words as `t`."""
+    """The templates of this package, with formats of numbers as filters and words as `t`."""
     words = words or Wording()
     environment = pages.templates(Path(__file__).parent, escape)
     environment.filters |= {form: getattr(words, form) for form in words.FORMS}
@@ -108,7 +108,7 @@ def templates(words: Wording | None = None, escape: bool = True) -> Environment:
 
 
 def embedded(value: Any) -> Markup:
-    """JSON for a script element: no text in it can end the element, or open a comment in it."""
+    """JSON for a script element. No text in it can end the element or open a comment."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -116,32 +116,32 @@ def embedded(value: Any) -> Markup:
 
 
 def own_source(*names: str | Path) -> tuple[Markup, str]:
-    """As `pages.own_source`, of this package's files by their names."""
+    """`pages.own_source` for files of this package, by their names."""
     return pages.own_source(*(Path(__file__).parent / name for name in names))
 
 
 def without_homes(text: str) -> str:
-    """With `~` in place of home folders: pages are shown to others."""
+    """Text with `~` instead of home folders, because pages are shared."""
     return HOME.sub("~", text)
 
 
 def cut_rows(summary: Mapping[str, Any]) -> Record:
-    """How many prompts and answers were cut to fit, of a training that says so; nothing of one that cut none."""
+    """Numbers of prompts and answers that were cut to fit in a training, or nothing if none were."""
     known = summary.get("cut")
     return {part: rows for part, rows in known.items() if rows} if isinstance(known, Mapping) else {}
 
 
 def share(part: Any, whole: Any) -> float | None:
-    """A part of a whole; None where either is unknown."""
+    """A share, or None if a number is unknown."""
     numbers = isinstance(part, int | float) and isinstance(whole, int | float)
     return part / whole if numbers and whole else None
 
 
 def write_page(path: Path, page: str) -> None:
-    """As UTF-8, which cannot hold the half of a surrogate pair that a model may emit."""
+    """Writes text as UTF-8, without unpaired surrogates, which a model may generate."""
     Path(path).write_bytes(page.encode("utf-8", "replace"))
 
 
 def first_of(records: Mapping[Any, Record]) -> Record:
-    """The first of some records; an empty one of none."""
+    """The first of some records, or an empty one."""
     return next(iter(records.values()), {})

@@ -1,7 +1,7 @@
-"""The rows on their UMAP plane as one HTML file to look through: it loads nothing, and works from a disk.
+"""A map of the rows on their UMAP plane, as one self-contained HTML file to explore offline.
 
-Texts reach the page as JSON, in an element that no browser runs, and its script writes them as text; the page's own
-policy lets no other script run.
+Texts are stored in the page as JSON, in an element that browsers do not run, and the script inserts them as text. The
+content security policy of the page does not allow other scripts.
 """
 
 from collections import Counter
@@ -23,17 +23,17 @@ SCRIPT_WORDS = (
     *("map_dots_size", "map_rows_size", "map_extra", "map_others"),
 )
 SPAN = 65_535
-"""The longer side of the plane in the page's whole units: 16 bits, under a tenth of a pixel when all is shown."""
+"""Length of the longer side in whole units: 16 bits, less than a tenth of a pixel when all is shown."""
 
 
 def write_map(corpus: Path, out: Path, title: str, language: str = "en") -> None:
     """Write the page of a finished corpus.
 
     Args:
-        corpus: the folder that holds `umap.parquet` and `clusters.json`.
+        corpus: folder with `umap.parquet` and `clusters.json`.
         out: the HTML file to write.
-        title: of the run.
-        language: of the page: `en` or `id`.
+        title: title of the run.
+        language: language of the page: `en` or `id`.
 
     Raises:
         RunError: one of the two is missing or cannot be read.
@@ -65,7 +65,7 @@ def write_map(corpus: Path, out: Path, title: str, language: str = "en") -> None
 
 
 def _data(table: pa.Table, points: np.ndarray, clusters: list[dict[str, Any]]) -> dict[str, Any]:
-    """All that the page knows: a column each, and of each category its names and the rows' numbers in them."""
+    """The data of the page in columns. A category has its names, and the number of the name of each row."""
     plane = _plane(points)
     code = {cluster["cluster"]: place for place, cluster in enumerate(clusters)}
     codes = np.array([code[number] for number in table["cluster"].to_pylist()], dtype=int)
@@ -92,7 +92,7 @@ def _data(table: pa.Table, points: np.ndarray, clusters: list[dict[str, Any]]) -
 
 
 def _plane(points: np.ndarray) -> np.ndarray:
-    """Points in whole units from the upper left, [R, 2]: one length on both axes."""
+    """Points in whole units from the upper left, [R, 2], with the same scale on both axes."""
     if not len(points):
         return points.astype(int)
     low, high = points.min(axis=0), points.max(axis=0)
@@ -101,7 +101,7 @@ def _plane(points: np.ndarray) -> np.ndarray:
 
 
 def _category(values: list[str]) -> dict[str, list[Any]]:
-    """Its names, the most common first, and each row's number in them."""
+    """The names of a category, most common first, and the number of the name of each row."""
     names = [name for name, _ in sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))]
     code = {name: place for place, name in enumerate(names)}
     return {"names": names, "codes": [code[value] for value in values]}

@@ -10,11 +10,11 @@ from typing import Any
 from topeng.errors import TopengError
 
 NOT_WRITTEN = ("I/O error", "iostream error", "PytorchStreamWriter", "inline_container.cc", "(os error ")
-"""What safetensors, tokenizers and torch say where the disk is full: theirs are no `OSError`s."""
+"""Messages of safetensors, tokenizers and torch about a full disk, whose errors are not `OSError`s."""
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's files with their names."""
+    """SHA-256 of a file, or of the files of a folder with their names."""
     total = hashlib.sha256()
     for file in files_in(path):
         with file.open("rb") as stream:
@@ -24,7 +24,7 @@ def digest(path: Path) -> str:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes a file that is there whole or not at all."""
+    """Writes a file completely or not at all."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", encoding="utf-8") as stream:
         stream.write(text)
@@ -37,8 +37,8 @@ def read_object(file: Path, error: type[TopengError], what: str) -> dict[str, An
     """The JSON object in a file.
 
     Args:
-        error: raised where it holds none.
-        what: the file is of, which is to be copied again then.
+        error: error to raise if there is none.
+        what: what the file belongs to and the user should copy again.
     """
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
@@ -50,7 +50,7 @@ def read_object(file: Path, error: type[TopengError], what: str) -> dict[str, An
 
 
 def move(source: Path, target: Path) -> None:
-    """Puts a file or folder in another's place, once all of it is on the disk."""
+    """Moves a file or folder to the place of another, after syncing it to the disk."""
     for file in files_in(source):
         with file.open("rb") as stream:
             os.fsync(stream.fileno())
@@ -61,16 +61,16 @@ def move(source: Path, target: Path) -> None:
 
 
 def files_in(path: Path) -> list[Path]:
-    """The file itself, or a folder's files in order."""
+    """The file itself, or the files of a folder in order."""
     return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
 
 
 def state_of(path: Path) -> list[list[Any]]:
-    """Names, sizes and times: files whose content changes have another state."""
+    """Names, sizes and times of files, which change when their content does."""
     return [[str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns] for file in files_in(path)]
 
 
 def failed_write(error: Exception) -> str | None:
-    """What an error says of a file that cannot be written or read; None of another kind of error."""
+    """The message of an error about a file that cannot be written or read, or None for other errors."""
     text = str(error).strip().split("\n")[0]
     return text if isinstance(error, OSError) or any(words in text for words in NOT_WRITTEN) else None

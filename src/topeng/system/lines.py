@@ -1,4 +1,4 @@
-"""Files of JSON Lines: read whole, or gathered line by line by work that may be killed."""
+"""Files of JSON Lines, read as a whole, or collected line by line by work that may be killed."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -12,10 +12,10 @@ Line = dict[str, Any]
 
 
 class LineFile:
-    """Lines are gathered in `PATH.unfinished`, of which the first says what they are of, and renamed in the end.
+    """Collects lines in `PATH.unfinished`, whose first line says what they belong to, and renames it at the end.
 
     Attributes:
-        lines: that an earlier call with the same head has left.
+        lines: lines of an interrupted call with the same head.
     """
 
     def __init__(self, path: Path, head: Line) -> None:
@@ -30,13 +30,13 @@ class LineFile:
             stream.write(to_text(lines))
 
     def finish(self, lines: Sequence[Line]) -> None:
-        """Writes the file: these lines, in this order."""
+        """Writes the finished file with these lines, in this order."""
         write_atomically(self.path, to_text(lines))
         self.unfinished.unlink()
 
 
 def read_lines(path: Path) -> list[Line]:
-    """A record a line.
+    """Reads a record from each line.
 
     Raises:
         RunError: the file is missing, or is not JSON Lines.
@@ -50,13 +50,13 @@ def read_lines(path: Path) -> list[Line]:
 
 
 def to_text(lines: Iterable[Line]) -> str:
-    """As UTF-8 can hold it: a model may emit half of a surrogate pair."""
+    """Text that UTF-8 can encode, because a model may generate an unpaired surrogate."""
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     return text.encode("utf-8", "replace").decode()
 
 
 def _whole_lines(path: Path) -> list[Line]:
-    """Those before the first that a kill or a crash has cut, in the midst of a character too."""
+    """The lines before the first one that a kill or a crash has cut, possibly within a character."""
     lines: list[Line] = []
     text = path.read_bytes() if path.exists() else b""
     for line in text.split(b"\n")[:-1]:

@@ -1,4 +1,4 @@
-"""What this process holds of the machine's memory."""
+"""The memory that this process uses."""
 
 import resource
 import sys
@@ -16,7 +16,7 @@ def in_gib(size: float, digits: int = 1) -> str:
 
 
 def reset_peak_memory() -> None:
-    """On Linux and on GPUs the peak is reset for each stage; elsewhere it is that of the process so far."""
+    """Resets the peak, on Linux and on GPUs. Elsewhere the peak is that of the process so far."""
     if gpu := _gpu():
         gpu.reset_peak_memory_stats()
     try:
@@ -26,24 +26,24 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory() -> int:
-    """The most bytes that the process has held since the last reset."""
+    """Peak memory of the process since the last reset, in bytes."""
     return _memory("VmHWM:")
 
 
 def peak_at_work() -> tuple[int, bool]:
-    """The most bytes that were held since the last reset: of a GPU where this process uses one; and whether it does."""
+    """Peak memory since the last reset, in bytes, of the GPU if this process uses one, and whether it does."""
     gpu = _gpu()
     return (gpu.max_memory_allocated(), True) if gpu else (peak_memory(), False)
 
 
 def _gpu() -> Any:
-    """`torch.cuda` where this process has begun to use it: an idle GPU has no part in work on the CPU."""
+    """`torch.cuda` if this process uses it. An idle GPU does not matter for work on the CPU."""
     torch = sys.modules.get("torch")
     return torch.cuda if torch and torch.cuda.is_initialized() else None
 
 
 def measured(work: Callable[[], None]) -> tuple[float, int]:
-    """The seconds that some work took, and the most bytes that the process held meanwhile."""
+    """Runs some work, and returns its seconds and peak memory in bytes."""
     reset_peak_memory()
     started = time.monotonic()
     work()
@@ -51,7 +51,7 @@ def measured(work: Callable[[], None]) -> tuple[float, int]:
 
 
 def memory_in_use() -> int:
-    """The bytes that the process holds; where that cannot be told, the most it has held."""
+    """Memory of the process in bytes or, if the system does not tell, its peak."""
     return _memory("VmRSS:")
 
 

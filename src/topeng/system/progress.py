@@ -1,4 +1,4 @@
-"""What is done, of how many, and the time left: a line that moves in a terminal, one every few seconds elsewhere."""
+"""Progress and the time left: a moving line in a terminal, and a plain line every few seconds elsewhere."""
 
 import time
 from typing import Any
@@ -16,17 +16,17 @@ from rich.progress import (
 )
 
 SECONDS = 5.0
-"""Between two plain lines."""
+"""Seconds between two plain lines."""
 SPEED_SECONDS = 600.0
-"""Over which the speed is taken: steps of large models come minutes apart."""
+"""Seconds over which the speed is measured, because steps of large models may take minutes."""
 
 
 def progress_bar(console: Console, *more: ProgressColumn, seconds: float = SECONDS) -> Progress:
-    """A progress line; where the console is no terminal, plain lines.
+    """A progress line, or plain lines if the console is not a terminal.
 
     Args:
-        more: columns at the end. Plain lines show the task's field `figures`, where it has one.
-        seconds: between two plain lines.
+        more: columns at the end. Plain lines show the field `figures` of the task, if it has one.
+        seconds: seconds between two plain lines.
     """
     if not console.is_terminal:
         return _PlainLines(console, seconds)
@@ -42,7 +42,7 @@ def clock(seconds: float) -> str:
 
 
 class _PlainLines(Progress):
-    """Without rich's display, which writes nothing to a pipe."""
+    """Prints plain lines, because rich's display writes nothing to a pipe."""
 
     def __init__(self, console: Console, seconds: float) -> None:
         super().__init__(console=console, disable=True, speed_estimate_period=SPEED_SECONDS)
@@ -63,7 +63,7 @@ class _PlainLines(Progress):
 
 
 def _line(task: Task) -> str:
-    """`  lora: 120 of 250, 0:42 left  loss 3.1`."""
+    """A line such as `  lora: 120 of 250, 0:42 left  loss 3.1`."""
     done = f"{task.completed:,.0f}" + (f" of {task.total:,.0f}" if task.total is not None else "")
     left = f", {clock(task.time_remaining)} left" if task.time_remaining else ""
     return f"  {task.description}: {done}{left}  {task.fields.get('figures', '')}".rstrip()

@@ -1,7 +1,7 @@
-"""Several processes of one run, as `torchrun` and `accelerate launch` start them.
+"""Several processes of one run, started by `torchrun` or `accelerate launch`.
 
-Rank 0 does every stage and writes; the others wait until it comes to a stage that all take part in. What it tells them
-goes through the launcher's own store, where waiting has no limit: reading a corpus may take an hour.
+Rank 0 runs every stage and writes all files. The others wait until it reaches a stage that all take part in. It tells
+them through the launcher's store, where waiting has no time limit, because reading a corpus may take an hour.
 """
 
 import os
@@ -21,10 +21,10 @@ _numbers = count()
 
 
 def use_own_gpu() -> None:
-    """Makes this process' GPU, by its rank on the machine, the one that `cuda` means.
+    """Selects the GPU of this process, by its rank on the machine, as the one that `cuda` means.
 
     Raises:
-        RunError: the launcher is not one of the two.
+        RunError: the launcher is unknown.
     """
     if RANKS == 1:
         return
@@ -37,13 +37,13 @@ def use_own_gpu() -> None:
 
 
 def tell(word: str = "") -> None:
-    """Rank 0 says a word to the others, each of which must `hear` it."""
+    """Sends a word from rank 0 to the other ranks, each of which must `hear` it."""
     if RANKS > 1:
         _store().set(_next_key(), word)
 
 
 def hear() -> str:
-    """The word that rank 0 says next, once it does."""
+    """Waits for the next word of rank 0."""
     key = _next_key()
     while not _store().check([key]):
         time.sleep(_POLL_SECONDS)
@@ -52,7 +52,7 @@ def hear() -> str:
 
 @contextmanager
 def rank_0_first() -> Iterator[None]:
-    """The other ranks enter once rank 0 has left."""
+    """Lets the other ranks enter after rank 0 has left."""
     if RANK:
         hear()
     yield

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: Ctrl-C, SIGTERM (Slurm's time limit), SIGUSR1 (what Slurm sends ahead of it)."""
+"""Signals that ask a run to stop: Ctrl-C, SIGTERM (Slurm's time limit) and SIGUSR1 (Slurm's warning before it)."""
 
 import signal
 import threading
@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 @contextmanager
 def handling(handler: Callable[[int, Any], None], *signals: int) -> Iterator[None]:
-    """Has a handler answer the signals, in the main thread; afterwards they are as before."""
+    """Installs a handler for signals in the main thread, and restores the previous ones at the end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

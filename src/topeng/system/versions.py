@@ -1,4 +1,4 @@
-"""The versions of what results depend on."""
+"""Versions of the software that results depend on."""
 
 import platform
 from importlib import metadata
@@ -7,7 +7,7 @@ PACKAGES = ("topeng", "torch", "transformers", "peft", "accelerate", "daft", "sc
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of each of these packages that is installed."""
+    """The versions of Python and of the installed ones of these packages."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

@@ -1,7 +1,7 @@
-"""Stages that don't depend on each other, side by side: each in a process of its own, of a fixed number of threads.
+"""Runs independent stages side by side, each in its own process with a fixed number of threads.
 
-The output of a stage depends neither on how many run next to it nor on the machine's cores: the recipe sets threads.
-A worker ends with its parent, so that nothing still writes after a run was killed.
+The recipe sets the number of threads, so the output of a stage depends neither on how many run next to it nor on the
+cores of the machine. A worker ends with its parent, so that nothing is written after a run was killed.
 """
 
 import os
@@ -22,16 +22,16 @@ from topeng.system.memory import measured
 from topeng.system.stop import SIGNALS, handling, stop
 
 Work = Callable[[str, Path], None]
-"""Called in a worker with a stage's name and the folder to write into: a module's function, or a `partial` of one."""
+"""Called in a worker with the name of a stage and the folder to write: a module-level function, or a `partial`."""
 
 PARENT_SECONDS = 0.2
 
 
 class Workers:
-    """Processes that do stages; made by `workers`.
+    """Processes that run stages, made by `workers`.
 
-    Each hears from a pipe of its own, without the locks of a pool's queue: one that is killed, idle or not, neither
-    holds up the others nor has them stopped twice.
+    Each has its own pipe instead of the queue of a pool with its locks. A killed process, idle or not, therefore neither
+    blocks the others nor causes them to be stopped twice.
     """
 
     def __init__(self, work: Work, count: int, threads: int, prepare: Callable[[], None]) -> None:
@@ -40,14 +40,14 @@ class Workers:
         self._all: dict[Connection, SpawnProcess] = {}
 
     def do(self, folders: Mapping[str, Path]) -> Iterator[tuple[str, float, int]]:
-        """The name, the seconds and the peak memory in bytes of each stage, as it ends.
+        """Runs stages, and yields the name, seconds and peak memory in bytes of each when it ends.
 
         Args:
-            folders: by name of the stage, the folder that it writes into.
+            folders: the folder that each stage writes, by the name of the stage.
 
         Raises:
             RunError: a worker was killed.
-            Whatever a stage raises, after the other stages have stopped cleanly.
+            Errors of a stage are raised after the other stages have stopped cleanly.
         """
         waiting, busy = list(folders.items()), dict[Connection, str]()
         while waiting or busy:
@@ -76,12 +76,12 @@ class Workers:
         return ours
 
     def stop(self) -> None:
-        """Asks each to stop: a training does after its step, with a checkpoint, if asked once."""
+        """Asks each worker to stop. A training stops after its step, with a checkpoint, if it is asked once."""
         for process in self._all.values():
             process.terminate()
 
     def end(self) -> None:
-        """Waits until all have ended."""
+        """Waits until all workers have ended."""
         for connection in self._all:
             connection.close()
         for process in self._all.values():
@@ -90,7 +90,7 @@ class Workers:
 
 @contextmanager
 def workers(work: Work, count: int, threads: int, prepare: Callable[[], None]) -> Iterator[Workers]:
-    """Up to `count` processes of so many threads each, started when they are needed; all have ended afterwards.
+    """Up to `count` processes with `threads` threads each. They start when needed, and have ended afterwards.
 
     Args:
         prepare: called in each process before it works.
@@ -105,7 +105,7 @@ def workers(work: Work, count: int, threads: int, prepare: Callable[[], None]) -
         finally:
             started.end()
     except BaseException:
-        started.stop()  # asked again while they were ending: at once; those that have ended hear nothing
+        started.stop()  # a second request while they end stops them at once; those that have ended ignore it
         raise
 
 
@@ -121,11 +121,11 @@ def _killed(name: str) -> Iterator[None]:
 
 
 def _serve(connection: Connection, threads: int, parent: int, prepare: Callable[[], None]) -> None:
-    """Does what it hears, until it is asked to stop or nobody is there to hear from."""
+    """Runs the stages that it is sent, until it is asked to stop or its parent is gone."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
-    # Ctrl-C is the parent's: it stops its workers in order. Blocked, not ignored: a training would listen to it again,
-    # and take the parent's word for a second signal.
+    # The parent handles Ctrl-C and stops its workers in order. Blocked, not ignored: a training would handle it again,
+    # and treat the parent's request as a second signal.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     prepare()
@@ -137,7 +137,7 @@ def _serve(connection: Connection, threads: int, parent: int, prepare: Callable[
         result = _do(work, name, folder)
         try:
             connection.send(result)
-        except OSError:  # the parent has ended its part
+        except OSError:  # the parent has closed its end
             return
         if isinstance(result, Stopped):
             return
@@ -154,5 +154,5 @@ def _do(work: Work, name: str, folder: Path) -> tuple[float, int] | BaseExceptio
         with handling(stop, *SIGNALS):
             return measured(partial(work, name, folder))
     except BaseException as error:
-        error.add_note("".join(traceback.format_exception(error)))  # the parent's own says nothing of where
+        error.add_note("".join(traceback.format_exception(error)))  # the parent's traceback does not say where
         return error.with_traceback(None)
