@@ -30,8 +30,8 @@ PARENT_SECONDS = 0.2
 class Workers:
     """Processes that run stages, made by `workers`.
 
-    Each has its own pipe instead of the queue of a pool with its locks. A killed process, idle or not, therefore neither
-    blocks the others nor causes them to be stopped twice.
+    Each has its own pipe instead of the queue of a pool with its locks. Therefore a process that is killed, idle or
+    not, neither blocks the others nor causes them to be stopped twice.
     """
 
     def __init__(self, work: Work, count: int, threads: int, prepare: Callable[[], None]) -> None:
