@@ -67,7 +67,7 @@ def test_a_kill_in_any_stage_changes_nothing(recipe, calm, tmp_path, stage, dela
     assert outputs_of(again) == calm
 
 
-@pytest.mark.parametrize(("stage", "kilobytes"), [("corpus/ingest", 300), ("corpus/draw", 100)])
+@pytest.mark.parametrize(("stage", "kilobytes"), [("corpus/ingest", 200), ("corpus/draw", 100)])
 def test_no_room_is_one_line_and_the_same_command_goes_on(recipe, calm, tmp_path, stage, kilobytes):
     """`ulimit -f` stands for a full disk: a write fails in the middle of a file."""
     run = tmp_path / "run"
@@ -80,6 +80,6 @@ def test_no_room_is_one_line_and_the_same_command_goes_on(recipe, calm, tmp_path
     limited = start(recipe, run, ("bash", "-c", f'ulimit -f {kilobytes}; exec "$@"', "bash"))
     assert limited["code"] == 1
     assert limited["error"].startswith(f"topeng: {stage} stopped: ")
-    assert limited["error"].strip().endswith("Finished work was kept: run the same command again")
+    assert limited["error"].strip().endswith("Finished work was kept: run the same command again.")
     assert limited["error"].count("\n") == 1
     assert outputs_of(start(recipe, run)) == calm
