@@ -1,1 +1,1 @@
-"""What a run found, as one page. Reads files of the run folder only."""
+"""The report of a run, as one page. It only reads files of the run folder."""

@@ -1,6 +1,7 @@
 """A model card for each method, in the Hub's format: the numbers of the report, and how to load the adapter.
 
-Cards are in English, as the Hub is. What they say of the run comes from its files; no folder of this machine is named.
+Cards are in English, like the Hub. What they say about the run comes from its files. They name no folder of this
+machine.
 """
 
 import re
@@ -39,13 +40,13 @@ NOT_STATED = "not stated"
 
 
 def write_cards(run_dir: Path, folder: Path, title: str, licence: str | None) -> None:
-    """Write a card for each method of a finished run, named as its adapters are, but for their seeds.
+    """Writes a card for each method of a finished run, named like its adapters but without their seeds.
 
     Args:
         run_dir: the run folder.
-        folder: where the cards go; it is made.
-        title: of the run.
-        licence: of the adapters, in the Hub's spelling; None: not stated.
+        folder: folder for the cards, which is created.
+        title: title of the run.
+        licence: licence of the adapters, in the Hub's spelling, or None if it is not stated.
 
     Raises:
         RunError: a file of the run folder is missing or cannot be read.
@@ -57,7 +58,7 @@ def write_cards(run_dir: Path, folder: Path, title: str, licence: str | None) ->
 
 
 def card(found: Finished, method: str, title: str, licence: str | None) -> str:
-    """The card of one method, front matter and body."""
+    """The card of one method, with front matter and body."""
     words, base, known = Wording(), _base(found.recipe), _known(method)
     models = {model["name"]: model for model in comparison(found, words)}
     front = yaml.safe_dump(_front(found, method, title, licence), sort_keys=False, allow_unicode=True, width=120)
@@ -90,7 +91,7 @@ def card(found: Finished, method: str, title: str, licence: str | None) -> str:
 
 
 def cell(text: Any) -> str:
-    """Text in a Markdown table: on one line, without a bar or a tag of its own, and without a home folder."""
+    """Text for a Markdown table: on one line, with bars and tags escaped, and without home folders."""
     return " ".join(without_homes(str(text)).replace("|", "\\|").replace("<", "&lt;").split())
 
 
@@ -113,7 +114,7 @@ def _front(found: Finished, method: str, title: str, licence: str | None) -> Rec
 
 
 def _index(found: Finished, method: str, title: str, datasets: list[str]) -> Record:
-    """What was measured, as the Hub's results: held-out rows of both languages."""
+    """The measurements on held-out rows of both languages, in the Hub's format for results."""
     scores = found.scores
     results = []
     kind_of_score = "exact" if method in scores.get("exact", []) else "upper bound"
@@ -150,17 +151,17 @@ def _mean_of(figures: Mapping[str, Any] | None, measure: str) -> float | None:
 
 
 def _base(recipe: Mapping[str, Any]) -> str | None:
-    """The base's model id or folder; None where the run made it."""
+    """The model id or folder of the base, or None if the run made it."""
     return recipe["base"]["model"]
 
 
 def _kind(method: str) -> str:
-    """`full` of `full objective=block`: a method without what tells its ways of training apart."""
+    """The name of a method without its options, such as `full` for `full objective=block`."""
     return method.partition(" ")[0]
 
 
 def _known(method: str) -> Method | None:
-    """What Topeng knows of a method; None where the run trained it with one that it has no longer."""
+    """The description of a method, or None if this version of Topeng no longer has it."""
     return METHODS.get(_kind(method))
 
 
@@ -169,12 +170,12 @@ def _full(method: str) -> bool:
 
 
 def _topeng_alone(method: str) -> bool:
-    """Whether no other library loads the adapter."""
+    """Whether only Topeng can load the adapter."""
     return bool((known := _known(method)) and known.noise_aware)
 
 
 def _corpus(found: Finished) -> Record:
-    """The rows that were trained on, and what is known of the licences of their texts."""
+    """The training rows, and what is known about the licences of their texts."""
     funnel, options = read_json(found.folder / "corpus" / "funnel.json"), found.recipe["corpus"]
     licences = {subset: options["licences"].get(subset, NOT_STATED) for subset in options["subsets"]}
     kept = next((summary["rows"] for summary in found.summaries.values() if "rows" in summary), funnel["kept_rows"])

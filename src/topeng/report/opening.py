@@ -1,4 +1,4 @@
-"""What the page opens with: what was adapted to what, one question with its answers, and what became of the answers."""
+"""The opening of the page: what was adapted to what, one question with its answers, and how the answers changed."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -10,13 +10,13 @@ from topeng.report.files import Finished, Record, without_homes
 from topeng.report.wording import LANGUAGE_NAMES, Wording, best_adapter, bounds, finite
 
 FEW_ROWS = 30
-"""Under so many, a share of right answers says little: half of 30 is 33 to 67 %."""
+"""With fewer judged rows, a share of right answers says little: half of 30 is 33 to 67 %."""
 MALAY_TOO = ["id", "ms"]
-"""The default of `corpus.languages`: short Indonesian texts are taken for Malay, which nobody adapts to by that."""
+"""The default of `corpus.languages`. Malay is only included because short Indonesian texts are mistaken for it."""
 
 
 def language_names(found: Finished, words: Wording) -> dict[str, str]:
-    """Of target and source, by their names where the recipe knows them."""
+    """Names of the target and source languages, if the recipe has them."""
     corpus, source = found.recipe["corpus"], found.recipe.get("source") or {}
     asked = corpus["languages"] if corpus["languages"] != MALAY_TOO else MALAY_TOO[:1]
     place = 1 if words.language == "id" else 0
@@ -45,8 +45,8 @@ def about(found: Finished, words: Wording, names: Mapping[str, str], rows: Any) 
 
 
 def example(found: Finished, words: Wording) -> Record | None:
-    """The first row that the base answers wrongly and the middle one of the methods rightly, and how many such rows
-    there are; where there is none, the first row that was judged, or the first one."""
+    """The first row that the base answers wrongly and the median method rightly, and the number of such rows. If there
+    is none, the first judged row, or the first row."""
     answered = {model: _answers(found, model) for model in ["base", *found.methods]}
     middle = _middle(found)
     if not answered["base"] or middle is None or not answered[middle]:
@@ -72,7 +72,7 @@ def _answers(found: Finished, model: str) -> dict[Any, Record]:
 
 
 def _middle(found: Finished) -> str | None:
-    """The method in the middle by right answers, the lower of two."""
+    """The median method by right answers, or the lower of two."""
     shares = {
         method: finite((found.scores["models"][method]["answers"]["target"] or {}).get("exact_match")) or 0.0
         for method in found.methods
@@ -82,7 +82,7 @@ def _middle(found: Finished) -> str | None:
 
 
 def verdict(words: Wording, models: Sequence[Record], names: Mapping[str, str]) -> list[str]:
-    """What became of the answers, what got worse included, in sentences; of the adapter with the lowest loss first."""
+    """Sentences about how the answers changed, for better or worse, beginning with the adapter of the lowest loss."""
     best, base = best_adapter(list(models)), next(model for model in models if model["name"] == "base")
     if best is None:
         return []
@@ -98,7 +98,7 @@ def verdict(words: Wording, models: Sequence[Record], names: Mapping[str, str]) 
 
 
 def change(model: Mapping[str, Any], language: str) -> str:
-    """Of right answers against the base: `better`, `worse`, `unclear`, or nothing where it is not known."""
+    """How right answers compare with the base: `better`, `worse`, `unclear`, or nothing if it is not known."""
     figure = model["right"].get(language)
     known = bounds(figure)
     if known is None:
@@ -130,7 +130,7 @@ def _others(words: Wording, best: Record, models: Sequence[Record], language: st
 
 
 def _worse(words: Wording, models: Sequence[Record], base: Record, language: str, measure: str) -> str:
-    """The adapters whose answers are less like their references than the base's, or more of them empty."""
+    """The adapters whose answers are less similar to their references than the base's, or more often empty."""
     values = {model["label"]: finite((model["answers"]["target"] or {}).get(measure)) for model in models}
     before, form = values.pop(base["label"]), words.decimal if measure == "chrf" else words.whole
     worse = {

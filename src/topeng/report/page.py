@@ -1,7 +1,8 @@
-"""The page of a run: one HTML file that loads nothing, from the files of the run folder.
+"""The page of a run: one self-contained HTML file, made from the files of the run folder.
 
-The templates escape every value; nothing of the run is marked safe. Tokens reach the page as JSON, which its one script
-writes as text; its policy names that script and the style by their digests, and lets nothing else run.
+The templates escape every value, and nothing from the run is marked as safe. Tokens are stored in the page as JSON,
+which its only script inserts as text. The content security policy names this script and the style by their digests, and
+allows nothing else.
 """
 
 from collections.abc import Mapping
@@ -44,19 +45,19 @@ STAGES = {
     "select": "stage_select",
     "tokens": "stage_tokens",
 }
-"""Names for people of the funnel's steps."""
+"""Names of the funnel's steps for people."""
 WORDS_OF_STEPS = ("step", "play", "pause")
 
 
 def write_report(run_dir: Path, path: Path, title: str, answers: int, language: str = "en") -> None:
-    """Write the page of a finished run.
+    """Writes the page of a finished run.
 
     Args:
         run_dir: the run folder.
         path: the HTML file to write.
-        title: of the page.
+        title: title of the page.
         answers: maximum number of rows per language whose answers are shown side by side.
-        language: of the page, `en` or `id`; what corpus, models and stages say stays as it is.
+        language: language of the page, `en` or `id`. Texts of the corpus, models and stages are not translated.
 
     Raises:
         RunError: a file of the run folder is missing or cannot be read.
@@ -81,7 +82,7 @@ def write_report(run_dir: Path, path: Path, title: str, answers: int, language: 
 
 
 def _context(found: Finished, answers: int, words: Wording) -> Record:
-    """All that the templates show."""
+    """All values that the templates show."""
     run, scores, summaries = found.folder, found.scores, found.summaries
     funnel = _funnel(read_json(run / "corpus" / "funnel.json"), summaries, words)
     models, names = comparison(found, words), opening.language_names(found, words)
@@ -125,7 +126,7 @@ def _context(found: Finished, answers: int, words: Wording) -> Record:
 
 
 def comparison(found: Finished, words: Wording) -> list[Record]:
-    """A row for each model, the lowest held-out loss first, unknown ones last."""
+    """A row for each model, with the lowest held-out loss first and unknown ones last."""
     models = [_model(name, found, words) for name in ["base", *found.methods]]
     return sorted(models, key=_loss)
 
@@ -148,7 +149,7 @@ def _model(name: str, found: Finished, words: Wording) -> Record:
 
 
 def _change(found: Finished, kind: str, name: str) -> Record | None:
-    """Of right answers, after less before: what is forgotten is below zero on the page."""
+    """The change of right answers as after minus before, so that forgetting is below zero on the page."""
     figure = found.scores[kind].get(name, {}).get("exact_match")
     if figure is None or kind == "gain":
         return figure
@@ -156,7 +157,7 @@ def _change(found: Finished, kind: str, name: str) -> Record | None:
 
 
 def style(name: str, methods: list[str]) -> Record:
-    """The colour and the marker of a model, the same all over the page and, for known methods, on every page."""
+    """The colour and marker of a model, which are the same on the whole page and, for known methods, on all pages."""
     if name == "base":
         return {"style": "base", "marker": plots.RING}
     order = [*METHODS, *(method for method in methods if method not in METHODS)]
@@ -174,7 +175,7 @@ def _pair(pair: Record) -> Record:
 
 
 def _funnel(funnel: Record, summaries: Mapping[str, Record], words: Wording) -> Record:
-    """The funnel, each step with its share of the corpus; its last is training's, the same for every method."""
+    """The funnel, with the share of the corpus of each step. The last step is the training, equal for all methods."""
     source = finite(funnel.get("source_rows"))
     kept = {"source_rows": source, "kept_rows": funnel.get("kept_rows")}
     steps = list(funnel["steps"])

@@ -1,4 +1,4 @@
-"""Rows of a corpus on their UMAP plane, as a picture: 20,000 points as vectors would weigh more than the page."""
+"""The UMAP plot of a corpus as a picture, because 20,000 points as vector graphics would be larger than the page."""
 
 import base64
 import io
@@ -17,18 +17,18 @@ from topeng.report.files import existing, read_json
 from topeng.report.plots import Scale
 from topeng.report.wording import Wording
 
-# Ten colours told apart with every common colour-vision deficiency: Petroff, arXiv 2107.02270.
+# Ten colours that can be told apart with all common colour-vision deficiencies (Petroff, arXiv 2107.02270).
 CLUSTER_COLOURS = [to_hex(colour) for colour in color_sequences["petroff10"]]
-OTHER_COLOUR = "#8f9299"  # of what is beyond ten
+OTHER_COLOUR = "#8f9299"  # for clusters beyond ten
 MAP_INCHES, MAP_DPI = (6.6, 4.0), 190
 NAME_WORDS = 3
 NAME_WIDTH, NAME_HEIGHT = 1.35, 5.5
-"""Of a character and of a line of a name on the plane, in percent of its sides where it is at its narrowest."""
+"""Width of a character and height of a line of a name, in percent of the plane at its narrowest."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """A cluster's number where its points are, with as many words of its name as have room; places in percent."""
+    """The number of a cluster at its points, with as many words of its name as fit. Places are in percent."""
 
     cluster: int
     name: str
@@ -48,10 +48,10 @@ class Map:
 
 
 def cluster_map(corpus: Path, words: Wording) -> Map | None:
-    """The rows of `umap.parquet`, coloured by cluster; None where there are none.
+    """Plots the rows of `umap.parquet`, coloured by cluster, or returns None if there are none.
 
     Args:
-        corpus: the folder that holds it and `clusters.json`.
+        corpus: folder with this file and `clusters.json`.
     """
     columns = pq.read_table(existing(corpus / "umap.parquet"), columns=["x", "y", "cluster", "selected"]).to_pydict()
     points = np.array([columns["x"], columns["y"]], dtype=float).T
@@ -71,14 +71,14 @@ def cluster_map(corpus: Path, words: Wording) -> Map | None:
 
 
 def cluster_name(cluster: Mapping[str, Any]) -> str:
-    """Of its most telling words; empty where there are none."""
+    """The name of a cluster from its most distinctive words, or nothing if there are none."""
     return ", ".join(cluster["words"][:NAME_WORDS])
 
 
 def _labels(places: Mapping[int, tuple[float, float]], clusters: Mapping[int, Mapping[str, Any]]) -> list[Label]:
-    """Each at its cluster's place or a few lines off, with the longest name that covers no other; the largest first.
+    """Places labels at or near their clusters, largest first, with the longest names that do not cover others.
 
-    A cluster without room has none: it is in the legend.
+    A cluster without room gets no label, but is in the legend.
     """
     labels: list[Label] = []
     for cluster in sorted(places, key=lambda number: -clusters[number]["rows"]):
@@ -91,7 +91,7 @@ def _labels(places: Mapping[int, tuple[float, float]], clusters: Mapping[int, Ma
 
 
 def _label(cluster: int, name: str, x: float, y: float, lines: int) -> Label:
-    """Moved by some lines, and into the frame."""
+    """A label moved by some lines and into the frame."""
     label = Label(cluster, name, x, y)
     half = _width(label) / 2
     x, y = np.clip(x, half, 100 - half), np.clip(y + lines * NAME_HEIGHT, NAME_HEIGHT / 2, 100 - NAME_HEIGHT / 2)
@@ -108,23 +108,23 @@ def _overlap(one: Label, other: Label) -> bool:
 
 
 def cluster_colour(cluster: int) -> str:
-    """The same on both maps, in their legends and in the table."""
+    """The colour of a cluster on both maps, in their legends and in the table."""
     return CLUSTER_COLOURS[cluster] if cluster < len(CLUSTER_COLOURS) else OTHER_COLOUR
 
 
 def middle_point(points: np.ndarray) -> np.ndarray:
-    """Of a cluster's points [R, 2], the one nearest to their median, which may itself lie between the parts of it."""
+    """The point of a cluster [R, 2] nearest to the median, which may itself lie between the parts of the cluster."""
     return points[np.square(points - np.median(points, axis=0)).sum(axis=1).argmin()]
 
 
 def drawing_order(selected: np.ndarray) -> np.ndarray:
-    """Rows that were not selected first, so that they lie below; shuffled, or one cluster would cover the next."""
+    """The order of drawing: rows that were not selected first, below. Shuffled, so that no cluster covers another."""
     order = np.random.default_rng(0).permutation(len(selected))
     return np.concatenate([order[~selected[order]], order[selected[order]]])
 
 
 def _map_scales(points: np.ndarray) -> tuple[Scale, Scale]:
-    """One length on both axes, as distances in a UMAP plot are alike in all directions."""
+    """Uses the same scale on both axes, because distances in a UMAP plot have no direction."""
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
     unit = max(float((np.ptp(points, axis=0) / MAP_INCHES).max()), 1e-6) * 0.53
     half = unit * np.array(MAP_INCHES)
@@ -133,7 +133,7 @@ def _map_scales(points: np.ndarray) -> tuple[Scale, Scale]:
 
 
 def _scatter(points: np.ndarray, cluster: np.ndarray, selected: np.ndarray, x: Scale, y: Scale) -> str:
-    """A transparent PNG without axes; rows that were not selected are faint and below."""
+    """A transparent PNG without axes. Rows that were not selected are faint and below the others."""
     figure = Figure(figsize=MAP_INCHES, dpi=MAP_DPI)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(x.low, x.high), ylim=(y.low, y.high))
     axes.axis("off")

@@ -1,7 +1,7 @@
-"""The geometry of the figures, in percent of their frame; the templates draw it as SVG.
+"""The geometry of the figures, in percent of their frame. The templates draw it as SVG.
 
-Percentages let a figure take any width while its text keeps its size, and text that comes from a corpus or a
-model reaches the page through the templates' escaping only.
+With percentages a figure can have any width while its text keeps its size, and text of a corpus or a model only reaches
+the page through the templates, which escape it.
 """
 
 import math
@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from topeng.report.wording import Wording, bounds, finite, mean
 
-# Outlines around (0, 0), a shape a method: colour is never the only mark.
+# Outlines around (0, 0), one shape per method, so that colour is never the only distinction.
 MARKERS = [
     "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0z",
     "M-3.6-3.6h7.2v7.2h-7.2z",
@@ -43,7 +43,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Curve:
-    """A method's losses as SVG paths in a frame of 100 by 100; markers on the held-out one, a band of several seeds."""
+    """The losses of a method as SVG paths in a frame of 100 by 100, with held-out markers and a band of seeds."""
 
     method: str
     held_out: str
@@ -54,7 +54,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class LossPlot:
-    """Loss against step, of all methods."""
+    """Loss by step for all methods."""
 
     curves: list[Curve]
     x_ticks: list[Tick]
@@ -64,7 +64,7 @@ class LossPlot:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A method's forgetting (x) and gain (y), each with its interval where that is known."""
+    """The forgetting (x) and gain (y) of a method, with their intervals if they are known."""
 
     method: str
     x: float
@@ -75,7 +75,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Tradeoff:
-    """Gain against forgetting; `zero` is the base, which neither gains nor forgets."""
+    """Gain against forgetting. `zero` is the base, which neither gains nor forgets."""
 
     estimates: list[Estimate]
     zero: Point
@@ -86,7 +86,7 @@ class Tradeoff:
 
 @dataclass(frozen=True)
 class Scale:
-    """From values to percent of the frame."""
+    """Maps values to percent of the frame."""
 
     low: float
     high: float
@@ -104,7 +104,7 @@ class Scale:
 
 
 def loss_plot(logs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], words: Wording) -> LossPlot | None:
-    """The curves of `log.jsonl` by method, a log for each of its seeds; None where no loss is finite."""
+    """The curves of `log.jsonl` of each method and seed, or None if no loss is finite."""
     held_out = {method: [_points(log, "eval_loss") for log in seeds] for method, seeds in logs.items()}
     training = {method: [_smooth(_points(log, "loss")) for log in seeds] for method, seeds in logs.items()}
     drawn = [line for figures in (held_out, training) for lines in figures.values() for line in lines]
@@ -117,7 +117,7 @@ def loss_plot(logs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], words: 
 
 
 def tradeoff_plot(scores: Mapping[str, Any], methods: Sequence[str], words: Wording) -> Tradeoff | None:
-    """Gain against forgetting of `scores.json`; None where no method has both."""
+    """Gain against forgetting from `scores.json`, or None if no method has both."""
     figures = {method: (scores["forgetting"].get(method, {}), scores["gain"].get(method, {})) for method in methods}
     known = {
         method: (forgetting["nats_per_token"], gain["nats_per_token"])
@@ -136,7 +136,7 @@ def tradeoff_plot(scores: Mapping[str, Any], methods: Sequence[str], words: Word
 
 
 def _wide_scale(figures: Sequence[Mapping[str, Any]], upwards: bool = False) -> Scale:
-    """All of the figures with their intervals, and zero, off the edge."""
+    """Limits that include zero and all figures with their intervals, with some space at the edges."""
     values = [
         0.0,
         *(figure["mean"] for figure in figures),
@@ -172,7 +172,7 @@ def _points(log: Sequence[Mapping[str, Any]], key: str) -> Line:
 
 
 def _loss_scale(lines: Sequence[Line]) -> Scale:
-    """From tick to tick, with all of the losses between."""
+    """Limits at ticks, with all losses between them."""
     values = [loss for line in lines for loss in line.values()]
     return _between_ticks(min(values), max(values), upwards=True)
 
@@ -187,7 +187,7 @@ def _locator(integer: bool) -> MaxNLocator:
 
 
 def _smooth(line: Line) -> Line:
-    """The median of neighbouring steps: single losses, whose weights are 1 / p, have spikes."""
+    """The median of neighbouring steps, because single losses have spikes from their weights 1 / p."""
     steps, half = sorted(line), max(1, len(line) // 20)
     losses = [line[step] for step in steps]
     return {step: float(np.median(losses[max(0, place - half) : place + half + 1])) for place, step in enumerate(steps)}
@@ -201,7 +201,7 @@ def _curve(method: str, held_out: list[Line], training: list[Line], x: Scale, y:
 
 
 def _by_step(lines: list[Line]) -> list[tuple[float, list[float]]]:
-    """The losses of all seeds at each step that every one of them has."""
+    """The losses of all seeds at the steps that all of them have."""
     if not lines:
         return []
     shared = sorted(set(lines[0]).intersection(*lines[1:]))
@@ -209,7 +209,7 @@ def _by_step(lines: list[Line]) -> list[tuple[float, list[float]]]:
 
 
 def _band(lines: list[Line], x: Scale, y: Scale) -> str:
-    """From the lowest to the highest seed: there along the tops, back along the bottoms."""
+    """The outline of the band from the lowest to the highest seed, along the top and back along the bottom."""
     found = _by_step(lines)
     if len(lines) < 2 or not found:
         return ""

@@ -1,4 +1,4 @@
-"""The page, declared once."""
+"""The options of the report, declared once."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ from topeng.options import Options, option
 
 @dataclass(frozen=True)
 class PageOptions(Options):
-    """What all pages of a run have."""
+    """Options of all pages of a run."""
 
     title: str = option("Topeng", "Title of the report.")
     language: Literal["en", "id"] = option(
@@ -18,7 +18,7 @@ class PageOptions(Options):
 
 @dataclass(frozen=True)
 class ReportOptions(PageOptions):
-    """The report and the model cards."""
+    """Options of the report and the model cards."""
 
     answers: int = option(6, "Number of rows per language whose answers the report shows side by side.", ge=0)
     licence: str | None = option(

@@ -1,4 +1,4 @@
-"""The comparison for a terminal: right answers, losses, and what they come to in plain sentences."""
+"""The comparison for a terminal: right answers, losses, and a summary in sentences."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ LOSS_COLUMNS = ("", "seeds", "target", "gain", "source", "forgotten", "chrF++")
 
 
 def print_comparison(scores: Mapping[str, Any], console: Console) -> None:
-    """Prints `scores.json`, the lowest held-out loss first; its tables are whole at 80 columns."""
+    """Prints `scores.json`, with the lowest held-out loss first. Its tables fit into 80 columns."""
     words, models = Wording(), scores["models"]
     order = sorted(models, key=lambda name: models[name]["target"]["nats_per_token"]["mean"])
     rows = {language: judged(models.values(), language) for language in ("target", "source")}
@@ -40,19 +40,19 @@ def print_comparison(scores: Mapping[str, Any], console: Console) -> None:
 
 
 def exact_models(scores: Mapping[str, Any], words: Wording) -> str:
-    """The models whose losses are exact, where others' are bounds or not; empty where all are bounds."""
+    """The models whose losses are exact, or nothing if all losses are bounds."""
     return words.listed([words.label(name) for name in scores.get("exact", [])]) if scores.get("exact") else ""
 
 
 def judged(models: Iterable[Mapping[str, Any]], language: str) -> int:
-    """The rows with one right answer that models have answered."""
+    """Number of rows with one right answer that were answered."""
     return max((model["answers"][language] or {}).get("judged", 0) for model in models)
 
 
 def _table(
     columns: Sequence[str], order: Sequence[str], scores: Mapping[str, Any], words: Wording, cells: Any
 ) -> Table:
-    """Names of models fold where there is no room; numbers never."""
+    """Wraps names of models if there is no room, but never numbers."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for column in columns:
         table.add_column(
@@ -77,7 +77,7 @@ def _right_cells(name: str, scores: Mapping[str, Any], words: Wording) -> list[s
 
 
 def right(answers: Mapping[str, Any], words: Wording) -> str:
-    """The share of right answers, in per cent: 64 (54–73)."""
+    """The share of right answers in percent, such as 64 (54–73)."""
     share, low, high = (finite(answers.get(f"exact_match{end}")) for end in ("", "_low", "_high"))
     if share is None:
         return DASH
@@ -86,7 +86,7 @@ def right(answers: Mapping[str, Any], words: Wording) -> str:
 
 
 def _points(figure: Mapping[str, Any] | None, words: Wording) -> str:
-    """A change in points of per cent: +52 (+40 … +62)."""
+    """A change in percentage points, such as +52 (+40 … +62)."""
     if not figure:
         return DASH
     known = bounds(figure)

@@ -1,7 +1,7 @@
-"""The report's words, in English or Indonesian, and numbers as a reader of either wants them.
+"""The words of the report in English or Indonesian, and numbers in the format of each language.
 
-The texts are those of `wording.yaml`. Every form takes what JSON may hold, NaN and null included: what is no finite
-number is a dash.
+The texts are in `wording.yaml`. Every format accepts all values of JSON, including NaN and null, and shows a dash for
+what is not a finite number.
 """
 
 import math
@@ -25,7 +25,7 @@ COMMAS = str.maketrans(",.", ".,")
 
 
 def finite(value: Any) -> float | None:
-    """The value as a float, or None where it is no finite number."""
+    """The value as a float, or None if it is not a finite number."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if number and math.isfinite(value) else None
 
@@ -57,11 +57,11 @@ class Wording:
         self.texts = {key: texts[place] for key, texts in TEXTS.items()}
 
     def __call__(self, key: str, **values: Any) -> str:
-        """A text, filled in."""
+        """A text with its gaps filled in."""
         return self.texts[key].format(**values)
 
     def label(self, model: str) -> str:
-        """A method's name as its paper writes it, and what else tells it apart; the base's in words."""
+        """The name of a method as its paper writes it, with its distinguishing options, or a word for the base."""
         if model == "base":
             return self("base")
         method, _, way = model.partition(" ")
@@ -79,17 +79,17 @@ class Wording:
         return DASH if number is None else self._points(f"{number:,.0f}")
 
     def decimal(self, value: Any, digits: int = 3) -> str:
-        """With a true minus sign, in as many decimals as its column."""
+        """A number with a proper minus sign and the decimals of its column."""
         number = finite(value)
         return DASH if number is None else self._points(f"{number:,.{digits}f}".replace("-", MINUS))
 
     def signed(self, value: Any, digits: int = 3) -> str:
-        """As decimal, with a plus sign where it is positive."""
+        """A decimal, with a plus sign if it is positive."""
         number = finite(value)
         return ("+" if number is not None and number > 0 else "") + self.decimal(value, digits)
 
     def interval(self, figure: Mapping[str, Any] | None, digits: int = 3) -> str:
-        """The bounds of a figure of `scores.json`: 3.610 … 3.812; nothing where they are not known."""
+        """The bounds of a figure of `scores.json`, such as 3.610 … 3.812, or nothing if they are not known."""
         low, high = finite((figure or {}).get("low")), finite((figure or {}).get("high"))
         return "" if low is None or high is None else f"{self.decimal(low, digits)} … {self.decimal(high, digits)}"
 
@@ -99,7 +99,7 @@ class Wording:
         return f"< {self.decimal(0.001)}" if number is not None and number < 0.001 else self.decimal(value)
 
     def percent(self, share: Any, digits: int = 2) -> str:
-        """To two significant digits, never in exponents: 0.00078 -> 0.078 %, 0.25 -> 25 %."""
+        """A share with two significant digits and without exponents: 0.00078 -> 0.078 %, 0.25 -> 25 %."""
         number = finite(share)
         if number is None:
             return DASH
@@ -108,12 +108,12 @@ class Wording:
         return f"{self.decimal(number * 100, max(0, digits - 1 - magnitude))}{space}%"
 
     def whole(self, share: Any) -> str:
-        """In whole per cent: 0.714 -> 71 %."""
+        """A share in whole percent: 0.714 -> 71 %."""
         number = finite(share)
         return DASH if number is None else f"{self.decimal(100 * number, 0)}{SPACE if self.language == 'en' else ''}%"
 
     def points(self, share: Any) -> str:
-        """A change of a share in points of per cent, whole: 0.524 -> +52, -0.03 -> −3."""
+        """A change of a share in whole percentage points: 0.524 -> +52, -0.03 -> −3."""
         number = finite(share)
         return DASH if number is None else self.signed(round(100 * number) + 0.0, 0)
 
@@ -145,7 +145,7 @@ def summary(words: Wording, kept: Mapping[str, Any], models: list[dict[str, Any]
     """The run in one paragraph of plain language.
 
     Args:
-        kept: source_rows, kept_rows and kept_share of the funnel.
+        kept: source_rows, kept_rows and kept_share from the funnel.
         models: rows of the comparison, sorted by held-out loss.
     """
     source, rows = words.count(kept["source_rows"]), words.count(kept["kept_rows"])
@@ -159,7 +159,7 @@ def summary(words: Wording, kept: Mapping[str, Any], models: list[dict[str, Any]
 
 
 def pair_sentences(words: Wording, pairs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Which methods are better than which, of which no difference was shown, and of which none can be."""
+    """Sentences that say which methods are better than others, and for which no difference was or can be shown."""
     seeded = [pair for pair in pairs if pair["seeded"]]
     languages = dict.fromkeys(pair["language"] for pair in seeded)
     sentences = []
@@ -175,7 +175,7 @@ def pair_sentences(words: Wording, pairs: Sequence[Mapping[str, Any]]) -> list[s
 
 
 def _real(words: Wording, language: str, pairs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One sentence, the method that is better than most first."""
+    """One sentence, beginning with the method that is better than most."""
     others: dict[str, list[str]] = {}
     for pair in pairs:
         better, other = better_of(pair)
@@ -189,9 +189,9 @@ def _real(words: Wording, language: str, pairs: Sequence[Mapping[str, Any]]) -> 
 
 
 def _alike(pairs: Sequence[tuple[str, str]]) -> list[list[str]]:
-    """The largest groups of which every two are a pair: they say the same as the pairs, in fewer words.
+    """The largest groups in which any two form a pair, which say the same as the pairs in fewer words.
 
-    Source: insert and absorb (Piepho 2004), as for letters beside the rows of a table.
+    Uses insert and absorb (Piepho 2004), the algorithm for letter displays in tables.
     """
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
     groups = {frozenset(names)} if names else set()
@@ -216,12 +216,12 @@ def best_adapter(models: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def mean(figure: Mapping[str, Any] | None) -> float | None:
-    """Of a figure of `scores.json`."""
+    """The mean of a figure of `scores.json`."""
     return finite((figure or {}).get("mean"))
 
 
 def bounds(figure: Mapping[str, Any] | None) -> tuple[float, float] | None:
-    """Of a figure of `scores.json`, where both are known."""
+    """The bounds of a figure of `scores.json`, if both are known."""
     low, high = finite((figure or {}).get("low")), finite((figure or {}).get("high"))
     return None if low is None or high is None else (low, high)
 
@@ -251,7 +251,7 @@ def _cost(words: Wording, model: Mapping[str, Any]) -> str:
 
 
 def _change(words: Wording, figure: Mapping[str, Any], digits: int, sign: bool) -> dict[str, str]:
-    """A change and its interval: with signs, or turned to be above zero where a verb says which way."""
+    """A change and its interval, with signs, or made positive if a verb gives the direction."""
     if sign:
         return {"change": words.signed(figure["mean"], digits), "interval": words.interval(figure, digits) or DASH}
     known = bounds(figure)
