@@ -133,7 +133,7 @@ def _drive(pipe: Connection, address: str | None, folder: Path) -> None:
 
 
 def _connect(address: str | None, folder: Path) -> int:
-    """Joins the cluster or starts one, checks that its nodes share the folder, and returns its number of CPUs."""
+    """Joins the cluster, or starts one; checks that its nodes share the folder; returns its CPUs."""
     import ray
 
     try:

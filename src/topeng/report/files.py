@@ -99,7 +99,7 @@ def read_json(path: Path) -> Any:
 
 
 def templates(words: Wording | None = None, escape: bool = True) -> Environment:
-    """The templates of this package, with formats of numbers as filters and words as `t`."""
+    """Those of this package, with the forms of numbers as filters and the words as `t`."""
     words = words or Wording()
     environment = pages.templates(Path(__file__).parent, escape)
     environment.filters |= {form: getattr(words, form) for form in words.FORMS}

@@ -28,7 +28,7 @@ from topeng.text.tokens import answers_in
 
 BYTES = {"float32": 4, "bfloat16": 2}
 NF4_BYTES = 4.127 / 8
-"""Bytes of a weight in 4 bits, with its doubly quantised constants (QLoRA, arXiv 2305.14314, section 3)."""
+"""A weight in 4 bits, its doubly quantised constants counted (QLoRA, arXiv 2305.14314, section 3)."""
 
 
 def plan_of(recipe: Recipe, planned: list[Stage], run: Path) -> dict[str, Any]:
