@@ -75,6 +75,11 @@ def test_block_diffusion_trains_on_rows_of_twice_the_tokens():
     assert large == most == 2 * small
 
 
+def test_a_trained_base_has_no_pretraining(large):
+    assert "base" not in verdict.needs_of(large).here
+    assert "base" in verdict.needs_of(Recipe()).here
+
+
 def test_an_objective_is_scored_in_its_own_passes():
     """A masked row of 64 tokens in 16 draws, a causal one in a pass, the blocks of one each with those before it."""
 
@@ -92,11 +97,6 @@ def test_an_objective_is_scored_in_its_own_passes():
     masked = hours("masked")
     assert hours("autoregressive") == pytest.approx(masked / 16)
     assert hours("block") == pytest.approx(masked * (32 + 64) / 64)
-
-
-def test_a_trained_base_has_no_pretraining(large):
-    assert "base" not in verdict.needs_of(large).here
-    assert "base" in verdict.needs_of(Recipe()).here
 
 
 @pytest.mark.parametrize(("turns", "factor"), [("all", 2), ("last", 1)])
