@@ -1,4 +1,4 @@
-"""Objectives: what a pass is made of, its loss and its scores; and what they share of the forward process."""
+"""Training objectives: how a pass, its loss and its scores are computed, and the forward process that they share."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -37,11 +37,11 @@ OBJECTIVES: dict[str, Callable[[int], Objective]] = {
     "block": lambda block_length: Block(attention_block=block_length),
     "autoregressive": lambda block_length: Autoregressive(),
 }
-"""By the names that `train.objectives` has for them, made for a length of blocks."""
+"""Objectives by their names in `train.objectives`, made for a block length."""
 
 
 def objective_of(config: Any) -> Objective:
-    """That of a model, which its attention tells: full, causal, or causal between blocks."""
+    """The objective of a model, judged by its attention: full, causal, or causal between blocks."""
     block = getattr(config, "attention_block", None)
     return MASKED if block is None else Autoregressive() if block == 1 else Block(attention_block=block)
 
@@ -55,18 +55,18 @@ def response_nll(
     batch_tokens: int = 8192,
     progress: Callable[[int, int], None] = lambda done, passes: None,
 ) -> np.ndarray:
-    """The negative log-likelihood of each example's response, or its bound, by the model's objective.
+    """The negative log-likelihood of each example's response, or a bound, according to the model's objective.
 
-    In nats: fp64 [R, M], each column unbiased and independent of the others; equal columns are exact.
+    The result is in nats, fp64 [R, M]. Columns are unbiased and independent of each other. Equal columns are exact.
 
     Args:
-        model: whose `config` has `mask_token_id` and `eos_token_id`.
-        draws: Monte Carlo draws a row (of block diffusion, a block), over all replicates.
-        batch_tokens: of one forward pass; rows of like length share it, so that little is padding.
+        model: has a `config` with `mask_token_id` and `eos_token_id`.
+        draws: Monte Carlo draws per row (or per block, for block diffusion), over all replicates.
+        batch_tokens: size of a forward pass. Rows of similar length share it, so that there is little padding.
         progress: called with the number of scored masks and their total.
 
     Raises:
-        TopengError: `draws` is no multiple of `replicates`.
+        TopengError: `draws` is not a multiple of `replicates`.
     """
     how = Scoring(draws, seed, replicates, batch_tokens, progress)
     return objective_of(model.config).response_nll(model, examples, how)

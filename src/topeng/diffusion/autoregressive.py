@@ -1,4 +1,4 @@
-"""Autoregression: each token is predicted from those before it. A diffusion model's twin, and exact in its scores.
+"""Autoregression: each token is predicted from the ones before it, and scores are exact.
 
 Shapes: B rows, T positions, N tokens of responses.
 """
@@ -18,7 +18,7 @@ from topeng.text.tokens import Example
 
 @dataclass(frozen=True)
 class Autoregressive(Objective):
-    """Cross-entropy of every response token over the response length; nothing is masked, and nothing estimated."""
+    """Cross-entropy of all response tokens, divided by the response length. Nothing is masked or estimated."""
 
     attention_block: int | None = 1
     predicts_next: bool | None = True
@@ -61,7 +61,7 @@ class Autoregressive(Objective):
 
 
 def begun(example: Example, eos_token_id: int) -> Example:
-    """A text without a prompt begins after an end token: something has to predict its first."""
+    """Puts an end token before a text without a prompt, from which its first token is predicted."""
     if example.prompt_length:
         return example
     return replace(example, input_ids=[eos_token_id, *example.input_ids], prompt_length=1)

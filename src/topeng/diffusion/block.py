@@ -1,8 +1,8 @@
 """Block diffusion (BD3-LM, arXiv 2503.09573): blocks from left to right, masked diffusion within each.
 
-A row is cut into blocks of n tokens from its first. The answer's likelihood is the product of its blocks', each given
-the clean ones before it; of each the masked objective's bound is taken. One pass over [noisy, clean] trains all blocks.
-With n as long as the row it is the masked objective.
+A row is divided into blocks of n tokens from its first token. The likelihood of the answer is the product of those of
+its blocks, each given the clean ones before it, and the bound of the masked objective is used for each. One pass over
+[noisy, clean] trains all blocks. If n is the length of the row, this is the masked objective.
 Shapes: B rows, T positions, K blocks of a row, n tokens of a block.
 """
 
@@ -22,14 +22,14 @@ from topeng.models.attention import noisy_and_clean
 from topeng.text.tokens import Example
 
 BLOCK_BITS = 52
-"""A block's noise is that of a row of its own: its number is above those of rows (`Example.noise_id`)."""
+"""A block has the noise of a separate row, whose number is above those of rows (`Example.noise_id`)."""
 GOLDEN = (5**0.5 - 1) / 2
-"""The noise levels of a row's blocks are this far apart, going round: they are spread evenly, whatever their number."""
+"""Distance of the noise levels of consecutive blocks, modulo 1, which spreads any number of levels evenly."""
 
 
 @dataclass(frozen=True)
 class Block(Objective):
-    """Scored by the sum of its blocks' bounds, each with as many draws as are asked for: of few masks all are taken."""
+    """Block diffusion. The score is the sum of the bounds of the blocks, each with the requested number of draws."""
 
     sequences: int = 2
 
@@ -53,7 +53,7 @@ class Block(Objective):
         }
 
     def tokens_to_score(self, length: int, draws: int) -> int:
-        """The draws of each block, whose passes see it and what is before it."""
+        """The draws of each block, whose passes contain it and everything before it."""
         return draws * sum(min(start + self._block, length) for start in range(0, length, self._block))
 
     def response_nll(self, model: Any, examples: Sequence[Example], how: Scoring) -> np.ndarray:
@@ -69,12 +69,12 @@ class Block(Objective):
         return self.attention_block
 
     def _noise(self, batch: dict[str, Tensor], step: Step) -> tuple[Tensor, Tensor]:
-        """`masked` bool and `p`, [B, T]: of each block by itself."""
+        """`masked` (bool) and `p`, [B, T], drawn for each block separately."""
         response, size = batch["response_mask"], self._block
         rows, length = response.shape
         blocks = functional.pad(response, (0, -length % size)).reshape(rows, -1, size)  # [B, K, n]
         learnt = blocks.any(dim=-1)
-        number = (learnt.cumsum(dim=1) - 1)[learnt]  # of each learnt block, from 0 in each row
+        number = (learnt.cumsum(dim=1) - 1)[learnt]  # number of each block with response tokens, from 0 in each row
         row = learnt.nonzero()[:, 0]
         masked, p = torch.zeros_like(blocks), torch.ones(learnt.shape)
         masked[learnt], p[learnt] = training_noise(
@@ -90,9 +90,9 @@ class Block(Objective):
         return masked.flatten(1)[:, :length], p.repeat_interleave(size, dim=1)[:, :length]
 
     def _predicting(self, values: Tensor, predicts_next: bool) -> Tensor:
-        """[B, 2T]: what [B, T] says of tokens, at the position of [noisy, clean] that predicts each.
+        """Moves values of tokens [B, T] to the positions of [noisy, clean], [B, 2T], that predict them.
 
-        Where a position predicts the next, the last clean token before a block predicts its first, as in decoding.
+        If a position predicts the next token, the last clean token before a block predicts its first, as in decoding.
         """
         none = torch.zeros_like(values)
         if not predicts_next:
@@ -103,7 +103,7 @@ class Block(Objective):
         return torch.cat([within, across], dim=1)
 
     def _blocks(self, example: Example) -> list[Example]:
-        """Its response block by block, each after all that is before it."""
+        """The blocks of a response, each as an example with everything before it as the prompt."""
         size, end = self._block, len(example.input_ids)
         starts = [example.prompt_length, *range((example.prompt_length // size + 1) * size, end, size)]
         return [

@@ -1,16 +1,16 @@
-"""The forward process: response tokens become the mask token (LLaDA, arXiv 2502.09992, eq. 7).
+"""The forward process, in which response tokens become the mask token (LLaDA, arXiv 2502.09992, eq. 7).
 
-Training's noise is one of three, which estimate the same loss with more or less variance:
+There are three kinds of noise in training, which estimate the same loss with different variance:
 
-independent    a level for each row, and each token by itself: `forward_process`, the reference
-stratified     a level in each of as many strata as the step has rows, drawn by one number (Kingma et al., Variational
-               Diffusion Models, arXiv 2107.00630), and exactly as many tokens masked as the level says
-complementary  the same, and each row occurs a second time, with the other tokens masked (LaViDa, arXiv 2505.16839)
+independent    a level for each row, and each token independently: `forward_process`, the reference
+stratified     a level in each of as many strata as the step has rows, from one random number (Kingma et al.,
+               Variational Diffusion Models, arXiv 2107.00630), and exactly as many masked tokens as the level says
+complementary  the same, but each row occurs a second time with the other tokens masked (LaViDa, arXiv 2505.16839)
 
-A row with exactly l of its L response tokens masked, l uniform on 1..L, counts the mean cross-entropy over these l
-tokens: p = l / L (eq. 6). That is the independent noise's expectation for eps -> 0: there the count is Binomial(L, p),
-p uniform, and the integral of C(L, l) p^(l-1) (1-p)^(L-l) is 1 / l. For eps > 0 count l has the weight
-P(Binomial(L, eps) < l) / (1 - eps) / l instead: a share eps of all weight goes from the low counts to the others.
+For a row with exactly l of its L response tokens masked, l uniform on 1..L, the loss is the mean cross-entropy over
+these l tokens, with p = l / L (eq. 6). This is the expectation under independent noise for eps -> 0. There the count is
+Binomial(L, p) with uniform p, and the integral of C(L, l) p^(l-1) (1-p)^(L-l) is 1 / l. For eps > 0, a count l has the
+weight P(Binomial(L, eps) < l) / (1 - eps) / l instead, which moves a share eps of the weight from low counts to others.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ from torch import Tensor
 from topeng.diffusion.noise import Use, row_generator, uniforms
 
 EPS = 1e-3
-"""The masking probability's lower end: its inverse weights the loss."""
+"""Lower limit of the masking probability, whose inverse weights the loss."""
 
 
 def forward_process(
@@ -42,12 +42,12 @@ def forward_process(
 
 
 def copies(noise: str) -> int:
-    """How often a row occurs in a step; its copies are adjacent."""
+    """Number of copies of a row in a step, which are adjacent."""
     return 2 if noise == "complementary" else 1
 
 
 def distinct_rows(batch_rows: int, noise: str) -> int:
-    """How many rows a step of `batch_rows` has, copies not counted."""
+    """Number of distinct rows in a step of `batch_rows`."""
     return max(1, batch_rows // copies(noise))
 
 
@@ -68,10 +68,10 @@ def training_noise(
         row_ids: [B].
         places: [B] positions of the rows in the step, whose order is random; copies of a row are adjacent.
         step_rows: number of all rows of the step, including copies.
-        turn: [B] shift of a row's level; a level above 1 begins again at 0.
+        turn: [B] shift of the level of a row, modulo 1.
 
     Returns:
-        `masked` bool [B, T], `p` [B] in fp32, as `sft_loss` takes them.
+        `masked` bool [B, T], `p` [B] in fp32, as in `sft_loss`.
     """
     if noise == "independent":
         return forward_process(response_mask, seed, step, row_ids)
@@ -82,21 +82,21 @@ def training_noise(
     count = torch.minimum(1 + (level * length).long(), length)
     draws = _token_noise(response_mask, seed, step, row_ids)[:, 1:].masked_fill(~response_mask, torch.inf)
     first = draws.argsort(dim=1).argsort(dim=1) < count[:, None]
-    complement = (places % times == 1) & (count < length)  # of everything: everything again
+    complement = (places % times == 1) & (count < length)  # the complement of a fully masked row is fully masked too
     masked = response_mask & (first ^ complement[:, None])
     return masked, masked.sum(dim=1) / length
 
 
 def opened(attention_mask: Tensor, seed: int, step: int, row_ids: Tensor, share: float) -> Tensor:
-    """Draws which pairs of a row's positions see each other, where attention is opened little by little.
+    """Draws which pairs of positions of a row see each other while attention is opened step by step.
 
     Args:
-        attention_mask: [B, T], 1 on a row's tokens; padding is on the right.
-        row_ids: [B], as of `forward_process`.
-        share: of the pairs, in expectation.
+        attention_mask: [B, T], 1 on tokens of a row. Padding is on the right.
+        row_ids: [B], as in `forward_process`.
+        share: expected share of the pairs.
 
     Returns:
-        bool [B, T, T]; padding sees nothing.
+        bool [B, T, T]. Padding sees nothing.
     """
     found = torch.zeros(*attention_mask.shape, attention_mask.shape[1], dtype=torch.bool)
     for place, (row, length) in enumerate(zip(row_ids.tolist(), attention_mask.sum(dim=1).tolist(), strict=True)):
@@ -106,7 +106,7 @@ def opened(attention_mask: Tensor, seed: int, step: int, row_ids: Tensor, share:
 
 
 def _token_noise(response_mask: Tensor, seed: int, step: int, row_ids: Tensor) -> Tensor:
-    """[B, 1 + T] uniform draws in fp32: one of the row, then one of each response token, by its place there."""
+    """Uniform draws [B, 1 + T] in fp32: one for the row, then one for each response token by its position."""
     place = response_mask.cumsum(dim=1) - 1
     draws = uniforms(Use.TRAINING, seed, step, row_ids.tolist(), 1 + int(place.max()) + 1)
     noise = torch.from_numpy(draws).to(response_mask.device, torch.float32)

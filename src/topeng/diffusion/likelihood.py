@@ -1,9 +1,9 @@
 """A Monte Carlo bound on the negative log-likelihood of answers (LLaDA, arXiv 2502.09992, eq. 6).
 
-A draw masks exactly l of a response's L tokens, l uniform on 1..L, and counts their cross-entropy times L / l. Where a
-response has few masks all are taken, each by its probability; else the masks of a replicate are stratified by l and
-balanced over tokens, which leaves the mean as it is. Replicates are independent: their spread is the Monte Carlo error
-(docs/evaluation-likelihood.md).
+A draw masks exactly l of the L tokens of a response, l uniform on 1..L, and multiplies their cross-entropy by L / l. If
+a response has few masks, all are evaluated and weighted by their probabilities. Otherwise the masks of a replicate are
+stratified by l and balanced over tokens, which does not change the mean. Replicates are independent, and their spread
+gives the Monte Carlo error (docs/evaluation-likelihood.md).
 Shapes: R rows, M replicates, K masks of a row, L response tokens, N masked positions.
 """
 
@@ -22,20 +22,21 @@ from topeng.text.batches import collate, passes_of
 from topeng.text.tokens import Example
 
 STRATA = 1.5
-"""The k-th of n strata of l / L ends at (k / n) ** STRATA: few tokens, which vary most, are masked more often. Neyman
-allocation for a variance as 1 / l would make it 2; that the last strata are wide then makes it less (measured)."""
+"""The k-th of n strata of l / L ends at (k / n) ** STRATA, so that masks with few tokens, which vary most, are drawn
+more often. Neyman allocation for a variance of 1 / l would give 2. Less is better, because the last strata become too
+wide (measured)."""
 
 
 def draw_masks(
     response_length: int, draws: int, seed: int, row_id: int, replicates: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A row's masks and their weights, bool [K, L] and fp64 [K]: the same for every model.
+    """The masks of a row and their weights, bool [K, L] and fp64 [K], which are the same for every model.
 
-    Where all 2^L - 1 masks are no more than `draws`, these are they, and the sum of weight times masked nats is the
-    bound. Else there are `draws` masks, replicate by replicate, and that sum over a replicate's is its estimate.
+    If there are at most `draws` masks, 2^L - 1, all are returned, and the sum of weight times masked nats is the bound.
+    Otherwise there are `draws` masks, replicate by replicate, and this sum over a replicate is its estimate.
 
     Raises:
-        TopengError: `draws` cannot be shared evenly by the replicates.
+        TopengError: `draws` cannot be divided evenly among the replicates.
     """
     if draws < 1 or replicates < 1 or draws % replicates:
         raise TopengError(
@@ -52,10 +53,10 @@ def draw_masks(
 
 
 def _balanced_masks(response_length: int, draws: int, noise: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A replicate: the masks of its strata, few tokens first, each of the tokens that have the least weight so far.
+    """The masks of a replicate, fewest tokens first. Each masks the tokens with the least weight so far.
 
-    That evens out hard tokens and easy ones. As ties are broken at random no token is preferred: a mask is as likely as
-    any other of its count, whatever those before it.
+    This balances hard and easy tokens. Ties are broken at random, so that no token is preferred, and every mask with
+    the same count is equally likely.
     """
     edges = (np.arange(draws + 1) / draws) ** STRATA
     counts = 1 + np.floor(response_length * noise.uniform(edges[:-1], edges[1:])).astype(int)
@@ -107,7 +108,7 @@ def response_nll(model: Any, examples: Sequence[Example], how: Scoring) -> np.nd
 
 
 def _are_few(response_length: int, draws: int) -> bool:
-    """Whether all masks of a response are taken."""
+    """Whether all masks of a response are evaluated."""
     return 2**response_length - 1 <= draws
 
 
@@ -131,7 +132,9 @@ def monte_carlo_error(estimates: np.ndarray) -> dict[str, float]:
     rows, replicates = estimates.shape
     if replicates < 2:
         raise TopengError(f"a Monte Carlo error needs 2 replicates at least, not {replicates}: raise replicates")
-    variances = estimates.var(axis=1, ddof=1) / replicates / rows**2  # what each row adds to the mean's
+    variances = (
+        estimates.var(axis=1, ddof=1) / replicates / rows**2
+    )  # contribution of each row to the variance of the mean
     mean, total = float(estimates.mean()), float(variances.sum())
     degrees = (replicates - 1) * total**2 / float((variances**2).sum()) if total else np.inf
     half = float(stats.t.ppf(0.975, degrees)) * np.sqrt(total)

@@ -1,4 +1,4 @@
-"""Masked diffusion (LLaDA, arXiv 2502.09992): any of a response's tokens are masked, and predicted from all others."""
+"""Masked diffusion (LLaDA, arXiv 2502.09992): masked tokens of a response are predicted from all other tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from topeng.text.tokens import Example
 
 @dataclass(frozen=True)
 class Masked(Objective):
-    """`sft_loss` of one pass over the noisy row; scored by a Monte Carlo bound."""
+    """Masked diffusion. The loss is `sft_loss` of one pass over the noisy row, and the score is a Monte Carlo bound."""
 
     def training_pass(self, batch: dict[str, Tensor], step: Step, config: Any) -> dict[str, Any]:
         ids, response = batch["input_ids"], batch["response_mask"]

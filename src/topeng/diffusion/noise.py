@@ -1,6 +1,6 @@
-"""Noise as a function of (seed, step, row): never drawn from a global generator.
+"""Noise as a function of (seed, step, row), which is never drawn from a global generator.
 
-A row's noise is therefore the same whatever its batch, its rank, or the step at which a run was resumed.
+Therefore the noise of a row does not depend on its batch, its rank, or where a run was resumed.
 """
 
 from collections.abc import Iterable
@@ -27,5 +27,5 @@ def row_generator(use: Use, seed: int, step: int, row: int) -> np.random.Generat
 
 
 def uniforms(use: Use, seed: int, step: int, rows: Iterable[int], count: int) -> np.ndarray:
-    """[rows, count] draws from U(0, 1), fp64; a row's first draws do not depend on `count`."""
+    """Draws [rows, count] from U(0, 1) in fp64. The first draws of a row do not depend on `count`."""
     return np.stack([row_generator(use, seed, step, row).random(count) for row in rows])

@@ -1,8 +1,8 @@
-"""What an objective is: which pass to make of rows, how its parts are weighted, how rows are scored.
+"""The interface of an objective: how rows become a forward pass with weights, and how rows are scored.
 
-An objective is a file beside this one and a line of `OBJECTIVES`. How its models are decoded follows from how they
-look (`models.attention`), which a model carries with it: `objective_of` tells a model's objective by it.
-Shapes: B rows, T positions, N positions that are learnt, R rows, M replicates.
+An objective is a file next to this one and a line of `OBJECTIVES`. How its models are decoded follows from their
+attention (`models.attention`), which is part of a model, so that `objective_of` can tell the objective of a model.
+Shapes: B rows, T positions, N trained positions, R rows, M replicates.
 """
 
 from abc import ABC, abstractmethod
@@ -17,13 +17,13 @@ from topeng.text.tokens import Example
 
 
 class Step(NamedTuple):
-    """The place of some rows in a training, of which their noise is a function.
+    """The place of some rows in a training, on which their noise depends.
 
     Attributes:
-        noise: which tokens are masked (`train.noise`).
-        step: from 0.
-        places: [B], of the rows in the step.
-        rows: of the step, over all forward passes and ranks.
+        noise: kind of noise (`train.noise`).
+        step: number of the step, from 0.
+        places: [B], places of the rows in the step.
+        rows: number of rows of the step, over all forward passes and ranks.
     """
 
     noise: str
@@ -34,7 +34,7 @@ class Step(NamedTuple):
 
 
 class Scoring(NamedTuple):
-    """How likelihoods are estimated; `diffusion.response_nll` says more."""
+    """How likelihoods are estimated (see `diffusion.response_nll`)."""
 
     draws: int
     seed: int
@@ -47,10 +47,10 @@ class Scoring(NamedTuple):
 class Objective(ABC):
     """
     Attributes:
-        attention_block: how its models look (`models.attention`).
-        predicts_next: what a position of its models predicts; None: what it did before.
-        exact: a score is the likelihood itself, and not a bound.
-        sequences: as many tokens of a forward pass as a row has, times this.
+        attention_block: attention of its models (`models.attention`).
+        predicts_next: whether a position predicts the next token, or None to keep what the model does.
+        exact: whether a score is the likelihood itself instead of a bound.
+        sequences: tokens of a forward pass per token of a row.
     """
 
     attention_block: int | None = None
@@ -60,20 +60,20 @@ class Objective(ABC):
 
     @abstractmethod
     def training_pass(self, batch: dict[str, Tensor], step: Step, config: Any) -> dict[str, Any]:
-        """The arguments of a model's `forward` whose `loss` is the share that rows have in a step's loss, in nats.
+        """Arguments for a model's `forward`, whose `loss` is the part of these rows in the loss of the step, in nats.
 
         Args:
-            batch: of `text.batches.collate`.
-            config: of the model.
+            batch: result of `text.batches.collate`.
+            config: config of the model.
 
         Returns:
-            `targets` and `weights` [N] among them.
+            Arguments that include `targets` and `weights` [N].
         """
 
     def tokens_to_score(self, length: int, draws: int) -> int:
-        """Tokens of the forward passes that score a row of so many tokens, if all of them are its response."""
+        """Tokens of the forward passes that score a row of `length` tokens, if all of them are its response."""
         return draws * length
 
     @abstractmethod
     def response_nll(self, model: Any, examples: Sequence[Example], how: Scoring) -> np.ndarray:
-        """Of each example's response, in nats: fp64 [R, M], a column for each replicate."""
+        """The score of each example's response in nats, fp64 [R, M], with a column for each replicate."""

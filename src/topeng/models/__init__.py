@@ -28,7 +28,7 @@ from topeng.text.formats import mask_token_of
 
 MODELS: list[Any] = [LLaDAModelLM, ILLaDAForCausalLM, DreamModel, SDARForCausalLM, *a2d.MODELS, *moe.MODELS]
 FAMILIES: dict[str, Any] = {model.config_class.model_type: model for model in MODELS}
-"""By the `model_type` of config.json, where its `architectures` name none of ours: on the Hub LLaDA-MoE is `llada`."""
+"""Networks by `model_type`, used if `architectures` names none of ours. On the Hub, LLaDA-MoE has `llada` too."""
 TELLING_WIDTH = 256
 CHECKPOINT_FILES = ["*.json", "*.safetensors", "*.jinja", "README.md"]
 
@@ -55,7 +55,7 @@ __all__ = [
 
 
 def is_checkpoint(path: str | Path) -> bool:
-    """Whether a folder has a whole model, such as one trained by `full`, and not an adapter."""
+    """Whether a folder contains a whole model, such as one trained with `full`, instead of an adapter."""
     return (Path(path) / "config.json").is_file()
 
 
@@ -81,16 +81,18 @@ def load_config(path: str | Path, revision: str | None = None) -> Any:
         )
     try:
         config = family.config_class(**values)
-        if config.eos_token_id is None:  # as in Dream's, which pads with its end token
+        if config.eos_token_id is None:  # as in Dream, whose padding is its end token
             config.eos_token_id = config.pad_token_id
-        if values.get("mask_token_id") is None and _has_tokenizer(path):  # as in dLLM's, LLaDA2.x and iLLaDA
+        if values.get("mask_token_id") is None and _has_tokenizer(
+            path
+        ):  # as in LLaDA2.x, iLLaDA and dLLM's checkpoints
             tokenizer = load_tokenizer(path, revision)
             if mask := mask_token_of(tokenizer):
                 config.mask_token_id = tokenizer.convert_tokens_to_ids(mask)
         return config
     except ModelError:
         raise
-    except Exception as error:  # of many classes, all of which mean that an option has no usable value
+    except Exception as error:  # errors of many classes, which all mean that an option has an unusable value
         raise ModelError(
             f"{Path(path) / 'config.json'} has a value that cannot be used ({_lines(error)[-1].rstrip('.')}). Copy the "
             "checkpoint again."
@@ -98,21 +100,21 @@ def load_config(path: str | Path, revision: str | None = None) -> Any:
 
 
 def family_of(values: Mapping[str, Any]) -> Any:
-    """The network of a config.json: of a known `model_type` that which its architectures name, or else its own."""
+    """The network of a config.json: the one that its `architectures` name, or else that of its `model_type`."""
     named, kind = values.get("architectures") or [], FAMILIES.get(str(values.get("model_type")))
     return kind and next((model for model in MODELS if model.__name__ in named), kind)
 
 
 def _has_tokenizer(path: str | Path) -> bool:
-    """Weights may be loaded without one from a folder."""
+    """Whether there is a tokenizer, without which weights can be loaded from a folder."""
     return not Path(path).is_dir() or (Path(path) / "tokenizer_config.json").is_file()
 
 
 def read_options(path: str | Path, revision: str | None = None) -> dict[str, Any]:
-    """What a checkpoint's `config.json` holds, of whatever family it is.
+    """The content of a checkpoint's `config.json`, for any family.
 
     Raises:
-        ModelError: it cannot be reached, or is no such file.
+        ModelError: it cannot be reached, or is not a JSON object.
     """
     return read_object(_fetch(locate(path), "config.json", revision), ModelError, "checkpoint")
 
@@ -143,7 +145,9 @@ def load_model(
     path = locate(path)
     config, device = load_config(path, revision), find_device(device)
     family = FAMILIES[config.model_type]
-    if device.type == "cuda" and device.index is None:  # else a GPU without a number counts as another than its own
+    if (
+        device.type == "cuda" and device.index is None
+    ):  # because devices with and without a number do not compare as equal
         device = torch.device("cuda", torch.cuda.current_device())
     try:
         model, loading = family.from_pretrained(
@@ -153,12 +157,12 @@ def load_model(
             dtype=dtype or "auto",
             use_safetensors=True,
             trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # they are named below, with the missing ones
+            ignore_mismatched_sizes=True,  # they are reported below, with the missing ones
             output_loading_info=True,
-            device_map={"": device} if quantization or ranks.RANKS == 1 else None,  # straight to a GPU
+            device_map={"": device} if quantization or ranks.RANKS == 1 else None,  # directly to the GPU
             quantization_config=quantization,
         )
-    except Exception as error:  # what a folder holds may fail anywhere in three libraries
+    except Exception as error:  # a bad folder may fail anywhere in three libraries
         raise _not_loaded(path, device, error) from error
     _check_loaded(path, loading)
     return model.eval() if quantization else model.to(device).eval()
@@ -189,10 +193,10 @@ def _check_loaded(path: str | Path, loading: dict[str, Any]) -> None:
 
 
 def find_device(device: str | torch.device | None = None) -> torch.device:
-    """The device of that name; a GPU where there is one, without it.
+    """The device of this name, by default a GPU if there is one.
 
     Raises:
-        ModelError: there is none.
+        ModelError: there is no such device.
     """
     gpus = torch.cuda.device_count()
     try:
@@ -207,24 +211,24 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
 
 
 def fingerprint(model: Any) -> str:
-    """What tells bases apart: the first embeddings of the mask and the end token, which every training moves.
+    """Identifies a base by parts of the embeddings of its mask and end tokens, which every training changes.
 
-    In bf16, in base 64; adapters leave them as they are.
+    They are in bf16 and base 64. Adapters do not change them.
     """
     values = _telling_rows(model)[:, :TELLING_WIDTH].to(torch.bfloat16)
     return b64encode(values.contiguous().view(torch.uint8).numpy().tobytes()).decode()
 
 
 def is_base(model: Any, known: str) -> bool:
-    """Whether a model has the weights that `fingerprint` was taken of, in whatever precision either was loaded.
+    """Whether a model has the weights of a `fingerprint`, whatever the precision in which each was loaded.
 
-    In fp16 a weight is known to half a step: its bf16 may be that of any number within.
+    A weight in fp16 is only known to half a step, and its bf16 may be that of any number in this range.
 
     Raises:
-        ValueError: `known` is no fingerprint.
+        ValueError: `known` is not a fingerprint.
     """
     rows = _telling_rows(model)
-    if len(known) == 64:  # the digest that earlier versions took of these rows in bf16
+    if len(known) == 64:  # earlier versions used a digest of these rows in bf16
         digested = rows.to(torch.bfloat16).contiguous().view(torch.uint8).numpy().tobytes()
         return known == hashlib.sha256(digested).hexdigest()
     taken = torch.frombuffer(bytearray(b64decode(known, validate=True)), dtype=torch.bfloat16)
@@ -242,20 +246,20 @@ def _telling_rows(model: Any) -> torch.Tensor:
 
 
 def native_name(model: Any, name: str) -> str:
-    """The name that the network here has for a module or a weight of the official code's; others stay."""
+    """Our name of a module or weight of the official code. Other names are unchanged."""
     for pattern, native in type(model).official_names:
         name = re.sub(pattern, native, name)
     return name
 
 
 def official_names(model: Any) -> dict[str, str]:
-    """The official code's names of a network's weights, by the names that they have here."""
+    """The official names of a network's weights, by our names."""
     back = [WeightRenaming(*names).reverse_transform() for names in reversed(type(model).official_names)]
     return {name: apply_renamings(name, back) for name, _ in model.named_parameters(remove_duplicate=False)}
 
 
 def fetch_checkpoint(path: str | Path, revision: str | None = None) -> Path:
-    """The folder of a checkpoint; that of the hub's cache, with all that a checkpoint needs, for a model id.
+    """The folder of a checkpoint. For a model id it is in the Hub's cache, with all necessary files.
 
     Raises:
         ModelError: it cannot be reached.
@@ -314,7 +318,7 @@ def _fetch(path: str | Path, name: str, revision: str | None) -> Path:
 
 @contextmanager
 def quiet_hub() -> Iterator[None]:
-    """Keeps huggingface_hub from printing each of its retries; the error in the end says what is wrong."""
+    """Keeps huggingface_hub from printing each retry. The error at the end says what is wrong."""
     hub = logging.getLogger("huggingface_hub")
     level = hub.level
     hub.setLevel(logging.ERROR)
@@ -325,11 +329,11 @@ def quiet_hub() -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's error says, for a message of ours in brackets."""
+    """The first line of a library's error, for use in brackets in a message of ours."""
     return _lines(error)[0].rstrip(".:")
 
 
 def _lines(error: BaseException) -> list[str]:
-    """A `KeyError` says no more than a name."""
+    """The lines of an error, with its type for a `KeyError`, whose text is only a name."""
     text = f"{type(error).__name__} {error}" if isinstance(error, KeyError) else str(error)
     return [line.strip() for line in text.strip().split("\n")]

@@ -1,7 +1,7 @@
-"""Autoregressive networks that were made masked diffusion models (A2D), as dLLM publishes them.
+"""Autoregressive networks that were turned into masked diffusion models (A2D), as published by dLLM.
 
-Network and names are those of `transformers`; attention looks both ways, and a position predicts itself. Published
-checkpoints name no mask token: it is their tokenizer's `<|mask|>`.
+The network and its names are those of `transformers`. Attention is bidirectional, and a position predicts its own
+token. Published checkpoints do not name the mask token, which is `<|mask|>` of their tokenizer.
 """
 
 from typing import Any, ClassVar

@@ -1,8 +1,8 @@
-"""Who looks at whom: a model's attention is full, causal, or causal between blocks.
+"""The attention of a model: full, causal, or causal between blocks.
 
-A config's `attention_block` says which: None where every position sees all others, n where it sees its own block of n
-and the blocks before (block-causal), 1 where it sees itself and what is before (causal). Blocks are counted from the
-first token of a row.
+`attention_block` in a config says which. With None, every position sees all others. With n, it sees its own block of n
+positions and all earlier blocks (block-causal). With 1, it sees itself and all earlier positions (causal). Blocks are
+counted from the first token of a row.
 Shapes: B rows, Q queries, K keys, T positions.
 """
 
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 ATTENTION = ("attention_block", "predicts_next")
-"""The options of a config that an objective changes."""
+"""Options of a config that an objective changes."""
 
 
 def attend(model: Any, attention_block: int | None, predicts_next: bool | None = None) -> None:
-    """Makes a network, with an adapter or without, look as asked from now on; its weights stay.
+    """Changes the attention of a network, with or without an adapter. Its weights do not change.
 
     Args:
-        predicts_next: whether a position predicts the next token; None leaves that as it is.
+        predicts_next: whether a position predicts the next token, or None to keep the current value.
     """
     network = model.get_base_model() if hasattr(model, "get_base_model") else model
     network.config.attention_block = attention_block
@@ -28,7 +28,7 @@ def attend(model: Any, attention_block: int | None, predicts_next: bool | None =
 
 
 def attention_of(config: Any) -> dict[str, Any]:
-    """How a model looks, as arguments of `attend`."""
+    """The attention of a model, as arguments of `attend`."""
     return {
         "attention_block": getattr(config, "attention_block", None),
         "predicts_next": bool(getattr(config, "predicts_next", False)),
@@ -36,27 +36,28 @@ def attention_of(config: Any) -> dict[str, Any]:
 
 
 def block_causal(visible: Tensor, queries: Tensor, keys: Tensor, block: int) -> Tensor:
-    """Which keys each query looks at: those of its own block and of earlier ones.
+    """The keys that each query sees, which are those of its own block and of earlier blocks.
 
     Args:
         visible: bool [B, K], false on padding.
         queries, keys: positions in the row, [B, Q] and [B, K].
-        block: n of `attention_block`.
+        block: the value of `attention_block`.
 
     Returns:
-        bool [B, 1, Q, K], as `attention_mask` of transformers. A query that sees nothing, which is padding, sees all.
+        bool [B, 1, Q, K], an `attention_mask` of transformers. A query that would see nothing, which is padding, sees
+        all keys.
     """
     seen = visible[:, None, :] & (keys[:, None, :] // block <= queries[:, :, None] // block)
     return (seen | ~seen.any(dim=-1, keepdim=True))[:, None]
 
 
 def annealed(seen: Tensor, positions: Tensor, opened: Tensor) -> Tensor:
-    """Attention of a network that has looked back only, on its way to `seen` (DiffuLLaMA, arXiv 2410.17891).
+    """Attention of a causal network during the transition to `seen` (DiffuLLaMA, arXiv 2410.17891).
 
     Args:
-        seen: which keys each query is to look at in the end: bool [B, 1, T, T], or [B, T] of keys alone.
-        positions: in the row, [B, T].
-        opened: bool [B, N, N], of each position which ones after it may be looked at already.
+        seen: the keys that each query will see in the end: bool [B, 1, T, T], or [B, T] for keys alone.
+        positions: positions in the row, [B, T].
+        opened: bool [B, N, N], the later positions that each position may already see.
 
     Returns:
         bool [B, 1, T, T].
@@ -68,9 +69,9 @@ def annealed(seen: Tensor, positions: Tensor, opened: Tensor) -> Tensor:
 
 
 def noisy_and_clean(visible: Tensor, block: int) -> Tensor:
-    """Attention of one pass over [noisy, clean], both of T positions (Block Diffusion, arXiv 2503.09573).
+    """Attention of one pass over [noisy, clean], with T positions each (Block Diffusion, arXiv 2503.09573).
 
-    A noisy block sees itself and the clean blocks before it; a clean one itself and those before it.
+    A noisy block sees itself and the earlier clean blocks. A clean block sees itself and the earlier clean blocks.
 
     Args:
         visible: bool [B, T], false on padding.

@@ -1,4 +1,4 @@
-"""Dream (arXiv 2508.15487) and DiffuCoder: Qwen2 with bidirectional attention; a position predicts the next token."""
+"""Dream (arXiv 2508.15487) and DiffuCoder: Qwen2 with bidirectional attention. A position predicts the next token."""
 
 from typing import ClassVar
 
@@ -14,7 +14,7 @@ class DreamConfig(Bidirectional, Qwen2Config):
 
 
 class DreamModel(MaskedLMHead, Qwen2ForCausalLM):
-    """Its head is aligned with the input here: what it says at a position is what it predicts for it."""
+    """Dream, with logits aligned with the input: those at a position are the prediction for this position."""
 
     config_class = DreamConfig
 

@@ -1,7 +1,7 @@
-"""A checkpoint as one GGUF file for llama.cpp, written with the `gguf` package, a weight at a time.
+"""Writes a checkpoint as one GGUF file for llama.cpp with the `gguf` package, one weight at a time.
 
-Metadata, the order of q's and k's rows, and which weights stay in fp32 are those of llama.cpp's own converter
-(conversion/llada.py, dream.py and base.py there); what it leaves out and `llama-diffusion-cli` needs is written too.
+The metadata, the order of the rows of q and k, and the weights that stay in fp32 follow llama.cpp's own converter (its
+conversion/llada.py, dream.py and base.py). Metadata that it omits but `llama-diffusion-cli` needs are written too.
 """
 
 import importlib.util
@@ -27,13 +27,15 @@ Q8_BLOCK = 32
 
 @dataclass(frozen=True)
 class Architecture:
-    """What llama.cpp calls a family's network, and how its file differs from the checkpoint.
+    """llama.cpp's name of a network, and how its file differs from the checkpoint.
 
     Attributes:
-        shift: a position's logits are of the next one. Written always: absent means true there.
-        permute: the rotary embedding turns neighbours there, and halves of a head here: rows of q and k change places.
-        add_bos: a prompt begins with the start token.
-        fixed: options that its network answers in one way only, with the values that mean so.
+        shift: whether the logits at a position are those of the next one. Always written, because llama.cpp's default
+            is true.
+        permute: whether rows of q and k are reordered, because llama.cpp's rotary embedding rotates neighbouring values
+            instead of the halves of a head.
+        add_bos: whether a prompt begins with the start token.
+        fixed: options for which the network only supports one behaviour, with the values that mean it.
     """
 
     name: str
@@ -64,7 +66,7 @@ ARCHITECTURES = {
 
 @dataclass(frozen=True)
 class _Part:
-    """A weight of the file: `read` gives it in fp32."""
+    """A weight of the file. `read` returns it in fp32."""
 
     name: str
     shape: tuple[int, ...]
@@ -72,10 +74,10 @@ class _Part:
 
 
 def architecture(config: Mapping[str, Any]) -> Architecture:
-    """The network that llama.cpp has for a checkpoint's config.json.
+    """llama.cpp's network for the config.json of a checkpoint.
 
     Raises:
-        ExportError: it has none, or the package is missing.
+        ExportError: there is none, or the package is missing.
     """
     if importlib.util.find_spec("gguf") is None:
         raise ExportError("GGUF needs the package gguf. Install it with pip install 'topeng[export]'.")
@@ -100,17 +102,18 @@ def write_gguf(
     precision: str,
     name: str,
 ) -> None:
-    """Writes one file, rounded to the nearest (ties to even; q8_0 as llama.cpp's reference); one weight is in memory.
+    """Writes one file, with only one weight in memory at a time.
+
+    Weights are rounded to the nearest value (ties to even), and q8_0 follows llama.cpp's reference.
 
     Args:
         config: the official config.json.
-        precision: of matrices; vectors and routers stay in fp32, as llama.cpp wants them. Where rows are no multiple of
-            32 long, q8_0 becomes f16.
-        name: of the model.
+        precision: precision of matrices. Vectors and routers stay in fp32, as llama.cpp requires. If the length of rows
+            is not a multiple of 32, q8_0 becomes f16.
+        name: name of the model.
 
     Raises:
-        ExportError: the family has no such format, the tokenizer is of a kind that has no name here, or the disk has
-            no room.
+        ExportError: the family has no such format, the kind of tokenizer is not supported, or the disk is full.
     """
     import gguf
 
@@ -139,7 +142,7 @@ def write_gguf(
 
 
 def _add_network(writer: Any, config: Mapping[str, Any], kind: Architecture) -> None:
-    """The shape under llama.cpp's names, from an option's name in any of the families."""
+    """The shape under llama.cpp's names, from the options of any family."""
 
     def option(*names: str) -> Any:
         return next((config[name] for name in names if config.get(name) is not None), None)
@@ -166,7 +169,7 @@ def _add_network(writer: Any, config: Mapping[str, Any], kind: Architecture) -> 
 
 
 def _parts(weights: Weights, config: Mapping[str, Any], kind: Architecture) -> Iterator[_Part]:
-    """As llama.cpp wants them: rows of q and k in its order, none beyond the vocabulary, a layer's experts in one."""
+    """The weights in llama.cpp's form: its order of q and k, no rows beyond the vocabulary, experts joined."""
     import gguf
 
     arch = next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == kind.name)
@@ -207,7 +210,7 @@ def _first_rows(read: Callable[[], Tensor], count: int) -> Tensor:
 
 
 def _permuted(read: Callable[[], Tensor], heads: int) -> Tensor:
-    """Rows of a head: first and second half interleaved."""
+    """Interleaves the first and second half of the rows of each head."""
     weight = read()
     rows = weight.shape[0] // heads // 2
     return weight.reshape(heads, 2, rows, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
@@ -222,7 +225,7 @@ def _precision(part: _Part, precision: str) -> str:
 def _quantized(part: _Part, qtype: Any) -> np.ndarray:
     """
     Raises:
-        ExportError: a number is beyond the range of half precision.
+        ExportError: a number exceeds the range of half precision.
     """
     import gguf
 

@@ -1,4 +1,4 @@
-"""A tokenizer as llama.cpp reads it from GGUF: a byte-level BPE that cuts text in a way that has a name there."""
+"""Writes a tokenizer for llama.cpp to GGUF: a byte-level BPE that splits text in a way known to llama.cpp."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from topeng.text.formats import LLADA
 
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-SPLITS = {  # the expression that cuts text before the merges -> llama.cpp's name for it
+SPLITS = {  # the expression that splits text before the merges -> llama.cpp's name of it
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+": "gpt-2",
     rf"{_WORDS}\p{{N}}{{1,3}}{_REST}": "llama-bpe",
     rf"{_WORDS}\p{{N}}{_REST}": "qwen2",
@@ -27,10 +27,10 @@ def add_tokens(writer: Any, config: Mapping[str, Any], tokenizer: PreTrainedToke
 
     Args:
         config: the official config.json.
-        add_bos: a prompt begins with the start token.
+        add_bos: whether a prompt begins with the start token.
 
     Raises:
-        ExportError: no mask token is named, or llama.cpp would cut text otherwise.
+        ExportError: no mask token is named, or llama.cpp would split text differently.
     """
     import gguf
 
@@ -65,10 +65,10 @@ def add_tokens(writer: Any, config: Mapping[str, Any], tokenizer: PreTrainedToke
 
 
 def _split(rules: Mapping[str, Any]) -> str:
-    """llama.cpp's name for how a tokenizer cuts text before its merges.
+    """llama.cpp's name for how a tokenizer splits text before its merges.
 
     Raises:
-        ExportError: it is no byte-level BPE, or cuts in a way that has no name here.
+        ExportError: it is not a byte-level BPE, or llama.cpp does not know this way of splitting.
     """
     model, steps = rules["model"], _steps(rules)
     patterns = [step["pattern"].get("Regex") for step in steps if step["type"] == "Split"]
@@ -87,15 +87,15 @@ def _split(rules: Mapping[str, Any]) -> str:
 
 
 def _steps(rules: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """How a tokenizer cuts text before its merges, step by step."""
+    """The steps in which a tokenizer splits text before its merges."""
     first = rules["pre_tokenizer"] or {}
     return list(first.get("pretokenizers", [first]))
 
 
 def _template(tokenizer: PreTrainedTokenizerBase, rules: Mapping[str, Any]) -> str | None:
-    """The chat template; with the spaces that the tokenizer itself puts before what follows a special token.
+    """The chat template, with the spaces that the tokenizer puts before text after a special token.
 
-    llama.cpp's byte-level BPE puts none, whatever a file says. The tokenizers of `kecil` and of tiny bases do.
+    The tokenizers of `kecil` and of tiny bases put such spaces, but llama.cpp's byte-level BPE never does.
 
     Raises:
         ExportError: there are such spaces, and the template is not Topeng's.

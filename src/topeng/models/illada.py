@@ -1,7 +1,7 @@
 """iLLaDA (arXiv 2606.25331): Llama with bidirectional attention, grouped queries and a tied head.
 
-Unlike LLaDA's, its official code names options and weights as Llama's does. No option names the mask token: it is the
-tokenizer's `<[MASK]>`, id 5.
+Unlike LLaDA, its official code uses Llama's names for options and weights. No option names the mask token, which is
+`<[MASK]>` of the tokenizer, id 5.
 """
 
 from typing import Any, ClassVar

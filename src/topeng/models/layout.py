@@ -1,7 +1,7 @@
-"""What the files of a checkpoint hold by the official code's names, and which of the network's weights that is.
+"""Maps the weights in the files of a checkpoint, by their official names, to the weights of the network.
 
-Mostly a weight of the one is a weight of the other. A mixture of experts has a file's weight for each expert where the
-network has one for all, and LLaDA2.x's files have queries, keys and values as one.
+Usually one weight corresponds to one. For a mixture of experts, files have a weight per expert, and the network has one
+for all experts. Files of LLaDA2.x have a single weight for queries, keys and values.
 """
 
 from collections.abc import Iterator
@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 from transformers.core_model_loading import WeightRenaming, apply_renamings
 
 EXPERTS_IN, EXPERTS_OUT = "experts.gate_up_proj", "experts.down_proj"
-"""Endings of the network's weights of all experts: [E, 2I, D] and [E, D, I]."""
+"""Endings of names of the network's weights for all experts: [E, 2I, D] and [E, D, I]."""
 
 
 class Stored(NamedTuple):
-    """A weight of a checkpoint's files.
+    """A weight in the files of a checkpoint.
 
     Attributes:
-        parts: names of the network's weights whose rows it has, one after another; none where it is a part of one.
-        rows: of each part, where there are several.
+        parts: names of the network's weights whose rows it contains, one after another, or none if it is a part of one.
+        rows: number of rows of each part, if there are several.
     """
 
     shape: tuple[int, ...]
@@ -27,7 +27,7 @@ class Stored(NamedTuple):
 
 
 def layout(model: Any) -> dict[str, Stored]:
-    """By official name. A head that is tied to the embedding is there like any other."""
+    """The weights by official name. A head that is tied to the embedding is included."""
     shapes = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
     back = [WeightRenaming(*names).reverse_transform() for names in reversed(type(model).official_names)]
     found: dict[str, Stored] = {}
@@ -60,7 +60,7 @@ def _experts(name: str, shape: tuple[int, ...]) -> dict[str, Stored]:
 
 
 def _fused(fused: dict[str, list[str]], name: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The official weight that one of the network's is a part of, and all its parts."""
+    """The official weight that contains a weight of the network, and all its parts."""
     for official, endings in fused.items():
         for ending in endings:
             if name.endswith(ending):

@@ -1,6 +1,6 @@
 """LLaDA (arXiv 2502.09992): Llama with bidirectional attention, under other names.
 
-The network is `transformers`' own; here are the names that official checkpoints have for options and weights.
+The network is that of `transformers`. This file has the names of options and weights in official checkpoints.
 """
 
 from typing import Any, ClassVar
@@ -25,7 +25,7 @@ LLAMA_NAMES = {  # official option -> Llama's
     "activation_type": "hidden_act",
 }
 
-FIXED = {  # options of the official code that Llama's network answers in one way only
+FIXED = {  # options of the official code for which Llama's network only supports one value
     "alibi": False,
     "attention_layer_norm": False,
     "bias_for_layer_norm": False,
@@ -40,7 +40,7 @@ FIXED = {  # options of the official code that Llama's network answers in one wa
     "scale_logits": False,
 }
 
-LLADA_8B = {  # the shape and tokens of GSAI-ML/LLaDA-8B-Base and -Instruct
+LLADA_8B = {  # shape and tokens of GSAI-ML/LLaDA-8B-Base and -Instruct
     "d_model": 4096,
     "mlp_hidden_size": 12288,
     "n_layers": 32,
@@ -56,8 +56,8 @@ LLADA_8B = {  # the shape and tokens of GSAI-ML/LLaDA-8B-Base and -Instruct
     "bos_token_id": None,
 }
 
-# Official name (a pattern) -> Llama's. `blocks.N.ff_out` and the head's `ff_out` are two. Names that Llama has too are
-# left where they are Llama's already: peft renames an adapter's keys by the same list.
+# Official name (a pattern) -> Llama's name. `blocks.N.ff_out` and the `ff_out` of the head are different. Names that
+# are Llama's already (`self_attn.q_proj`) are not matched, because peft renames the keys of an adapter with this list.
 WEIGHTS = [
     (r"^model\.transformer\.wte\.", "model.embed_tokens."),
     (r"^model\.transformer\.ln_f\.", "model.norm."),
@@ -76,7 +76,7 @@ WEIGHTS = [
 
 
 class LLaDAConfig(Bidirectional, LlamaConfig):
-    """LLaDA's options under their official names, on `LlamaConfig`. The defaults are LLaDA-8B's."""
+    """LLaDA's options under their official names, on top of `LlamaConfig`. The defaults are those of LLaDA-8B."""
 
     model_type = "llada"
     architecture: ClassVar[str] = "LLaDAModelLM"
@@ -97,7 +97,7 @@ class LLaDAConfig(Bidirectional, LlamaConfig):
         super().__init__(**options)
 
     def to_dict(self) -> dict[str, Any]:
-        """The options under their official names, as `config.json` has them."""
+        """The options under their official names, as in `config.json`."""
         options = super().to_dict()
         for derived in ("head_dim", "attention_bias", "mlp_bias", "pretraining_tp", "rope_scaling"):
             options.pop(derived, None)
@@ -105,12 +105,12 @@ class LLaDAConfig(Bidirectional, LlamaConfig):
 
 
 def _is_illada(options: dict[str, Any]) -> bool:
-    """Whether a checkpoint in LLaDA's layout is iLLaDA's, which alone has grouped queries under a tied head."""
+    """Whether a checkpoint in LLaDA's layout is iLLaDA, the only one with grouped queries and a tied head."""
     return bool(options.get("weight_tying")) and options.get("n_kv_heads") not in (None, options.get("n_heads"))
 
 
 class LLaDAModelLM(MaskedLMHead, LlamaForCausalLM):
-    """Named as the official checkpoints name it, so that `config.json` keeps its `architectures`."""
+    """LLaDA. The class has its official name, so that `config.json` keeps its `architectures`."""
 
     config_class = LLaDAConfig
     official_names = WEIGHTS

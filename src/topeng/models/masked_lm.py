@@ -1,4 +1,4 @@
-"""What all families share: a vocabulary head that runs only where it is asked to.
+"""The common part of all families: a vocabulary head that only runs at the requested positions.
 
 Shapes: B rows, T positions, N head positions, D width, V vocabulary.
 """
@@ -16,45 +16,47 @@ from topeng.errors import ModelError
 from topeng.models.attention import block_causal
 
 CHUNK_ELEMENTS = 2**24
-"""Logits in memory at once: 64 MiB in fp32, 132 positions of LLaDA's vocabulary."""
+"""Number of logits in memory at once: 64 MiB in fp32, or 132 positions with LLaDA's vocabulary."""
 
 
 @dataclass
 class MaskedLMOutput(CausalLMOutputWithPast):
-    """`token_nll` [N]: cross-entropy in nats at each head position, where targets were given."""
+    """Output with `token_nll` [N], the cross-entropy in nats at each head position, if targets were given."""
 
     token_nll: Tensor | None = None
 
 
 def chunks(positions: int, vocabulary: int) -> Iterator[slice]:
-    """Some positions at a time, so that their logits are at most `CHUNK_ELEMENTS`."""
+    """Divides positions into chunks with at most `CHUNK_ELEMENTS` logits."""
     rows = max(1, CHUNK_ELEMENTS // vocabulary)
     for start in range(0, positions, rows):
         yield slice(start, start + rows)
 
 
 def _dtype_of_products(weight: Tensor) -> torch.dtype:
-    """What autocast multiplies a weight in, where it is active; the weight's own precision elsewhere."""
+    """The precision in which a weight is multiplied: that of autocast if it is active, or the weight's own."""
     kind = weight.device.type
     active = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     return torch.get_autocast_dtype(kind) if active else weight.dtype
 
 
 class WeightedCrossEntropy(torch.autograd.Function):
-    """Weighted cross-entropy of `hidden @ weight.T`, a chunk of positions at a time.
+    """Weighted cross-entropy of `hidden @ weight.T`, one chunk of positions at a time.
 
-    Its gradient is taken in the forward pass, while a chunk's logits are at hand (as Liger-Kernel does, arXiv
-    2410.10989): two products with the vocabulary under a frozen head, where recomputed logits would take three.
+    The gradient is computed in the forward pass while the logits of a chunk are in memory, as in Liger-Kernel (arXiv
+    2410.10989). With a frozen head this takes two products with the vocabulary; recomputing logits would take three.
     """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Of hidden [N, D], weight [V, D], targets and weights [N]: the loss, and [N] nats (fp32)."""
+        """The loss, and nats [N] in fp32, of hidden [N, D], weight [V, D], targets and weights [N]."""
         need_hidden, need_weight, *_ = ctx.needs_input_grad
         hidden_grad = torch.zeros_like(hidden) if need_hidden else None
         weight_grad = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
         token_nll = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
-        head = weight.to(_dtype_of_products(weight))  # once: autocast would cast all of it for each chunk
+        head = weight.to(
+            _dtype_of_products(weight)
+        )  # once, because autocast would cast the whole weight for each chunk
         for chunk in chunks(len(targets), len(weight)):
             logits = functional.linear(hidden[chunk], head).float()
             log_p = torch.log_softmax(logits, dim=-1, out=logits)
@@ -78,14 +80,14 @@ class WeightedCrossEntropy(torch.autograd.Function):
 
 
 class Bidirectional:
-    """Mixed in before a `transformers` config: attention looks both ways; `architectures` keeps its official name.
+    """Mixin before a `transformers` config, for bidirectional attention and the official name in `architectures`.
 
     Attributes:
-        shifted: whether a position predicts the next token, where config.json does not say (`predicts_next`).
-        block: `attention_block` of `models.attention`, where config.json does not say.
-        mask: the mask token's id, where config.json does not say and the vocabulary goes so far.
-        official: the family's own names of options, and those that the config has here.
-        fixed: options with one value that the network can have.
+        shifted: whether a position predicts the next token, if config.json does not say (`predicts_next`).
+        block: `attention_block` of `models.attention`, if config.json does not say.
+        mask: id of the mask token, if config.json does not say and the vocabulary contains it.
+        official: the family's names of options, and our names.
+        fixed: options for which the network only supports one value.
     """
 
     architecture: ClassVar[str]
@@ -122,7 +124,7 @@ class Bidirectional:
             options.pop("attention_block", None)
         for name, ours in self.official.items():
             options[name] = options.pop(ours, None)
-        # Where the official code looks for them: it would take its own default else.
+        # where the official code expects them; otherwise it would use its own defaults
         if rope := options.pop("rope_parameters", None):
             names = ("rope_theta", "partial_rotary_factor")
             options |= {name: rope[name] for name in names if name in rope}
@@ -132,7 +134,7 @@ class Bidirectional:
 
 
 def _attention(input_ids: Tensor | None, visible: Tensor | None, positions: Tensor | None, block: int) -> Tensor:
-    """[B, 1, T, T] of block-causal attention, for a pass over whole rows."""
+    """The mask [B, 1, T, T] of block-causal attention, for a pass over whole rows."""
     assert input_ids is not None
     visible = torch.ones_like(input_ids) if visible is None else visible
     positions = visible.cumsum(dim=1).sub(1).clamp(min=0) if positions is None else positions
@@ -140,15 +142,15 @@ def _attention(input_ids: Tensor | None, visible: Tensor | None, positions: Tens
 
 
 class VocabularyHead(nn.Linear):
-    """The head, D -> V, which can go on to the loss: what wraps it (FSDP) then has its weight whole when it is used.
+    """The head, D -> V. It can also compute the loss, so that a wrapper such as FSDP has gathered its weight by then.
 
-    Its rows beyond `vocab_size` are padding, and no token's.
+    Rows beyond `vocab_size` are padding, and belong to no token.
     """
 
     vocab_size: int
 
     def forward(self, hidden: Tensor, targets: Tensor | None = None, weights: Tensor | None = None) -> Any:
-        """Logits; or with targets and weights [N] the weighted loss of hidden [N, D], and [N] nats."""
+        """Logits or, with targets and weights [N], the weighted loss of hidden [N, D] and nats [N]."""
         if targets is None:
             return super().forward(hidden)
         weight = self.weight if torch.is_grad_enabled() else self.weight.detach()
@@ -156,15 +158,16 @@ class VocabularyHead(nn.Linear):
 
 
 class MaskedLMHead:
-    """Mixed in before a `transformers` causal-LM class whose attention is made bidirectional by its config.
+    """Mixin before a causal-LM class of `transformers`, whose config makes its attention bidirectional.
 
-    Where a config has an `embedding_size`, embedding and head have so many rows; logits are of the vocabulary alone.
+    If a config has `embedding_size`, embedding and head have this many rows. Logits only cover the vocabulary.
 
     Attributes:
-        official_names: patterns of the official code's names of weights, and the names that the network has here.
-        predicts_next: the network predicts the next position; logits are moved to the position that they are of.
-        one_to_one: each weight of a checkpoint is one of the network's, under some name.
-        fused: endings of official names of weights that are several of the network's, whose rows follow one another.
+        official_names: patterns of official names of weights, and our names.
+        predicts_next: whether the network predicts the next position. Logits are then moved to the position that they
+            are about.
+        one_to_one: whether each weight of a checkpoint corresponds to one of the network.
+        fused: endings of official names of weights that contain the rows of several of the network's weights.
     """
 
     official_names: ClassVar[list[tuple[str, str]]] = []
@@ -176,7 +179,7 @@ class MaskedLMHead:
         super().__init__(config)  # type: ignore[call-arg]
         self.vocab_size = config.vocab_size = vocab_size
         self.predicts_next = getattr(config, "predicts_next", False)
-        # Padding is the end token, which is a word too: its embedding must learn.
+        # Padding is the end token, whose embedding must be trained.
         self.get_input_embeddings().padding_idx = None  # type: ignore[attr-defined]
         head = self.get_output_embeddings()  # type: ignore[attr-defined]
         head.__class__, head.vocab_size = VocabularyHead, vocab_size
@@ -195,23 +198,25 @@ class MaskedLMHead:
     ) -> MaskedLMOutput:
         """Logits aligned with the input, or the weighted loss at some positions.
 
-        The loss is computed inside `forward`, so that PEFT, DDP and FSDP wrappers need no knowledge of the head.
+        The loss is computed inside `forward`, so that wrappers of PEFT, DDP and FSDP need not know about the head.
 
         Args:
             input_ids: [B, T].
-            attention_mask: [B, T], 1 where a token may be looked at; padding may be on either side.
-            head_positions: bool [B, T], where the vocabulary head runs (everywhere without it).
-            targets: [N] token ids at the head positions, row by row; then no logits are returned.
-            weights: [N] factor of each position in the loss; ones without it.
-            noise_level: [B], the share of masks in what each row answers; adapters that depend on it read it.
-            moved: logits are at the position that they are of. Else `head_positions` are those that predict, which is
-                another where a position predicts the next one.
+            attention_mask: [B, T], 1 where a token is visible. Padding may be on either side.
+            head_positions: bool [B, T], where the vocabulary head runs, by default everywhere.
+            targets: [N] token ids at the head positions, row by row. If given, no logits are returned.
+            weights: [N] factor of each position in the loss, by default 1.
+            noise_level: [B], the share of masks in the answer of each row, for adapters that depend on it.
+            moved: whether logits are at the position that they are about. Otherwise `head_positions` are the positions
+                that predict, which differ if a position predicts the next token.
 
         Returns:
-            `logits` [B, T, V], or [N, V] with `head_positions`; with `targets` instead
-            `loss` = sum of `weights * token_nll`, and `token_nll` [N].
+            `logits` [B, T, V], or [N, V] with `head_positions`. With `targets`, `loss` = sum of `weights * token_nll`
+            and `token_nll` [N] instead.
         """
-        kwargs.setdefault("use_cache", kwargs.get("past_key_values") is not None)  # else all keys and values are kept
+        kwargs.setdefault(
+            "use_cache", kwargs.get("past_key_values") is not None
+        )  # otherwise all keys and values would be kept
         block = getattr(self.config, "attention_block", None)  # type: ignore[attr-defined]
         if block and (attention_mask is None or attention_mask.ndim == 2):
             attention_mask = _attention(input_ids, attention_mask, kwargs.get("position_ids"), block)
@@ -235,7 +240,7 @@ class MaskedLMHead:
         return MaskedLMOutput(loss=(token_nll * weights).sum(), token_nll=token_nll)
 
     def _adapted_nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """[N] nats under a head that carries an adapter of its own, as one that was trained elsewhere may."""
+        """Nats [N] with a head that has its own adapter, as adapters that were trained elsewhere may."""
         nll = hidden.new_zeros(len(targets), dtype=torch.float32)
         for chunk in chunks(len(targets), self.vocab_size):
             logits = self.lm_head(hidden[chunk])[:, : self.vocab_size]  # type: ignore[attr-defined]

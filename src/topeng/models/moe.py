@@ -1,6 +1,7 @@
 """Mixtures of experts: LLaDA-MoE (arXiv 2509.24389) on Qwen3-MoE's network, LLaDA2.x (2512.15745) on GLM-4-MoE's.
 
-Options and weights have the official names; only a token's experts are computed. LLaDA2.x looks back from blocks of 32.
+Options and weights have the official names, and only the experts of a token are computed. The attention of LLaDA2.x is
+causal between blocks of 32.
 """
 
 from typing import Any, ClassVar
@@ -16,7 +17,7 @@ from transformers.core_model_loading import Split, WeightConverter, WeightRenami
 from topeng.models.masked_lm import Bidirectional, MaskedLMHead
 
 EXPERTS = "qwen2_moe"
-"""What transformers calls a checkpoint with a weight for each expert, where its networks have one for all."""
+"""transformers' name for checkpoints with a weight per expert, while its networks have one for all experts."""
 
 
 @strict

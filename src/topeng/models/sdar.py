@@ -1,4 +1,4 @@
-"""SDAR (arXiv 2510.06303): Qwen3 that looks back from blocks of four, or of as many as its `block_size` says."""
+"""SDAR (arXiv 2510.06303): Qwen3 with attention that is causal between blocks of four, or of `block_size`."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""Checkpoints on disk, read and written a weight at a time: a machine need not hold what it passes on."""
+"""Reads and writes checkpoints one weight at a time, so that a whole model need not fit into memory."""
 
 import json
 import math
@@ -17,11 +17,11 @@ from topeng.errors import ExportError, ModelError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 5_000_000_000
-"""As large as a file of weights becomes, as the Hub's libraries cut them."""
+"""Largest size of a file of weights, as in the Hub's libraries."""
 
 
 class Weights(Protocol):
-    """The weights of a checkpoint by their official names: shapes at once, each weight when it is asked for."""
+    """The weights of a checkpoint by official name. Shapes are read at once, and each weight when it is requested."""
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]: ...
@@ -30,12 +30,12 @@ class Weights(Protocol):
 
 
 class StoredWeights:
-    """The weights of a folder in their own precision, in the order of its files."""
+    """The weights of a folder in their stored precision, in the order of its files."""
 
     def __init__(self, folder: str | Path) -> None:
         """
         Raises:
-            ModelError: the folder has no safetensors, or not all of those that its index names, or one is cut short.
+            ModelError: the folder has no safetensors, some that its index names are missing, or one is truncated.
         """
         self._folder = Path(folder)
         self._file_of: dict[str, str] = {}
@@ -53,11 +53,11 @@ class StoredWeights:
             )
 
     def read(self, name: str) -> Tensor:
-        """One weight, which is in memory as long as somebody holds it."""
+        """One weight, which is in memory only while it is referenced."""
         return self._open(self._file_of[name]).get_tensor(name)
 
     def _promised(self) -> dict[str, str]:
-        """The file of each weight by the folder's index; nothing where there is none."""
+        """The file of each weight according to the index of the folder, or nothing if there is no index."""
         file = self._folder / INDEX
         if not file.is_file():
             return {}
@@ -67,7 +67,7 @@ class StoredWeights:
             raise ModelError(f"{file} is not an index of weights. Copy the checkpoint again.") from error
 
     def _open(self, file: str) -> Any:
-        """A file's reader; one file is open at a time, so that one at most is in memory."""
+        """The reader of a file. Only one file is open at a time, so that at most one is in memory."""
         if self._opened[0] == file:
             return self._opened[1]
         path = self._folder / file
@@ -81,13 +81,13 @@ class StoredWeights:
 
 
 def write_shards(weights: Weights, folder: Path, dtype: torch.dtype, shard_bytes: int = SHARD_BYTES) -> None:
-    """Writes weights as safetensors, rounded to the nearest (ties to even); no more than a file of them is in memory.
+    """Writes weights as safetensors, rounded to the nearest value (ties to even), with at most one file in memory.
 
     Args:
-        shard_bytes: of a file; above it there are several, and an index.
+        shard_bytes: largest size of a file. If there are more weights, several files and an index are written.
 
     Raises:
-        ExportError: the disk has no room for them.
+        ExportError: the disk has not enough space.
     """
     check_room(folder, dtype.itemsize * sum(math.prod(shape) for shape in weights.shapes.values()))
     with torch.device("meta"):
@@ -101,10 +101,10 @@ def write_shards(weights: Weights, folder: Path, dtype: torch.dtype, shard_bytes
 
 
 def check_room(folder: Path, size: int) -> None:
-    """Fails before minutes of writing where the disk has no room for so many bytes.
+    """Checks the space on the disk before minutes of writing.
 
     Raises:
-        ExportError: it has not.
+        ExportError: there is not enough space.
     """
     free = shutil.disk_usage(folder).free
     if size > free:
