@@ -22,8 +22,8 @@ pytestmark = pytest.mark.slow
 
 STAGES = [
     *("corpus/ingest", "corpus/draw", "corpus/embed", "corpus/select", "corpus/map", "source", "base"),
-    *("train/lora", "train/pissa", "likelihood/base", "evaluate/base", "likelihood/lora", "evaluate/lora"),
-    *("likelihood/pissa", "evaluate/pissa", "compare", "report"),
+    *("train/lora", "train/pissa", "likelihood/base", "likelihood/lora", "likelihood/pissa"),
+    *("evaluate/base", "evaluate/lora", "evaluate/pissa", "compare", "report"),
 ]
 SECRETS = {
     "HF_TOKEN": "hf_rahasiaRahasiaRahasia",
