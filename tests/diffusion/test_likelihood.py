@@ -157,5 +157,5 @@ def test_monte_carlo_error_of_known_figures():
 
 
 def test_one_replicate_has_no_error():
-    with pytest.raises(TopengError, match="2 replicates at least, not 1"):
+    with pytest.raises(TopengError, match="at least 2 replicates, not 1"):
         monte_carlo_error(np.ones((3, 1)))

@@ -131,10 +131,8 @@ def monte_carlo_error(estimates: np.ndarray) -> dict[str, float]:
 
     rows, replicates = estimates.shape
     if replicates < 2:
-        raise TopengError(f"a Monte Carlo error needs 2 replicates at least, not {replicates}: raise replicates")
-    variances = (
-        estimates.var(axis=1, ddof=1) / replicates / rows**2
-    )  # contribution of each row to the variance of the mean
+        raise TopengError(f"a Monte Carlo error needs at least 2 replicates, not {replicates}. Raise replicates.")
+    variances = estimates.var(axis=1, ddof=1) / replicates / rows**2  # what each row adds to that of the mean
     mean, total = float(estimates.mean()), float(variances.sum())
     degrees = (replicates - 1) * total**2 / float((variances**2).sum()) if total else np.inf
     half = float(stats.t.ppf(0.975, degrees)) * np.sqrt(total)

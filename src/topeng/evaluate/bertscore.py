@@ -1,4 +1,4 @@
-"""BERTScore: how like a reference an answer is to an encoder (Zhang et al., arXiv 1904.09675)."""
+"""BERTScore: the similarity of an answer to its reference according to an encoder (Zhang et al., arXiv 1904.09675)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,15 +16,15 @@ BATCH_ROWS = 32
 
 @torch.no_grad()
 def bertscore(answers: Sequence[str], references: Sequence[str], encoder: str, device: str | None = None) -> np.ndarray:
-    """F of each answer, at most 1: 2PR / (P + R), with no weights by idf and no rescaling.
+    """F of each answer, at most 1: 2PR / (P + R), without idf weighting and without rescaling.
 
-    P is the mean over the answer's tokens of the highest cosine similarity with one of the reference's, R the other way
-    round, in the encoder's last layer; the tokens that it adds itself do not take part. Texts are cut at its longest
-    input. 0 where the answer or the reference has no token.
+    P is the mean over the tokens of the answer of the highest cosine similarity with a token of the reference, in the
+    last layer of the encoder. R is the same with the roles exchanged. Tokens that the encoder adds are excluded, and
+    texts are cut at its longest input. F is 0 if the answer or the reference has no token.
 
     Args:
         encoder: a folder or a model id, with safetensors.
-        device: to run on; a GPU if there is one, without it.
+        device: device to run on, by default a GPU if there is one.
 
     Raises:
         ModelError: it cannot be loaded.
@@ -57,9 +57,9 @@ def f_measure(answer: Tensor, reference: Tensor) -> float:
 
 
 def _vectors(model: Any, tokenizer: Any, texts: list[str]) -> list[Tensor]:
-    """Unit vectors of each text's own tokens, [N, D]."""
+    """Unit vectors [N, D] of the tokens of each text, without special tokens."""
     batch = tokenizer(texts, padding=True, truncation=True, return_tensors="pt", return_special_tokens_mask=True)
-    own = ~batch.pop("special_tokens_mask").bool()  # padding counts as special
+    own = ~batch.pop("special_tokens_mask").bool()  # padding counts as a special token
     vectors = normalize(model(**batch.to(model.device)).last_hidden_state.float(), dim=-1).cpu()
     return [row[mask] for row, mask in zip(vectors, own, strict=True)]
 
@@ -70,12 +70,12 @@ def _load(encoder: str, device: str | None) -> tuple[Any, Any]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(encoder, trust_remote_code=False)
         model = AutoModel.from_pretrained(encoder, use_safetensors=True, trust_remote_code=False)
-    except Exception as error:  # what a folder holds may fail anywhere in two libraries
+    except Exception as error:  # a bad folder may fail anywhere in two libraries
         reason = (str(error).strip() or type(error).__name__).split("\n")[0]
         raise ModelError(
             f"cannot load evaluate.bertscore_model = {encoder} ({reason}). Name a local copy with safetensors, or null."
         ) from error
-    if 10 * len(tokenizer) < model.config.vocab_size:  # transformers makes an empty tokenizer where there is none
+    if 10 * len(tokenizer) < model.config.vocab_size:  # without its files, transformers makes an empty tokenizer
         raise ModelError(
             f"evaluate.bertscore_model = {encoder} has {model.config.vocab_size:,} embeddings, but its "
             f"tokenizer has {len(tokenizer):,} tokens. Put the missing files of the tokenizer next to the weights."
@@ -85,6 +85,6 @@ def _load(encoder: str, device: str | None) -> tuple[Any, Any]:
 
 
 def _is_uncased(tokenizer: Any) -> bool:
-    """A vocabulary without a capital; IndoBERT's tokenizer config does not say that it is one."""
+    """Whether a vocabulary has no capital letters. IndoBERT's tokenizer config does not say that it is uncased."""
     words = tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)
     return all(word == word.lower() for word in words)

@@ -1,12 +1,13 @@
-"""Differences between methods, with intervals that allow for seeds, for rows, and for how many are asked for.
+"""Differences between methods, with intervals that allow for seeds, for rows, and for the number of comparisons.
 
-A method is a set of trainings, one a seed, all scored on the same rows under the same masks. Another experiment would
-have other seeds and other rows, so both are resampled (the pigeonhole bootstrap: Owen, Annals of Applied Statistics 1,
-2007): rows once for all methods, which keeps them paired; seeds for each method by itself. Few seeds ask for two
-corrections. One fewer is drawn than there are, or the spread would be too narrow by (S - 1) / S (Rao and Wu, JASA 83,
-1988). And means of five resampled values have light tails, so that of the bootstrap the standard error alone is taken,
-for Student's t with Welch's and Satterthwaite's degrees of freedom. Intervals and p are Bonferroni's: the bootstrap's
-correlations would narrow them (max-T), but are estimated from as few seeds.
+A method is a set of trainings, one per seed, which are all scored on the same rows under the same masks. Another
+experiment would have other seeds and other rows, so both are resampled (the pigeonhole bootstrap: Owen, Annals of
+Applied Statistics 1, 2007). Rows are resampled together for all methods, which keeps them paired, and seeds separately
+for each method. Few seeds require two corrections. First, one fewer is drawn than there are, because the spread would
+otherwise be too narrow by (S - 1) / S (Rao and Wu, JASA 83, 1988). Second, means of five resampled values have light
+tails, so only the standard error is taken from the bootstrap, and the interval uses Student's t with the degrees of
+freedom of Welch and Satterthwaite. Intervals and p are corrected by Bonferroni's method. The correlations of the
+bootstrap (max-T) would narrow them, but they are estimated from the same few seeds.
 
 Shapes: B draws, S seeds, R rows, C contrasts.
 """
@@ -22,17 +23,17 @@ Key = tuple[str, str]
 """A method and a language."""
 Figure = dict[str, float | None]
 Contrast = tuple[Key, Key | None]
-"""What is less what, in one language; None: nothing is taken away."""
+"""A method in one language, minus another, or minus nothing if it is None."""
 
 
 def simultaneous(values: Mapping[Key, np.ndarray], contrasts: Sequence[Contrast]) -> list[Figure]:
-    """Each contrast's `mean`, `standard_error`, `low` and `high` (95 %, all together), and `p`, adjusted likewise.
+    """`mean`, `standard_error`, `low`, `high` (95 % simultaneously) and adjusted `p` of each contrast.
 
-    What cannot be known of a single row is None. Of a method with one seed, nothing is known of its seeds: its figures
-    speak of rows alone.
+    Values that cannot be known from a single row are None. With one seed, figures only allow for the choice of rows.
 
     Args:
-        values: [S, R] of each method in each language; a method has as many seeds in both, a language as many rows.
+        values: [S, R] for each method and language. A method has the same seeds in both languages, and a language the
+            same rows for all methods.
     """
     from scipy import stats
 
@@ -57,7 +58,9 @@ def _figure(mean: float, error: float, half: float, p: float, known: bool) -> Fi
 def _resampled(values: Mapping[Key, np.ndarray], contrasts: Sequence[Contrast]) -> np.ndarray:
     """The contrasts [C, B] of draws of seeds and rows."""
     generator = np.random.default_rng(0)
-    ordered = sorted(values.items(), key=lambda item: item[0])  # the same draws whatever the order of the methods
+    ordered = sorted(
+        values.items(), key=lambda item: item[0]
+    )  # so that draws do not depend on the order of the methods
     seeds = {method: len(cells) for (method, _), cells in ordered}
     rows = {language: cells.shape[1] for (_, language), cells in ordered}
     drawn = []
@@ -73,7 +76,7 @@ def _resampled(values: Mapping[Key, np.ndarray], contrasts: Sequence[Contrast]) 
 
 
 def _weights(generator: np.random.Generator, count: int) -> np.ndarray:
-    """[CHUNK, count], each row a draw of one fewer than there are; of one there is nothing to draw."""
+    """Resampling weights [CHUNK, count]. One fewer is drawn than there are, unless there is only one."""
     if count == 1:
         return np.ones((CHUNK, 1))
     return generator.multinomial(count - 1, np.full(count, 1 / count), size=CHUNK) / (count - 1)
@@ -85,7 +88,7 @@ def _contrast(of: Mapping[Key, np.ndarray], pair: Contrast) -> np.ndarray:
 
 
 def _degrees_of_freedom(values: Mapping[Key, np.ndarray], pair: Contrast) -> float:
-    """Of the sum of what seeds of either side and what rows add to a contrast's variance."""
+    """Degrees of freedom of the sum of the variances from the seeds of both sides and from the rows."""
     sides = [values[key] for key in pair if key is not None]
     parts = [cells.mean(axis=1) for cells in sides if len(cells) > 1]
     parts.append(_contrast({key: cells.mean(axis=0) for key, cells in values.items()}, pair))

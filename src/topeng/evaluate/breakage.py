@@ -1,5 +1,4 @@
-"""What breaks in answers of diffusion models: they are empty, a word of many, never end, repeat themselves, or change
-language."""
+"""Typical failures of diffusion models: empty, too short, endless or repetitive answers, and other languages."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,23 +8,24 @@ import numpy as np
 
 Line = dict[str, Any]
 SHORT = 0.25
-"""Share of its reference's letters and digits under which an answer is too short."""
+"""An answer with a lower share of the letters and digits of its reference is too short."""
 
 
 def breakage(lines: Sequence[Line], languages: Sequence[str]) -> dict[str, float | None]:
-    """Shares are 0 to 1; None where no answer can be judged.
+    """Measures of failures. Shares are between 0 and 1, or None if no answer can be judged.
 
     Args:
-        lines: of `answers.jsonl`.
-        languages: that are asked for (ISO 639-1); none: the language of most references.
+        lines: lines of `answers.jsonl`.
+        languages: expected languages (ISO 639-1). If empty, the language of most references.
 
     Returns:
-        `empty`, `too_short`, `at_limit`: shares of answers without text, with too little of it (`too_short`), and
-        without an end token. `distinct_2`: mean share of an
-        answer's pairs of neighbouring tokens that differ (arXiv 1510.03055). `longest_repeat`: mean over answers that
-        have a token, in tokens. `other_language`: see there. `mean_tokens`, `tokens_per_forward_pass`: without ends.
+        `empty`, `too_short`, `at_limit`: shares of answers without text, with too little text, and without an end
+        token.
+        `distinct_2`: mean share of distinct pairs of neighbouring tokens in an answer (arXiv 1510.03055).
+        `longest_repeat`: mean over answers with tokens, in tokens. `other_language`: see `other_language`.
+        `mean_tokens`, `tokens_per_forward_pass`: without end tokens.
     """
-    tokens = [line["token_ids"] for line in lines]  # not words: a model that repeats a letter makes one long word
+    tokens = [line["token_ids"] for line in lines]  # tokens, because a model that repeats a letter writes one long word
     lengths = [len(answer) for answer in tokens]
     return {
         "empty": _mean([not line["answer"].strip() for line in lines]),
@@ -40,22 +40,22 @@ def breakage(lines: Sequence[Line], languages: Sequence[str]) -> dict[str, float
 
 
 def too_short(line: Line) -> bool:
-    """Whether an answer that is not empty has under a quarter of its reference's letters and digits."""
+    """Whether an answer is not empty, but has less than a quarter of the letters and digits of its reference."""
     said, wanted = (sum(map(str.isalnum, line[text])) for text in ("answer", "reference"))
     return bool(line["answer"].strip()) and said < SHORT * wanted
 
 
 def distinct(tokens: Sequence[int], n: int) -> float:
-    """Distinct n-grams over all n-grams, of which there must be one."""
+    """The share of distinct n-grams. There must be at least one n-gram."""
     ngrams = list(zip(*(tokens[start:] for start in range(n)), strict=False))
     return len(set(ngrams)) / len(ngrams)
 
 
 def longest_repeat(tokens: Sequence[int]) -> int:
-    """Length of the longest sequence that occurs twice, where the two may overlap: 0 if none does.
+    """Length of the longest sequence that occurs twice, possibly overlapping, or 0 if there is none.
 
-    n log² n: stretches of 1, 2, 4, … tokens get numbers, equal ones the same; the answer is put together from those
-    powers, greedily, since part of a repeat is a repeat.
+    Takes n log² n: equal stretches of 1, 2, 4, … tokens get equal numbers. The length is composed greedily of these
+    powers, because a part of a repeated sequence is also repeated.
     """
     powers = [np.unique(list(tokens), return_inverse=True)[1]]
     while _repeats(powers[-1]):
@@ -69,16 +69,16 @@ def longest_repeat(tokens: Sequence[int]) -> int:
 
 
 def other_language(lines: Sequence[Line], languages: Sequence[str]) -> float | None:
-    """Share of answers in another language than asked, by py3langid, of those that are long enough to be judged.
+    """The share of answers in an unexpected language according to py3langid, out of those that are long enough.
 
-    An answer of 40 letters is judged. It is in another language where the probability of all the `languages` together
-    is under a half, and its likeliest language is not its reference's either.
+    Answers of 40 letters or more are judged. An answer is in another language if all `languages` together have a
+    probability of less than a half, and its most likely language is not that of its reference.
 
     Args:
         languages: as in `breakage`.
 
     Raises:
-        CorpusError: one of them is none of py3langid's.
+        CorpusError: py3langid does not know one of them.
     """
     from topeng.corpus.language import ANSWER_LETTERS, SPOKEN, UNDETERMINED, identify
 
@@ -93,7 +93,7 @@ def other_language(lines: Sequence[Line], languages: Sequence[str]) -> float | N
 
 
 def _join(left: np.ndarray, right: np.ndarray, gap: int) -> np.ndarray:
-    """Numbers of the stretches that are `left` at a place and `right` so many places behind it; equal ones the same."""
+    """Numbers of stretches with `left` at a place and `right` a fixed distance later. Equal ones get equal numbers."""
     behind = right[gap:]
     return np.unique(left[: len(behind)] * (int(right.max(initial=0)) + 1) + behind, return_inverse=True)[1]
 

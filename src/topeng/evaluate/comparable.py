@@ -1,6 +1,6 @@
-"""Models that were scored: which a folder has, whether they may be compared, and which of them are of one method.
+"""Scored models: those in a folder, whether they can be compared, and which of them belong to the same method.
 
-Whatever was scored under other conditions is refused. Shapes: R rows, M replicates.
+Models that were scored under different conditions are refused. Shapes: R rows, M replicates.
 """
 
 import json
@@ -19,14 +19,15 @@ from topeng.system.lines import Line, read_lines
 LANGUAGES = ("target", "source")
 BASE = "base"
 SAME_BASE = 0.01
-"""Difference in nats per token up to which two bases count as the same: rounding differs between devices."""
+"""Largest difference of the same base in nats per token, because rounding differs between devices."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The scores of one model in `folder`; `training` is everything that its training depends on except the seed.
+    """The scores of one model in `folder`.
 
-    `exact`: they are its likelihoods, and not bounds.
+    `training` is everything that its training depends on except the seed. `exact` says that the scores are likelihoods
+    instead of bounds.
     """
 
     folder: Path
@@ -42,17 +43,17 @@ class Scored:
 
     @cached_property
     def likelihood(self) -> dict[str, list[Line]]:
-        """The scored rows of each language, in the order of their ids."""
+        """The scored rows of each language, ordered by id."""
         lines = sorted(read_lines(self.folder / "likelihood.jsonl"), key=lambda line: line["row_id"])
         return {language: [line for line in lines if line["language"] == language] for language in LANGUAGES}
 
     def nats(self, language: str) -> np.ndarray:
-        """Nats a row as each replicate estimates them: [R, M]."""
+        """Nats of each row as estimated by each replicate: [R, M]."""
         return np.array([line["nats"] for line in self.likelihood[language]])
 
     @cached_property
     def answers(self) -> dict[str, list[Line]]:
-        """Those of each language."""
+        """The answers of each language."""
         lines = read_lines(self.folder / "answers.jsonl")
         return {language: [line for line in lines if line["language"] == language] for language in LANGUAGES}
 
@@ -63,10 +64,10 @@ class Scored:
 
 
 def find_scored(folder: Path) -> list[Scored]:
-    """The scored models of a run; of an adapter in it, that one and its base.
+    """The scored models of a run or, for an adapter in it, this adapter and its base.
 
     Raises:
-        RunError: there is none.
+        RunError: there are none.
     """
     if (folder / "scored.json").exists():
         found = [folder]
@@ -92,7 +93,7 @@ def _read_scored(folder: Path) -> Scored:
 
 
 def unique(scored: Sequence[Scored]) -> list[Scored]:
-    """Each folder once, bases first, as several adapters of a run name the same base."""
+    """Each folder once, bases first, because several adapters of a run have the same base."""
     unique = list({one.folder.resolve(): one for one in scored}.values())
     return sorted(unique, key=lambda one: one.method != BASE)
 
@@ -100,8 +101,8 @@ def unique(scored: Sequence[Scored]) -> list[Scored]:
 def check_conditions(scored: Sequence[Scored]) -> None:
     """
     Raises:
-        RunError: two models were scored on other rows, under other masks or settings, or from other bases; or there is
-            no base.
+        RunError: two models were scored on different rows, under different masks or settings, or with different bases,
+            or there is no base.
     """
     first = scored[0]
     if first.method != BASE:
@@ -142,8 +143,8 @@ def _check_rows(first: Scored, other: Scored, language: str) -> None:
 
 
 def by_method(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
-    """Trainings that differ in their seed alone, by the method's name, `base` first; where a method was trained in
-    several ways, also by the options that tell them apart: `lora adapter.rank=8`.
+    """Groups trainings that only differ in their seed by the name of the method, `base` first. If a method was trained
+    in several ways, the name includes the options that differ, such as `lora adapter.rank=8`.
 
     Raises:
         RunError: a seed occurs twice.
@@ -171,7 +172,7 @@ def by_method(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
 
 
 def _told(values: Sequence[Any], mine: Any) -> str:
-    """A word whole; of another value as much as no other of the values begins with, 12 characters at least."""
+    """A word as a whole, or the shortest distinguishing beginning of another value, with at least 12 characters."""
     others = {str(value) for value in values} - {str(mine)}
     length = len(str(mine)) if str(mine).isalpha() else 12
     while length < len(str(mine)) and any(other[:length] == str(mine)[:length] for other in others):
@@ -180,7 +181,7 @@ def _told(values: Sequence[Any], mine: Any) -> str:
 
 
 def versions_that_differ(scored: Sequence[Scored]) -> dict[str, list[str]]:
-    """By the name of a library, its versions, where the models were scored with more than one."""
+    """The versions of each library with which the models were scored, if there are several."""
     names = sorted({name for one in scored for name in one.versions})
     found = {name: sorted({one.versions.get(name, "unknown") for one in scored}) for name in names}
     return {name: versions for name, versions in found.items() if len(versions) > 1}

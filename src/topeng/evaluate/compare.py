@@ -1,6 +1,6 @@
-"""Which method is better, by how much, and what each forgot: from scored models to the figures of `scores.json`.
+"""Computes the figures of `scores.json` from scored models: which method is better, by how much, and what each forgot.
 
-The unit is the method: its trainings differ in their seed alone.
+Methods are compared, whose trainings only differ in their seed.
 Shapes: S seeds, R rows, M replicates.
 """
 
@@ -39,22 +39,21 @@ def compare_models(
     """The figures of `scores.json`.
 
     Args:
-        folders: runs, adapters of runs, or folders that `evaluate` left.
-        bertscore_model: encoder for the BERTScore of answers; None: it is not taken.
-        device: that the encoder runs on; a GPU if there is one, without it.
+        folders: runs, adapters of runs, or folders that `evaluate` wrote.
+        bertscore_model: encoder for the BERTScore of answers, or None to omit it.
+        device: device of the encoder, by default a GPU if there is one.
 
     Returns:
-        `models`: of `base` and each method, the `names` of its trainings, the likelihood of each language with its
-        interval over seeds and rows, and what is measured of its answers. `gain`: base less method on the target
-        language; `forgetting`: method less base on the source language; their intervals hold together over the methods.
-        Of right answers, which are better the more they are, they are the other way round: what is gained and what is
-        lost is above zero. `right_pairs`: how many more are right of one method than of another. `pairs`: of any two
-        methods, whether one is better on either language; intervals and p hold together over all of
-        them. A pair with a single seed on a side is never `real`, and has no p. `versions`: of libraries of which the
-        models were scored with several.
+        `models`: for `base` and each method, the `names` of its trainings, the likelihood of each language with its
+        interval over seeds and rows, and the measures of its answers. `gain`: base minus method on the target language.
+        `forgetting`: method minus base on the source language. Their intervals are simultaneous over the methods. For
+        right answers the signs are reversed, because more are better, so that gains and losses are above zero.
+        `right_pairs`: how many more answers of one method are right than of another. `pairs`: for any two methods,
+        whether one is better on either language, with intervals and p that are simultaneous over all pairs. A pair with
+        a single seed on one side is never `real`, and has no p. `versions`: versions of libraries that differ.
 
     Raises:
-        RunError: a folder was not scored, or two models were scored under other conditions.
+        RunError: a folder was not scored, or two models were scored under different conditions.
         ModelError: `bertscore_model` cannot be loaded.
     """
     scored = unique([one for folder in folders for one in find_scored(folder)])
@@ -85,7 +84,7 @@ def compare_models(
 
 
 def _per_byte(scored: Scored, language: str) -> np.ndarray:
-    """[R], whose mean is all rows' bits over all rows' bytes, and whose spread is that ratio's (the delta method)."""
+    """Values [R] whose mean is all bits divided by all bytes, with the spread of that ratio (the delta method)."""
     size = np.array([line["bytes"] for line in scored.likelihood[language]])
     bits = scored.nats(language).mean(axis=1) / np.log(2)
     ratio = bits.sum() / max(1, size.sum())
@@ -93,7 +92,7 @@ def _per_byte(scored: Scored, language: str) -> np.ndarray:
 
 
 def values_of(methods: Methods, measure: str) -> dict[Key, np.ndarray]:
-    """[S, R] of each method in each language."""
+    """Values [S, R] of each method in each language."""
     of_row = Scored.per_token if measure == "nats_per_token" else _per_byte
     return {
         (name, language): np.stack([of_row(one, language) for one in trainings])
@@ -105,7 +104,7 @@ def values_of(methods: Methods, measure: str) -> dict[Key, np.ndarray]:
 def _likelihood(
     name: str, trainings: Sequence[Scored], language: str, values: Mapping[str, Mapping[Key, np.ndarray]]
 ) -> dict[str, Any]:
-    """`rows`, `tokens`, `bytes`; each measure with its interval; and how much of the error is Monte Carlo's."""
+    """`rows`, `tokens`, `bytes`, each measure with its interval, and the Monte Carlo part of the error."""
     lines, key = trainings[0].likelihood[language], (name, language)
     tokens = np.array([line["tokens"] for line in lines])
     estimates = np.mean([one.nats(language) for one in trainings], axis=0) / tokens[:, None]
@@ -126,7 +125,7 @@ def _answers(
 
 
 def _right(methods: Methods, measure: str) -> dict[Key, dict[Any, float]]:
-    """The value of each row that has one right answer, over all seeds of a method."""
+    """The value of each row with one right answer, over all seeds of a method."""
     return {
         (name, language): right_by_row([line for one in trainings for line in one.answers[language]], measure)
         for name, trainings in methods.items()
@@ -139,7 +138,7 @@ def _changes(
     right: Mapping[str, Mapping[Key, Mapping[Any, float]]],
     contrasts: Sequence[tuple[Key, Key]],
 ) -> dict[str, dict[str, Figure | None]]:
-    """Of each method and measure, a change against the base: losses are better low, right answers high."""
+    """The change from the base for each method and measure. Low losses and many right answers are better."""
     found = {measure: simultaneous(cells, contrasts) if contrasts else [] for measure, cells in values.items()}
     changes: dict[str, dict[str, Figure | None]] = {}
     for place, (plus, minus) in enumerate(contrasts):

@@ -1,6 +1,6 @@
 """`topeng lm-eval`: the command line of lm-evaluation-harness, with Topeng's models registered.
 
-The harness has no entry point for models of others: `harness_model` registers ours when it is imported, here alone.
+The harness has no entry point for other models. `harness_model`, which is only imported here, registers ours.
 """
 
 import importlib.util
@@ -35,26 +35,26 @@ PRESETS = {
         "id_nusax_to_indonesian",
     ),
 }
-"""Tasks by the name of a preset, the harness's own and Topeng's: docs/harness.md says what each measures."""
+"""Tasks of each preset, those of the harness and Topeng's. docs/harness.md says what each measures."""
 OUR_TASKS = Path(__file__).parent / "tasks"
 """Topeng's own tasks (evaluate/indonesian.py)."""
 
 
 def run_harness(arguments: Sequence[str], preset: str | None = None) -> None:
-    """Hands arguments to the harness's own command line.
+    """Passes arguments to the harness's own command line.
 
     Args:
-        arguments: as `lm-eval` takes them; `run` and `--model topeng` may be left out.
-        preset: of tasks.
+        arguments: arguments of `lm-eval`. `run` and `--model topeng` may be left out.
+        preset: name of a set of tasks.
 
     Raises:
-        HarnessError: the harness is not installed, or cannot do what is asked.
+        HarnessError: the harness is not installed, or does not support the request.
         TopengError: a model argument is wrong, or the model cannot be loaded.
     """
     arguments = complete(arguments, preset)
     if importlib.util.find_spec("lm_eval") is None:
         raise HarnessError("lm-evaluation-harness is not installed. Install it with pip install 'topeng[eval]'.")
-    import lm_eval.models  # noqa: F401  (registers the harness's own, which it would not do after ours)
+    import lm_eval.models  # noqa: F401  (registers the harness's models, which must happen before ours)
     from lm_eval.__main__ import cli_evaluate
 
     import topeng.evaluate.harness_model  # noqa: F401  (registers the model)
@@ -70,10 +70,10 @@ def run_harness(arguments: Sequence[str], preset: str | None = None) -> None:
 
 
 def complete(arguments: Sequence[str], preset: str | None = None) -> list[str]:
-    """The arguments with what may be left out.
+    """Adds the arguments that may be left out.
 
     Raises:
-        RecipeError: the preset is unknown, or tasks are named as well.
+        RecipeError: the preset is unknown, or tasks are named too.
     """
     arguments = list(arguments)
     if arguments[:1] in (["ls"], ["validate"]):
@@ -93,14 +93,14 @@ def complete(arguments: Sequence[str], preset: str | None = None) -> list[str]:
 
 
 def _our_tasks(arguments: Sequence[str]) -> list[str]:
-    """What shows the harness Topeng's tasks, unless it is shown a folder already: it takes one."""
+    """The arguments for Topeng's tasks, unless a folder of tasks is given, because the harness only accepts one."""
     names = {argument.partition("=")[0] for argument in arguments}
     return [] if names & {"--include_path", "--config", "-C"} else ["--include_path", str(OUR_TASKS)]
 
 
 @contextmanager
 def _argv(arguments: list[str]) -> Iterator[None]:
-    """The harness reads `sys.argv` itself."""
+    """Sets `sys.argv`, which the harness reads."""
     before, sys.argv = sys.argv, arguments
     try:
         yield

@@ -1,8 +1,8 @@
-"""Topeng's models as lm-evaluation-harness knows models: importing this registers `topeng`.
+"""Topeng's models for lm-evaluation-harness. Importing this module registers `topeng`.
 
-A masked diffusion model has no next-token probabilities. In place of log p(continuation | context) it uses the bound of
-`diffusion.likelihood`; of a continuation of one token it is exact, and all such continuations of a context are read off
-one forward pass.
+A masked diffusion model has no next-token probabilities. Instead of log p(continuation | context) it uses the bound of
+`diffusion.likelihood`. For a continuation of one token the bound is exact, and all such continuations of a context are
+read from one forward pass.
 
 Shapes: R rows, L continuation tokens, V vocabulary.
 """
@@ -36,9 +36,9 @@ from topeng.text.formats import format_of
 from topeng.text.tokens import Example
 
 SLICE = 128
-"""Continuations, or texts, that are scored before their values go to the harness's cache (--use_cache)."""
+"""Number of continuations or texts that are scored before their values are stored in the harness's cache."""
 LOGITS = 2**27
-"""Logits of one forward pass: 1,061 positions of LLaDA's vocabulary."""
+"""Number of logits of one forward pass: 1,061 positions with LLaDA's vocabulary."""
 
 logger = logging.getLogger(__name__)
 Pair = tuple[tuple[int, ...], tuple[int, ...]]  # tokens of a context and of its continuation
@@ -61,7 +61,7 @@ class TopengLM(LM):
         """Loads what `--model_args` names.
 
         Args:
-            additional_config: what the harness's own flags say: `device`, `batch_size`, `max_batch_size`.
+            additional_config: the harness's own flags: `device`, `batch_size`, `max_batch_size`.
 
         Raises:
             RecipeError: an argument is unknown or missing, or a value breaks a rule.
@@ -82,7 +82,7 @@ class TopengLM(LM):
         return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
 
     def get_model_info(self) -> dict[str, Any]:
-        """What the harness's results say of the model."""
+        """Description of the model in the harness's results."""
         return {"topeng": {"version": topeng.__version__, **asdict(self.options), "generate": asdict(self.settings)}}
 
     @property
@@ -101,8 +101,8 @@ class TopengLM(LM):
         return render_chat(chat_history, add_generation_prompt)
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Of each request (context, continuation): minus the bound in nats, and whether every token of the
-        continuation is the likeliest in one forward pass over it, wholly masked."""
+        """For each request (context, continuation), minus the bound in nats, and whether every token of the
+        continuation is the most likely one in a forward pass in which it is completely masked."""
         pairs = [self._pair(*request.args) for request in requests]
         requests_of: dict[Pair, list[Any]] = {}
         for request, pair in zip(requests, pairs, strict=True):
@@ -118,7 +118,7 @@ class TopengLM(LM):
         return [answers[pair] for pair in pairs]
 
     def _answered(self, pairs: Sequence[Pair]) -> Iterator[dict[Pair, tuple[float, bool]]]:
-        """A few at a time: what one forward pass tells, then the rest, the choices of a question side by side."""
+        """Scores a few requests at a time: first those for which one forward pass is enough, then the others."""
         yield {pair: (0.0, True) for pair in pairs if not pair[1]}
         if objective_of(self.model.config).exact:
             yield from left_to_right(self.model, [pair for pair in pairs if pair[1]], self.options.batch_tokens)
@@ -132,7 +132,7 @@ class TopengLM(LM):
             yield {pair: (value, greedy[pair]) for pair, value in zip(now, values, strict=True)}
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
-        """Minus the bound of each whole text in nats, without a prompt, in windows of the model's context."""
+        """Minus the bound of each text in nats, without a prompt, in windows of the model's context."""
         values = []
         with tqdm(total=len(requests), desc="loglikelihood_rolling", disable=disable_tqdm) as bar:
             for now in _slices(requests, SLICE):
@@ -151,12 +151,12 @@ class TopengLM(LM):
         return values
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-        """Of each request (context, generation arguments) the answer, cut at its first `until`."""
+        """The answer to each request (context, generation arguments), cut at its first `until`."""
         texts = [""] * len(requests)
         by_arguments: dict[str, list[int]] = {}
         for place, request in enumerate(requests):
             by_arguments.setdefault(json.dumps(request.args[1], sort_keys=True), []).append(place)
-        seen: Counter[int] = Counter()  # repeats of a request have noise of their own
+        seen: Counter[int] = Counter()  # repetitions of a request have different noise
         with tqdm(total=len(requests), desc="generate_until", disable=disable_tqdm) as bar:
             for arguments, places in by_arguments.items():
                 settings, limit, until = decoding(self.settings, json.loads(arguments))
@@ -218,7 +218,7 @@ class TopengLM(LM):
         return kept
 
     def _log_likelihoods(self, pairs: Sequence[Pair]) -> list[float]:
-        """Minus the bound of each continuation in nats, as `topeng evaluate` takes it; its content draws its masks."""
+        """Minus the bound of each continuation in nats, as in `topeng evaluate`. Its content seeds its masks."""
         examples = [
             Example(content_id(context, continuation), [*context, *continuation], len(context))
             for context, continuation in pairs
@@ -235,8 +235,8 @@ def _slices(items: Sequence[Any], count: int) -> Iterator[Sequence[Any]]:
 
 @torch.no_grad()
 def left_to_right(model: Any, pairs: Sequence[Pair], batch_tokens: int) -> Iterator[dict[Pair, tuple[float, bool]]]:
-    """The log-probability of each continuation under an autoregressive model, and whether each of its tokens is the
-    likeliest after those before it, the mask token apart; a pass at a time."""
+    """Yields the log-probability of each continuation under an autoregressive model, and whether each token is the most
+    likely one after those before it, apart from the mask token. One pass at a time."""
     device, eos = next(model.parameters()).device, model.config.eos_token_id
     for places in _passes(model, [(len(context), len(continuation)) for context, continuation in pairs], batch_tokens):
         now = [pairs[place] for place in places]
@@ -262,10 +262,10 @@ def left_to_right(model: Any, pairs: Sequence[Pair], batch_tokens: int) -> Itera
 
 @torch.no_grad()
 def wholly_masked(model: Any, pairs: Sequence[Pair], batch_tokens: int) -> Iterator[dict[Pair, tuple[float, bool]]]:
-    """What one forward pass tells of each pair, a pass at a time: the log-probability of its tokens where all of them
-    are masked (of one token: its likelihood), and whether each is the likeliest there, the mask token apart.
+    """Yields, one pass at a time, the log-probability of each continuation if all its tokens are masked (for one token,
+    its likelihood), and whether each token is the most likely one, apart from the mask token.
 
-    A wholly masked row depends on its context and its length: all continuations of one length share it.
+    A completely masked row only depends on its context and length, so all continuations of the same length share it.
     """
     rows: dict[tuple[tuple[int, ...], int], list[Pair]] = {}
     for pair in pairs:
@@ -294,10 +294,10 @@ def wholly_masked(model: Any, pairs: Sequence[Pair], batch_tokens: int) -> Itera
 
 
 def _passes(model: Any, sizes: Sequence[tuple[int, int]], batch_tokens: int) -> Iterator[list[int]]:
-    """Places of pairs in forward passes, with no more logits than `LOGITS`.
+    """Divides pairs into forward passes with at most `LOGITS` logits.
 
     Args:
-        sizes: tokens of each context and of its continuation.
+        sizes: number of tokens of each context and of its continuation.
     """
     heads = [continuation for _, continuation in sizes]
     return passes_of(list(map(sum, sizes)), batch_tokens, heads, LOGITS // model.config.vocab_size)

@@ -12,7 +12,7 @@ from topeng.options import OptionError, Options, option
 
 LLADA = "LLaDA, arXiv 2502.09992"
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-"""What tasks call the limit on an answer's tokens."""
+"""Names that tasks use for the largest number of tokens of an answer."""
 
 logger = logging.getLogger(__name__)
 
@@ -67,13 +67,13 @@ def parse_model_args(values: Mapping[str, Any]) -> tuple[ModelOptions, Settings]
 
 
 def check_device(device: str | None, by_default: bool) -> str | None:
-    """The device to load on; None where there is no choice to be kept.
+    """The device to load on, or None if none was chosen.
 
     Args:
-        by_default: `device` may be the harness's default, its first GPU, which is not always there.
+        by_default: whether `device` may be the harness's default, the first GPU, which may not exist.
 
     Raises:
-        RecipeError: torch knows no such device, or there is no GPU.
+        RecipeError: torch does not know the device, or there is no GPU.
     """
     import torch
 
@@ -89,13 +89,13 @@ def check_device(device: str | None, by_default: bool) -> str | None:
 
 
 def decoding(settings: Settings, arguments: Mapping[str, Any]) -> tuple[Settings, int, list[str]]:
-    """What a task's `generation_kwargs` and `--gen_kwargs` make of the settings.
+    """Applies a task's `generation_kwargs` and `--gen_kwargs` to the settings.
 
-    Names of settings change them; `do_sample: false` is temperature 0. The canvas is the limit on tokens, rounded up to
-    whole blocks of as many steps as before.
+    Names of settings change them, and `do_sample: false` means temperature 0. The canvas has the largest number of
+    tokens of an answer, rounded up to whole blocks with unchanged steps per block.
 
     Returns:
-        The settings, the limit on an answer's tokens, and the texts that end it.
+        The settings, the largest number of tokens of an answer, and the texts that end it.
 
     Raises:
         OptionError: a value breaks a rule of the settings.

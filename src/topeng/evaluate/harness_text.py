@@ -1,7 +1,7 @@
-"""The texts of lm-evaluation-harness as tokens.
+"""Turns texts of lm-evaluation-harness into tokens.
 
-The harness hands over strings: a context, which may be a chat in the format of `text.chat`, and a continuation. A chat
-is put together piece by piece, as `encode_prompt` does, and what opens the assistant's turn is tokenized apart from it.
+The harness passes strings: a context, which may be a chat in the format of `text.chat`, and a continuation. A chat is
+put together piece by piece, as in `encode_prompt`, and the beginning of the assistant's turn is tokenized separately.
 """
 
 import hashlib
@@ -14,15 +14,15 @@ from topeng.text.chat import encode_header, encode_prompt, encode_text, encode_t
 from topeng.text.formats import LLADA
 
 BEGINNING = f"{LLADA.bos}{LLADA.start_header}"
-"""The harness has chats as text: here in LLaDA's notation, whatever tokens they become."""
+"""The format of chats as text, which is always LLaDA's, whatever their tokens will be."""
 HEADER = re.escape(LLADA.start_header) + r"(\w+)" + re.escape(str(LLADA.end_header)) + "\n\n"
 EOT = re.escape(LLADA.eot)
 TURN = re.compile(rf"{HEADER}(.*?)(?:({EOT})(?={HEADER}|\Z)|\Z)", re.DOTALL)
-"""Role, content, and the end of turn where it is closed. Text that spells no whole header after it stays text."""
+"""Role, content, and the end of turn of a closed message. Text without a complete header after it stays text."""
 
 
 def render_chat(messages: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> str:
-    """A chat as text. Without the generation prompt a last message of the assistant is left open, to be continued."""
+    """A chat as text. Without the generation prompt, a last message of the assistant is left open to be continued."""
     turns = [_turn(message) + LLADA.eot for message in messages]
     if add_generation_prompt:
         turns.append(_turn({"role": "assistant", "content": ""}))
@@ -36,7 +36,7 @@ def _turn(message: dict[str, str]) -> str:
 
 
 def split_chat(tokenizer: Any, context: str) -> tuple[list[int], str]:
-    """The tokens of a chat up to the assistant's open turn, and that turn's text; of plain text none, and all of it."""
+    """The tokens of a chat up to the assistant's open turn, and the text of that turn, which is all of a plain text."""
     if not context.startswith(BEGINNING):
         return [], context
     special = special_tokens(tokenizer)
@@ -53,17 +53,17 @@ def split_chat(tokenizer: Any, context: str) -> tuple[list[int], str]:
 
 
 def encode_context(tokenizer: Any, context: str) -> list[int]:
-    """A context, plain or chat, as tokens; nothing is added."""
+    """A context, plain text or chat, as tokens. Nothing is added."""
     ids, opened = split_chat(tokenizer, context)
     return ids + encode_text(tokenizer, opened)
 
 
 def cut_context(tokenizer: Any, context: str, ids: Sequence[int], room: int) -> list[int]:
-    """What of a context fits: of a chat as training cuts it (its system message and its question stay), of plain text
-    the end, as the harness has it.
+    """The part of a context that fits. A chat is cut as in training, which keeps its system message and question. Plain
+    text keeps its end, as in the harness.
 
     Args:
-        ids: of the context, with what the assistant's open turn holds.
+        ids: tokens of the context, with the content of the assistant's open turn.
     """
     if len(ids) > room and (chat := split_chat(tokenizer, context)[0]):
         *closed, last = TURN.finditer(context)
@@ -77,8 +77,8 @@ def cut_context(tokenizer: Any, context: str, ids: Sequence[int], room: int) -> 
 def encode_pair(tokenizer: Any, context: str, continuation: str) -> tuple[list[int], list[int]]:
     """A context and its continuation as tokens.
 
-    They are tokenized together and cut, as the harness does for causal models: spaces at the context's end belong to
-    the continuation. Where a token would straddle the cut, the continuation is tokenized by itself.
+    They are tokenized together and then divided, as the harness does for causal models. Spaces at the end of the
+    context belong to the continuation. If a token would span both, the continuation is tokenized separately.
     """
     ids, opened = split_chat(tokenizer, context)
     text = opened.rstrip()
@@ -90,15 +90,15 @@ def encode_pair(tokenizer: Any, context: str, continuation: str) -> tuple[list[i
 
 
 def cut_windows(ids: Sequence[int], length: int) -> list[tuple[list[int], list[int]]]:
-    """A text as pairs of context and what is scored, each token once.
+    """Divides a text into pairs of context and scored text, so that each token is scored once.
 
-    All windows are scored whole but the last, which is filled up with the text before it, as in the harness.
+    All windows are scored completely, except for the last one, which begins with earlier text, as in the harness.
     """
     starts = range(0, len(ids), length)
     return [(list(ids[max(0, len(ids) - length) : start]), list(ids[start : start + length])) for start in starts]
 
 
 def content_id(*parts: object) -> int:
-    """63 bits that say what a request is: its noise does not depend on its place or its neighbours."""
+    """63 bits that identify a request, so that its noise does not depend on its place or on other requests."""
     digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

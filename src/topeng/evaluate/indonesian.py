@@ -1,7 +1,7 @@
-"""Indonesian benchmarks as tasks of lm-evaluation-harness, with what chance reaches beside each score.
+"""Indonesian benchmarks as tasks of lm-evaluation-harness, with the score of chance next to each score.
 
-The files in `tasks` say what is asked and how it is scored (docs/harness.md); all name the class here. Rows come from
-local files where the environment names their folder, and otherwise from the Hub.
+The files in `tasks` define the questions and metrics (docs/harness.md), and use the class here. Rows come from local
+files if an environment variable names their folder, and otherwise from the Hub.
 """
 
 import csv
@@ -22,21 +22,21 @@ from lm_eval.utils import apply_template
 from topeng.errors import HarnessError
 
 FOLDER = "TOPENG_BENCHMARKS"
-"""The environment's name for the folder of local files."""
+"""Environment variable with the folder of local files."""
 
 
 class IndonesianTask(ConfigurableTask):
-    """A task whose `metadata` in its file names, besides its version:
+    """A task, whose file has these entries in `metadata` besides its version:
 
     Attributes:
         files: the local file of each split.
         headline: the metric to compare models by.
-        blank: the prompt without content. `acc_mutual_info` divides a label's probability by the one it has there
-            (Zhao et al., arXiv 2102.09690), where the harness would take it without any prompt.
-        copied: a template of what a translation is made of.
+        blank: the prompt without content. `acc_mutual_info` divides the probability of a label by the one after this
+            prompt (Zhao et al., arXiv 2102.09690), where the harness would use no prompt at all.
+        copied: template of the text that is to be translated.
 
-    The results say of each task which rows were asked (`metadata.rows`, places in the source from 0) and where they
-    came from (`metadata.source`).
+    The results name the rows of each task (`metadata.rows`, places in the source from 0) and where they came from
+    (`metadata.source`).
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -47,7 +47,7 @@ class IndonesianTask(ConfigurableTask):
             self._aggregation_list |= {"chance": _chrf}
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """Reads the rows, in an order of their prompts' hashes: `--limit` takes the same ones wherever they are from.
+        """Reads the rows in the order of hashes of their prompts, so that `--limit` selects the same ones everywhere.
 
         Raises:
             HarnessError: a local file is missing, or the Hub cannot be reached.
@@ -121,12 +121,12 @@ def _digest(path: Path) -> dict[str, str]:
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of Global-MMLU-Lite in SEA-HELM's file is nested, on the Hub it is not."""
+    """Flattens a row of Global-MMLU-Lite, which is nested in SEA-HELM's file but not on the Hub."""
     return row | row["prompts"][0] if "prompts" in row else row
 
 
 def _most_common(labels: Sequence[int]) -> float:
-    """What always giving the same label would reach."""
+    """The score of always giving the most frequent label."""
     return max(Counter(labels).values()) / len(labels)
 
 

@@ -1,6 +1,6 @@
-"""Right answers: which answers are as their reference, how many are, and how many more or fewer than another model's.
+"""Right answers: which answers equal their reference, how many, and the difference between two models.
 
-Only rows that have one right answer are judged. Shapes: R rows; a row's value is the mean over its answers (seeds).
+Only rows with one right answer are judged. Shapes: R rows. The value of a row is the mean over its answers (seeds).
 """
 
 import unicodedata
@@ -16,16 +16,16 @@ from topeng.evaluate.bootstrap import CONFIDENCE
 from topeng.system.lines import Line
 
 MEASURES = {"exact_match": "right", "f1": "f1"}
-"""The figures of `scores.json`, and the values of a line of `answers.jsonl` that they are means of."""
+"""Figures of `scores.json`, and the values in a line of `answers.jsonl` of which they are means."""
 DROPPED = ("P", "Sm", "Sc", "Sk", "Cf")
-"""Unicode's categories of ASCII punctuation, and characters without a shape."""
+"""Unicode categories of ASCII punctuation and of invisible characters."""
 
 
 def normalised(text: str) -> str:
-    """As in SQuAD (arXiv 1606.05250): without case, punctuation and superfluous white space, in any script.
+    """Normalises a text in any script as in SQuAD (arXiv 1606.05250): no case, punctuation or superfluous white space.
 
-    English articles stay, as they mean something else, or nothing, in other languages. A text of nothing but
-    punctuation keeps it: an empty answer is not as the reference "?".
+    English articles are kept, because they are different words in other languages. A text that is only punctuation
+    keeps it, so that an empty answer does not equal the reference "?".
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     kept = "".join(letter for letter in folded if not unicodedata.category(letter).startswith(DROPPED))
@@ -33,26 +33,26 @@ def normalised(text: str) -> str:
 
 
 def exact_match(answer: str, reference: str) -> bool:
-    """Whether they are the same once normalised."""
+    """Whether two texts are equal after normalisation."""
     return normalised(answer) == normalised(reference)
 
 
 def token_f1(answer: str, reference: str) -> float:
-    """2 PR / (P + R) of the words that both have, as often as both have them, once normalised."""
+    """2 PR / (P + R) of the words that two texts share after normalisation, counted as often as in both."""
     said, wanted = normalised(answer).split(), normalised(reference).split()
     shared = (Counter(said) & Counter(wanted)).total()
     return 2 * shared / (len(said) + len(wanted)) if said or wanted else 1.0
 
 
 def judged(answer: str, reference: str, one_right_answer: bool) -> dict[str, Any]:
-    """`right` and `f1` of a line of `answers.jsonl`, null where the row has no single right answer."""
+    """`right` and `f1` of a line of `answers.jsonl`, or null if the row has no single right answer."""
     if not one_right_answer:
         return {"right": None, "f1": None}
     return {"right": exact_match(answer, reference), "f1": token_f1(answer, reference)}
 
 
 def right_by_row(lines: Sequence[Line], measure: str) -> dict[Any, float]:
-    """Of each row that is judged, the mean over its answers."""
+    """The mean over the answers of each judged row."""
     values: dict[Any, list[float]] = {}
     for line in lines:
         if line.get(MEASURES[measure]) is not None:
@@ -61,8 +61,8 @@ def right_by_row(lines: Sequence[Line], measure: str) -> dict[Any, float]:
 
 
 def share_right(lines: Sequence[Line]) -> dict[str, Any]:
-    """`judged`, the rows with one right answer; `exact_match` and `f1` (0 to 1, means over these rows) with `_low` and
-    `_high`, a 95 % interval; None where no row is judged."""
+    """`judged`, the number of rows with one right answer; `exact_match` and `f1` (0 to 1, means over these rows), with
+    a 95 % interval from `_low` to `_high`. They are None if no row is judged."""
     found: dict[str, Any] = {}
     for measure in MEASURES:
         values = list(right_by_row(lines, measure).values())
@@ -73,10 +73,10 @@ def share_right(lines: Sequence[Line]) -> dict[str, Any]:
 
 
 def wilson(mean: float, rows: int, comparisons: int = 1) -> tuple[float, float]:
-    """The interval of a share of rows (Wilson, JASA 22, 1927), which is no point where none or all are right.
+    """The interval of a share of rows (Wilson, JASA 22, 1927), which is not a point if none or all are right.
 
-    Values between 0 and 1, such as F1 or the mean over several seeds, vary less than a share of the same mean: their
-    interval is never too narrow.
+    Values between 0 and 1, such as F1 or the mean over several seeds, vary less than a share with the same mean, so
+    that their interval is never too narrow.
     """
     z = NormalDist().inv_cdf(1 - (1 - CONFIDENCE) / 2 / comparisons)
     middle = (mean + z * z / (2 * rows)) / (1 + z * z / rows)
@@ -87,13 +87,13 @@ def wilson(mean: float, rows: int, comparisons: int = 1) -> tuple[float, float]:
 def difference(
     plus: Mapping[Any, float], minus: Mapping[Any, float], comparisons: int = 1
 ) -> dict[str, float | None] | None:
-    """`mean`, `low` and `high` of one model's shares less another's, paired by row; None where they share no row.
+    """`mean`, `low` and `high` of one model's shares minus another's, paired by row, or None if they share no row.
 
-    Newcombe's interval of paired shares (Statistics in Medicine 17, 1998, method 10, without its continuity
-    correction), made of Wilson's: a bootstrap would be a point where every row changes alike.
+    Uses Newcombe's interval of paired shares (Statistics in Medicine 17, 1998, method 10, without its continuity
+    correction), which is based on Wilson's. A bootstrap would give a point if every row changes alike.
 
     Args:
-        comparisons: that hold together (Bonferroni).
+        comparisons: number of simultaneous comparisons (Bonferroni).
     """
     rows = [row for row in plus if row in minus]
     if not rows:
@@ -109,7 +109,7 @@ def difference(
 
 
 def right_pairs(right: Mapping[tuple[str, str], Mapping[Any, float]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Every two methods in both languages: how many more answers of one are right; intervals hold together."""
+    """How many more answers of one method are right than of another, for all pairs, with simultaneous intervals."""
     languages = [language for name, language in right if name == names[0] and right[name, language]] if names else []
     asked = [(a, b, language) for language in languages for a, b in combinations(names, 2)]
     return [

@@ -1,6 +1,6 @@
 """Measures one model: the likelihood of test rows or its bound, and its answers to some of them.
 
-Both are collected in files that survive a kill; `compare` computes figures from them.
+Both are collected in files that survive a kill, from which `compare` computes figures.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ class Model(NamedTuple):
 
 
 def score_model(asked: Scoring, name: str, model: Model, run: Path, work: Path, console: Console) -> None:
-    """Writes `likelihood/NAME/`: `likelihood.jsonl`, and `rows.json`, which says what of the rows could not be scored.
+    """Writes `likelihood/NAME/`: `likelihood.jsonl`, and `rows.json` with the numbers of dropped and cut rows.
 
     Called again with the same `work` after a kill, it continues from there.
 
@@ -58,8 +58,8 @@ def score_model(asked: Scoring, name: str, model: Model, run: Path, work: Path, 
 
 
 def evaluate_model(asked: Answering, name: str, model: Model, run: Path, work: Path, console: Console) -> None:
-    """Writes `evaluate/NAME/`: the `likelihood.jsonl` that `score_model` has left, `answers.jsonl`, and `scored.json`,
-    which says of what they are.
+    """Writes `evaluate/NAME/`: a copy of the `likelihood.jsonl` of `score_model`, `answers.jsonl`, and `scored.json`,
+    which describes them.
 
     Called again with the same `work` after a kill, it continues from there.
 
@@ -88,7 +88,7 @@ def _test_rows(run: Path) -> dict[str, list[dict]]:
 
 
 def conditions(asked: Answering, tokenizer: Any, run: Path) -> dict[str, Any]:
-    """All that scores depend on besides the model: of models to compare, these must be the same.
+    """Everything that scores depend on besides the model. Models can only be compared if these are the same.
 
     The masks of a row of 100 tokens identify how a version draws them.
     """
@@ -104,11 +104,11 @@ def conditions(asked: Answering, tokenizer: Any, run: Path) -> dict[str, Any]:
 def score_rows(
     asked: Scoring, rows: dict[str, list[dict]], model: Model, path: Path, bar: Progress
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Writes a line a row: `language`, `row_id`, `tokens` (of answer and end of turn), `bytes` of the answer, and
-    `nats`, the bound as each replicate estimates it.
+    """Writes one line per row: `language`, `row_id`, `tokens` (of answer and end of turn), `bytes` of the answer, and
+    `nats`, the bound as estimated by each replicate.
 
     Returns:
-        How many rows were dropped for which reason, and how many prompts and answers were cut.
+        The numbers of dropped rows by reason, and of prompts and answers that were cut.
 
     Raises:
         CorpusError: none of a language's rows can be scored.
@@ -123,7 +123,7 @@ def score_rows(
         all_dropped.update(dropped)
         all_cut.update(count_cuts(examples))
         sizes = _answer_bytes(model.tokenizer, scorable, examples)
-        examples.sort(key=lambda example: -len(example.input_ids))  # rows of like length share a forward pass
+        examples.sort(key=lambda example: -len(example.input_ids))  # rows of similar length share a forward pass
         task = bar.add_task(f"likelihood, {language} rows", total=len(examples))
         for start in range(0, len(examples), CHUNK_ROWS):
             chunk = examples[start : start + CHUNK_ROWS]
@@ -137,7 +137,7 @@ def score_rows(
 
 
 def _answer_bytes(tokenizer: Any, rows: Sequence[dict], examples: Sequence[Example]) -> dict[int, int]:
-    """By row, the bytes of what is scored of its answer."""
+    """The size in bytes of the scored part of each row's answer."""
     sizes = {row["row_id"]: len(row["output"].strip().encode()) for row in rows}
     for example in examples:
         if example.cut_answer:
@@ -171,7 +171,7 @@ def answer_rows(asked: Answering, rows: dict[str, list[dict]], model: Model, pat
 
 
 def _prompt(text: AskOptions, tokenizer: Any, row: dict) -> list[int]:
-    """What is asked, as it was in training and scoring: cut, if at all, in view of the reference's length."""
+    """The prompt as in training and scoring, which is cut with regard to the length of the reference."""
     answer = encode_answer(tokenizer, row["output"])
     return fit_row(tokenizer, history(row), answer, text.max_length, text.min_share)[0]
 

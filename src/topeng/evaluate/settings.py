@@ -52,7 +52,7 @@ class AnswerOptions(ScoreOptions):
 
 @dataclass(frozen=True)
 class EvaluateOptions(AnswerOptions):
-    """What is measured of the base and of each adapter."""
+    """What is measured for the base and each adapter."""
 
     bertscore_model: str | None = option(
         None, "Encoder for the BERTScore of answers: a folder or a model id. Null skips BERTScore."
@@ -61,7 +61,7 @@ class EvaluateOptions(AnswerOptions):
 
 @dataclass(frozen=True)
 class Scoring:
-    """What the likelihoods of a model depend on, besides its weights and the rows."""
+    """Everything that the likelihoods of a model depend on, besides its weights and the rows."""
 
     base: ModelOptions
     seed: int
@@ -71,11 +71,11 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Answering:
-    """What the answers of a model depend on, likewise.
+    """Everything that the answers of a model depend on, besides its weights and the rows.
 
     Attributes:
-        languages: that an answer may be in.
-        training: that the model comes from; None: it is the base.
+        languages: languages that an answer may be in.
+        training: training of the model, or None for the base.
     """
 
     base: ModelOptions
@@ -88,7 +88,7 @@ class Answering:
 
     @property
     def conditions(self) -> dict[str, Any]:
-        """By the names of options, all that must be the same of models to compare: what model it is may differ."""
+        """The values by option that must be the same in models that are compared, except for the model itself."""
         values = results(self)
         dtype = values.pop("base")["dtype"]
         del values["training"]
@@ -96,13 +96,13 @@ class Answering:
 
     @property
     def trained_by(self) -> dict[str, Any]:
-        """By the names of options, what tells one way of training from another: all but the seed."""
+        """The values by option that distinguish trainings, which are all but the seed."""
         values = results(self.training) if self.training else {}
         return {name: value for name, value in flat(values).items() if name not in ("seed", "method")}
 
 
 def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options by names such as `adapter.rank`; null is as good as not named."""
+    """Nested options by names such as `adapter.rank`. Null counts as not given."""
     found: dict[str, Any] = {}
     for name, value in options.items():
         found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}

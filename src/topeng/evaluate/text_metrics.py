@@ -1,6 +1,6 @@
-"""What is measured of answers: how like a reference they are, and what breaks (docs/evaluation-answers.md).
+"""Measures of answers: their similarity to a reference, and typical failures (docs/evaluation-answers.md).
 
-A line is one of `answers.jsonl`; rows may have several, from several seeds. Shapes: R rows.
+A line is a line of `answers.jsonl`. A row may have several, from several seeds. Shapes: R rows.
 """
 
 import re
@@ -17,7 +17,7 @@ RESAMPLES = 1000
 
 
 class _Words:
-    """Words of any script: rouge-score's own tokenizer keeps ASCII only."""
+    """Tokenizer for words in any script, because rouge-score's own only keeps ASCII."""
 
     def tokenize(self, text: str) -> list[str]:
         return WORD.findall(text.lower())
@@ -26,17 +26,17 @@ class _Words:
 def score_answers(
     lines: Sequence[Line], languages: Sequence[str], bertscore_model: str | None = None, device: str | None = None
 ) -> dict[str, Any]:
-    """What `scores.json` says of one model's answers in one language.
+    """The figures of `scores.json` for the answers of one model in one language.
 
     Args:
-        lines: one at least.
-        languages: that are asked for (ISO 639-1); none: the language of most references.
-        bertscore_model: folder or model id of an encoder; None: `bertscore` is None.
-        device: that it runs on; a GPU if there is one, without it.
+        lines: at least one line.
+        languages: expected languages (ISO 639-1). If empty, the language of most references.
+        bertscore_model: folder or model id of an encoder, or None to omit `bertscore`.
+        device: device of the encoder, by default a GPU if there is one.
 
     Returns:
-        `rows`; `chrf`, `bleu` (0 to 100) of the corpus, `rouge_l`, `bertscore` (means); the first and the third with
-        `_low` and `_high`, a 95 % interval; and what `share_right` and `breakage` say.
+        `rows`; `chrf` and `bleu` (0 to 100) of the corpus; `rouge_l` and `bertscore` (means). `chrf` and `rouge_l` have
+        a 95 % interval from `_low` to `_high`. Also the results of `share_right` and `breakage`.
 
     Raises:
         CorpusError: one of `languages` cannot be identified.
@@ -45,7 +45,7 @@ def score_answers(
     answers, references = [line["answer"] for line in lines], [line["reference"] for line in lines]
     row = np.unique([line["row_id"] for line in lines], return_inverse=True)[1]
     metric, rouge = _chrf(), rouge_l(answers, references)
-    # what sums over a corpus to its score: n-grams of answer, of reference and in both; a sum and a count
+    # statistics that are summed over a corpus: n-grams of the answer, the reference and both; a sum and a count
     ngrams = np.array(metric._extract_corpus_statistics(answers, [references]))
     measures = np.stack([rouge, np.ones(len(rouge))], axis=1)
     scores = {
@@ -68,7 +68,7 @@ def signatures() -> dict[str, str]:
     """How `chrf` and `bleu` are computed, in sacrebleu's words."""
     found = {}
     for name, metric in {"chrf": _chrf(), "bleu": _bleu()}.items():
-        metric.corpus_score(["-"], [["-"]])  # a signature counts references, so it wants to have seen some
+        metric.corpus_score(["-"], [["-"]])  # a signature contains the number of references, so it needs some
         found[name] = str(metric.get_signature())
     return found
 
@@ -81,7 +81,7 @@ def _chrf() -> Any:
 
 
 def _bleu() -> Any:
-    """BLEU (Papineni et al., ACL 2002) as sacrebleu has it (Post, WMT 2018)."""
+    """BLEU (Papineni et al., ACL 2002) as in sacrebleu (Post, WMT 2018)."""
     from sacrebleu.metrics import BLEU
 
     return BLEU()
@@ -99,13 +99,13 @@ def rouge_l(answers: Sequence[str], references: Sequence[str]) -> np.ndarray:
 def _with_interval(
     name: str, statistics: np.ndarray, row: np.ndarray, score: Callable[[np.ndarray], float]
 ) -> dict[str, float]:
-    """A score of summed statistics, and the percentiles of 1,000 corpora of R rows drawn with replacement.
+    """A score of summed statistics, and its percentiles over 1,000 corpora of R rows drawn with replacement.
 
-    A row is drawn with all its answers: several seeds' answers to one row are not independent.
+    A row is drawn with all its answers, because answers of several seeds to one row are not independent.
 
     Args:
-        statistics: of each answer.
-        row: of each answer, 0 to R - 1.
+        statistics: statistics of each answer.
+        row: row of each answer, 0 to R - 1.
     """
     count = int(row.max()) + 1
     of_row = np.zeros((count, statistics.shape[1]))
