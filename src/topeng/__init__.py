@@ -17,8 +17,8 @@ def load(
     """Loads a model in evaluation mode, and its tokenizer.
 
     Args:
-        model: a checkpoint folder in its family's official layout, or a model id on the Hub.
-        adapter: a folder written by `topeng train` or peft; a whole model (of method `full`) replaces the base.
+        model: a checkpoint folder in its family's official layout, a model id on the Hub, or `kecil`.
+        adapter: a folder written by `topeng train` or peft; a whole model (of the method `full`) replaces the base.
         dtype: precision of the weights; by default that of the checkpoint.
         device: by default a GPU if there is one.
         revision: commit of the model on the Hub.

@@ -1,7 +1,7 @@
-"""The errors that a user can fix, as one small tree. Any other exception is a bug of ours.
+"""Errors that a user can fix. Any other exception is a bug in Topeng.
 
-A message names the value, the rule and the remedy; the command line prints it in one line, without a
-traceback, and exits with 1.
+A message names the value, the rule and the remedy. The command line prints it in one line, without a traceback, and
+exits with status 1.
 """
 
 

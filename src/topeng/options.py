@@ -1,6 +1,7 @@
-"""How an option is declared: once, with its default, rule, help, unit and source.
+"""Declares each option once, with its default, rules, help, unit and source.
 
-Plain frozen dataclasses, checked when they are made, so that a recipe, a flag and a Python call meet the same rule.
+Options are fields of frozen dataclasses that are checked when they are made, so that a recipe, a flag and a Python call
+follow the same rules.
 """
 
 import dataclasses
@@ -27,7 +28,7 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 LARGEST = 2**53
-"""Largest whole number of an option: up to here floats are exact, and no count comes near it."""
+"""Largest whole number of an option. Up to here floats are exact, and no count comes near it."""
 SECRET = re.compile(r"://[^/?#\s]*@|[?&](?:token|key|sig|password|[\w-]*(?:_token|_key|-signature))=", re.IGNORECASE)
 """A password or a token in an address."""
 
@@ -35,15 +36,15 @@ SECRET = re.compile(r"://[^/?#\s]*@|[?&](?:token|key|sig|password|[\w-]*(?:_toke
 def option(
     default: Any, help: str, *, unit: str = "", source: str = "", cost: bool = False, new: bool = False, **rules: float
 ) -> Any:
-    """An option with its default; a callable default is called for each instance (`list`, a class of options).
+    """An option with its default. A callable default is called for each instance (`list`, or a class of options).
 
     Args:
         default: the value without a recipe.
         help: what it does, in one line.
-        unit: of the value, where it has one.
+        unit: unit of the value, if it has one.
         source: the paper or measurement behind the default.
-        cost: it changes time, memory or progress messages, but results only by rounding.
-        new: versions without it did what its default does, and what they left is not done again.
+        cost: whether it only changes time, memory or progress messages, and results at most by rounding.
+        new: whether earlier versions without it did what its default does, so that their results stay valid.
         rules: bounds of a number: `ge`, `gt`, `le`, `lt`.
     """
     metadata = {"help": help, "unit": unit, "source": source, "cost": cost, "rules": rules}
@@ -63,7 +64,7 @@ class OptionError(RecipeError):
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Base of all groups of options. Values are checked, and converted where that loses nothing."""
+    """Base of all groups of options. Values are checked, and converted if nothing is lost."""
 
     def __post_init__(self) -> None:
         """
@@ -78,7 +79,7 @@ class Options:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:
-        """The options that nested plain values declare; what they leave out has its default.
+        """Options from nested plain values. Options that are left out have their defaults.
 
         Raises:
             OptionError: a name is unknown, or a value is ill-typed or out of bounds.
@@ -90,8 +91,9 @@ class Options:
 
 
 def results(options: Any) -> dict[str, Any]:
-    """Nested plain values of all that a result may depend on: of options, or of a slice that is made of them, each
-    field but those declared with `cost`, and with `since` where they have that value: the only one there was before.
+    """Nested plain values of everything in options, or in a slice of them, on which a result may depend.
+
+    Fields with `cost` are left out, and so are fields whose value is that of `since`, the only one in earlier versions.
     """
     values = {}
     for field in dataclasses.fields(options):
@@ -102,7 +104,7 @@ def results(options: Any) -> dict[str, Any]:
 
 
 def narrow(options: Any, kind: type[Kind]) -> Kind:
-    """Of a group of options, those that a class declares which the group extends.
+    """The options of a group that one of its base classes declares.
 
     A stage gets no other options, so it cannot depend on one that its fingerprint omits.
     """
@@ -175,7 +177,7 @@ def _convert_scalar(value: Any, kind: Any, place: str) -> Any:
 
 
 def _check_text(text: str, place: str) -> None:
-    """Rejects secrets, as recipes are copied into manifests and reports, which people share."""
+    """Rejects secrets, because recipes are copied into manifests and reports, which people share."""
     if SECRET.search(text):
         raise OptionError(
             place,
@@ -199,7 +201,7 @@ def _expect(fits: bool, value: Any, wanted: str, place: str) -> None:
 
 
 def _shown(value: Any) -> str:
-    """A value as it is written in a message: on one line, and not too long."""
+    """A value for a message, on one line and not too long."""
     return _SHORT.repr(value)
 
 

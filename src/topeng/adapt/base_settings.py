@@ -1,4 +1,4 @@
-"""The options of the base: a checkpoint, a causal model to convert, or a tiny model that is pretrained on the spot."""
+"""The options of the base: a checkpoint, a causal model to convert, or a tiny model that the run pretrains."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +15,7 @@ DIFFULLAMA = "DiffuLLaMA, arXiv 2410.17891"
 
 @dataclass(frozen=True)
 class TinyOptions(Options):
-    """A base that is pretrained on the source-language rows and on plain texts (`source.plain_rows`), where the recipe
+    """A base that the run pretrains on rows of the source language and plain texts (`source.plain_rows`), if the recipe
     names no model.
     """
 
@@ -32,28 +32,28 @@ class TinyOptions(Options):
     batch_rows: int = option(32, "Rows per optimiser step.", unit="rows", ge=1)
     optimizer: Literal["muon", "adamw"] = option(
         "muon",
-        "Muon for the matrices of the layers and AdamW for the rest, which is best from scratch; or AdamW for all, to "
-        "continue a large model: on a GPU a step of Muon takes several times as long.",
+        "`muon` uses Muon for the matrices of the layers and AdamW for the rest, which is best from scratch. `adamw` "
+        "is better for continuing a large model, because a step of Muon takes several times as long on a GPU.",
     )
     learning_rate: float = option(4e-3, "Peak learning rate, with a warm-up and cosine decay.", gt=0)
     rows: Literal["source", "target", "both"] = option(
         "source",
-        "Rows to learn: those of the source language, those of the target language that are trained on later too "
-        "(corpus/train.parquet), or both. Plain texts are learnt besides.",
+        "Rows to pretrain on: those of the source language, those of the target language on which adapters are trained "
+        "later (corpus/train.parquet), or both. Plain texts are used in any case.",
         new=True,
     )
     lora_rank: int | None = option(
         None,
-        "Rank of a LoRA (of twice that alpha, with AdamW) that is trained instead of all weights, and merged at the "
-        "end. Null trains all weights.",
+        "Rank of a LoRA that is trained instead of all weights, and merged at the end. Its alpha is twice the rank, "
+        "and its optimiser is AdamW. Null trains all weights.",
         source=LORA,
         new=True,
         ge=1,
     )
     anneal_steps: int | None = option(
         None,
-        "Number of first steps in which a network that has looked back only gets to see what is after: a random share "
-        "of it, which grows from none to all. Null shows all from the first step.",
+        "Number of steps over which the attention of a causal network is opened: each position sees a random share of "
+        "the later positions, which grows from none to all. Null shows all from the first step.",
         source=DIFFULLAMA,
         new=True,
         ge=1,
@@ -61,8 +61,8 @@ class TinyOptions(Options):
 
     distillation_weight: float = option(
         0.0,
-        "Share of the loss that is cross-entropy with what a converted model predicted as a causal one, instead of "
-        "with the tokens themselves.",
+        "Share of the loss that is cross-entropy with the predictions that a converted model made as a causal model, "
+        "instead of with the tokens.",
         source=OPDLM,
         new=True,
         ge=0,
@@ -88,7 +88,7 @@ class TinyOptions(Options):
 
     @property
     def intermediate_size(self) -> int:
-        """Width of the MLP: eight thirds of the model's, rounded up to a multiple of 32, as Llama has it."""
+        """Width of the MLP: eight thirds of the model's, rounded up to a multiple of 32, as in Llama."""
         return 32 * -(-self.hidden_size // 12)
 
 
@@ -114,11 +114,11 @@ class BaseOptions(ModelOptions):
 
     convert: str | None = option(
         None,
-        "Causal Llama, Qwen2 or Qwen3 that becomes the base: a checkpoint folder, a model id or a GGUF file. It is "
-        "converted, and pretrained as base.tiny says (steps, batch_rows, learning_rate).",
+        "Causal Llama, Qwen2 or Qwen3 to turn into the base: a checkpoint folder, a model id or a GGUF file. It is "
+        "converted, and pretrained further as base.tiny says (steps, batch_rows, learning_rate).",
     )
     shift: bool = option(
-        True, "Whether a position of the converted model goes on predicting the next token, as it has learnt to."
+        True, "Whether a position of the converted model still predicts the next token, as it has learnt."
     )
     tiny: TinyOptions = option(TinyOptions, "the tiny base")
 

@@ -1,7 +1,7 @@
-"""`topeng convert` and the stage `base/convert`: a causal Llama, Qwen2 or Qwen3 becomes a base that fills masks (A2D).
+"""`topeng convert` and the stage `base/convert`: turn a causal Llama, Qwen2 or Qwen3 into a base that fills masks.
 
-Attention looks both ways from then on, and the vocabulary has a mask token. The network has still to learn what to do
-with either: it is pretrained further.
+Its attention becomes bidirectional, and a mask token is added to its vocabulary. The network must still learn to use
+them, so it has to be pretrained further.
 """
 
 import json
@@ -20,7 +20,7 @@ from topeng.text.chat import check_tokens
 from topeng.text.formats import CHATML, format_of
 
 OURS = {model.config_class.model_type.removeprefix("a2d-"): model for model in MODELS}
-"""Our networks by the `model_type` of the causal one."""
+"""Our networks by the `model_type` of the causal network."""
 DERIVED = ("model_type", "architectures", "transformers_version", "quantization_config", "dtype", "torch_dtype")
 """Options of a causal checkpoint that are not copied to the converted one."""
 
@@ -30,12 +30,12 @@ def convert(source: str | Path, out: str | Path, shift: bool = True, revision: s
 
     Args:
         source: a checkpoint folder, a model id, or a GGUF file (`pip install 'topeng[export]'`).
-        shift: a position goes on predicting the next token, as the network has learnt to; else itself.
+        shift: whether a position still predicts the next token, as the network has learnt, instead of its own.
         revision: commit of a model id.
 
     Raises:
         ExportError: `out` exists or cannot be written.
-        ModelError: the source cannot be read, is of another family, or its tokenizer is of no chat format known here.
+        ModelError: the source cannot be read, is of another family, or the chat format of its tokenizer is unknown.
     """
     out = check_new(out)
     causal = _read(AutoModelForCausalLM, source, revision, dtype=torch.float32)
@@ -51,16 +51,16 @@ def convert(source: str | Path, out: str | Path, shift: bool = True, revision: s
 
 
 def converted_config(source: str | Path, shift: bool = True, revision: str | None = None) -> Any:
-    """The options that a causal checkpoint will have once it is converted; no weight is read.
+    """The config that a causal checkpoint will have after conversion. No weights are read.
 
     Raises:
-        ModelError: as `convert` does.
+        ModelError: as in `convert`.
     """
     return _converted(source, _read(AutoConfig, source, revision), shift, revision)[0]
 
 
 def _converted(source: str | Path, causal: Any, shift: bool, revision: str | None) -> tuple[Any, Any, bool]:
-    """Options and tokenizer of the converted model, by the options of the causal one; and whether its mask is new."""
+    """The config and tokenizer of the converted model, from the causal config, and whether its mask token is new."""
     kind = OURS.get(causal.model_type)
     if kind is None:
         raise ModelError(
@@ -79,21 +79,21 @@ def _converted(source: str | Path, causal: Any, shift: bool, revision: str | Non
 
 
 def _read(kind: Any, source: str | Path, revision: str | None, **options: Any) -> Any:
-    """What one of transformers' classes reads of a causal checkpoint."""
+    """Reads a causal checkpoint with one of transformers' classes."""
     path = Path(source)
     file = {"gguf_file": path.name} if path.suffix == ".gguf" else {}
     place = str(path.parent) if file else str(source)
     try:
         with quiet_hub():
             return kind.from_pretrained(place, revision=revision or "main", trust_remote_code=False, **file, **options)
-    except Exception as error:  # what a folder holds may fail anywhere in three libraries
+    except Exception as error:  # a bad folder may fail anywhere in three libraries
         raise ModelError(
             f"cannot read the causal model {source} ({first_line(error)}). Copy it again, or name another."
         ) from error
 
 
 def _add_row(causal: Any, mask: int) -> None:
-    """A row for the mask token: the mean of those before it, which is like no word."""
+    """Adds a row for the mask token, as the mean of the others, which is similar to no word."""
     if mask >= causal.get_input_embeddings().num_embeddings:
         causal.resize_token_embeddings(mask + 1, mean_resizing=False)
     with torch.no_grad():

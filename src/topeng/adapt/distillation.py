@@ -54,7 +54,7 @@ def teacher_of(model: Any) -> Any:
     """
     if not model.config.predicts_next:
         raise ModelError(
-            "base.tiny.distillation_weight needs a base that goes on predicting the next token, but each position of "
+            "base.tiny.distillation_weight needs a base that still predicts the next token, but each position of "
             "this one predicts its own. Convert a causal model with base.shift: true, or leave the option out."
         )
     teacher = copy.deepcopy(model).eval().requires_grad_(False)

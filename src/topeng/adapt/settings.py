@@ -190,12 +190,13 @@ class ScheduleOptions(StepOptions):
 
 @dataclass(frozen=True)
 class TrainOptions(ScheduleOptions):
-    """Adaptation by the diffusion loss."""
+    """Options of the training of adapters."""
 
     objectives: list[ObjectiveName] = option(
         lambda: ["masked"],
-        "What is learnt: masked diffusion (`masked`), block diffusion in blocks of generate.block_length (`block`), or "
-        "prediction of the next token (`autoregressive`). Each method is trained by each; a base by the first.",
+        "Training objectives: masked diffusion (`masked`), block diffusion in blocks of generate.block_length "
+        "(`block`), or prediction of the next token (`autoregressive`). Each method is trained with each of them, and "
+        "a base with the first.",
     )
     seeds: list[int] = option(
         list, "Seeds to train each method with, once each. An empty list trains once, with the recipe's seed."

@@ -1,6 +1,6 @@
 """`kecil` ("small" in Indonesian), the base that comes with the package, and the rows that it was not trained on.
 
-`make kecil` pretrains it by recipes/kecil.yaml, and packs it here.
+`make kecil` pretrains it with recipes/kecil.yaml, and packs it here.
 """
 
 import difflib
@@ -10,19 +10,19 @@ from pathlib import Path
 from topeng.errors import ModelError
 
 NAME = "kecil"
-"""What `base.model` and `topeng chat` call it."""
+"""Its name in `base.model` and `topeng chat`."""
 
 FOLDER = Path(__file__).parent / "checkpoint"
 HELD_OUT = Path(__file__).parent / "held_out.parquet"
-"""English rows of its own world that were held out of the last stage of its pretraining."""
+"""English rows of its world that were held out of the last stage of its pretraining."""
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def locate(model: str | Path) -> str | Path:
-    """The folder of the packaged base where its name is given; anything else as it is.
+    """The folder of the packaged base if its name is given. Other names are unchanged.
 
     Raises:
-        ModelError: it is asked for, and this copy of Topeng has not got it.
+        ModelError: it is not in this copy of Topeng.
     """
     if str(model) != NAME:
         return model
@@ -45,6 +45,6 @@ def refuse_typo(model: str | Path) -> None:
 
 
 def hub_id(model: str | Path | None) -> str | None:
-    """The model id of the hub that a base is named by, to write down; None of a local folder, and of `kecil`."""
+    """The Hub's model id of a base, for metadata, or None for a local folder and for `kecil`."""
     name = str(model or NAME)
     return name if name != NAME and HUB_ID.fullmatch(name) and not Path(name).exists() else None

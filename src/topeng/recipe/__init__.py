@@ -1,7 +1,7 @@
 """A whole run as data: the `settings` of each package declare its options once, and a recipe holds them all.
 
-`load` reads a YAML file and overrides such as `{"adapter.rank": "32"}`; what it cannot accept it names
-with its place, the rule, and the nearest name.
+`load` reads a YAML file and overrides such as `{"adapter.rank": "32"}`. An error names the place of a bad value, the
+rule and the closest valid name.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from topeng.report.settings import ReportOptions
 from topeng.text.settings import TextOptions
 
 NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
-"""What the YAML parser raises; bytes that are not UTF-8 and impossible dates raise a ValueError."""
+"""Errors of the YAML parser. Bytes that are not UTF-8 and impossible dates raise a ValueError."""
 
 REMOVED = {
     "train.gradient_accumulation_steps": "train.batch_rows now counts all rows of an optimiser step. Multiply it by "
@@ -79,7 +79,7 @@ class Recipe(Options):
             )
         others = [objective for objective in self.train.objectives if objective != "masked"]
         aware = [method for method in self.adapter.methods if METHODS[method].noise_aware]
-        if others and aware:  # a row has one share of masks there; of blocks each has its own
+        if others and aware:  # there a row has one share of masks, but each block has its own
             raise OptionError(
                 "train.objectives",
                 f"has {others[0]!r}, but {aware[0]} depends on the share of masks in the whole answer, which only "
@@ -88,9 +88,9 @@ class Recipe(Options):
 
     @property
     def trainings(self) -> list[Training]:
-        """The trainings: each method once, as METHOD, or once with each of train.seeds, as METHOD-seed-SEED.
+        """The trainings: each method once, named METHOD, or once per seed of train.seeds, named METHOD-seed-SEED.
 
-        Of another objective than `masked`, as METHOD-OBJECTIVE.
+        With an objective other than `masked`, METHOD is followed by -OBJECTIVE.
         """
         seeds = self.train.seeds
         return [
@@ -112,7 +112,7 @@ def _name(method: str, objective: str, seed: int | None) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a repeated name, of which YAML would silently take the last value."""
+    """Refuses repeated names, for which YAML would silently use the last value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -134,7 +134,7 @@ def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Recipe
 
 
 def training_names(path: str | Path) -> list[str]:
-    """The names of the trainings of a recipe. A recipe of an older version, with options that were removed, will do.
+    """The names of the trainings of a recipe, which may be of an older version with options that were removed.
 
     Raises:
         RecipeError: the file cannot be read, or an option that the names depend on has a value of the wrong type.
@@ -234,7 +234,7 @@ def set_option(values: dict[str, Any], name: str, text: str) -> None:
     """Sets `a.b` in nested values to a YAML value.
 
     Raises:
-        RecipeError: `a` is no section, or the text is not YAML.
+        RecipeError: `a` is not a section, or the text is not YAML.
     """
     *sections, last = name.split(".")
     for section in sections:
@@ -248,7 +248,7 @@ def set_option(values: dict[str, Any], name: str, text: str) -> None:
 
 
 def _with_place(error: OptionError) -> str:
-    """The error, with the option of that name in another section if its own has none that is similar."""
+    """The error message, with a similar option or the option of the same name in another section."""
     if not error.rule.startswith("is not an option"):
         return str(error)
     if error.place in REMOVED:

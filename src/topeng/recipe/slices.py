@@ -1,7 +1,7 @@
-"""What each stage takes of a recipe: its signature, its fingerprint and the conditions of a comparison follow from it.
+"""The part of a recipe that each stage gets, from which its signature, fingerprint and comparison conditions follow.
 
-A slice is a frozen dataclass of values and groups of options. A stage is given nothing else of the recipe, so that it
-cannot depend on what its fingerprint leaves out.
+A slice is a frozen dataclass of values and groups of options. A stage gets nothing else of the recipe, so that it
+cannot depend on anything that its fingerprint omits.
 """
 
 from dataclasses import replace
@@ -49,12 +49,12 @@ def embedding(recipe: Recipe) -> Embedding:
 
 
 def selecting(recipe: Recipe) -> Seeded[CorpusOptions]:
-    """All of the section: the corpus's card tells it."""
+    """The whole section, because the data card lists it."""
     return Seeded(recipe.corpus, recipe.seed)
 
 
 def source(recipe: Recipe) -> Sourcing:
-    """The source's rows, which of `kecil` are those that it was not trained on, where none are named."""
+    """The rows of the source. For `kecil` the default is the rows that it was not trained on."""
     options = recipe.source
     if recipe.base.model == kecil.NAME and not options.files:
         options = replace(options, files=[str(kecil.HELD_OUT)])
@@ -66,7 +66,7 @@ def page(recipe: Recipe) -> PageOptions:
 
 
 def converting(recipe: Recipe) -> Converting | None:
-    """None where the recipe converts nothing."""
+    """The conversion, or None if the recipe has none."""
     base = recipe.base
     return Converting(base.convert, base.revision, base.shift) if base.convert else None
 
@@ -88,7 +88,7 @@ def pretraining(recipe: Recipe) -> Pretraining:
 
 
 def adapting(recipe: Recipe, method: str, seed: int | None = None, objective: ObjectiveName | None = None) -> Adapting:
-    """Of one training, by the recipe's seed and first objective if by no other: nothing that is another method's."""
+    """One training, by default with the recipe's seed and first objective, without options of other methods."""
     objective = objective or recipe.train.objectives[0]
     adapter = narrow(recipe.adapter, LoraOptions)
     if not METHODS[method].rate_of_b:
@@ -129,10 +129,10 @@ def answering(recipe: Recipe, training: Training | None) -> Answering:
 
 
 def _block_length(recipe: Recipe, objective: str) -> int | None:
-    """Of decoding: a text option where end tokens fill a block, and one of training where blocks are learnt."""
+    """The block length of decoding, if end tokens fill a block or the objective is `block`, or else None."""
     return recipe.generate.block_length if recipe.text.eos == "block" or objective == "block" else None
 
 
 def _fill(recipe: Recipe) -> int | None:
-    """Where end tokens fill a forward pass they are learnt, and how many tokens it holds is no matter of cost alone."""
+    """The size of a forward pass, if end tokens fill it and are trained on. It then affects results."""
     return recipe.train.batch_tokens if recipe.text.eos == "fill" else None
