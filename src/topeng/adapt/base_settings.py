@@ -32,7 +32,7 @@ class TinyOptions(Options):
     batch_rows: int = option(32, "Rows per optimiser step.", unit="rows", ge=1)
     optimizer: Literal["muon", "adamw"] = option(
         "muon",
-        "Optimiser. `muon` uses Muon for the matrices of the layers and AdamW for the rest, which is best from scratch. "
+        "Optimiser. `muon` uses Muon for matrices of the layers and AdamW for the rest, which is best from scratch. "
         "`adamw` is better for a large model, because a step of Muon takes several times as long on a GPU.",
     )
     learning_rate: float = option(4e-3, "Peak learning rate, with a warm-up and cosine decay.", gt=0)
