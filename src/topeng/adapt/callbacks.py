@@ -1,4 +1,4 @@
-"""Callbacks of a training: they stop it cleanly, keep its log complete, and show its progress."""
+"""Callbacks of a training, which stop it cleanly, keep its log complete, and show its progress."""
 
 import signal
 from collections.abc import Iterator, Mapping
@@ -16,9 +16,9 @@ from topeng.system.stop import SIGNALS, handling, stop
 
 
 class StopInOrder(TrainerCallback):
-    """Obeys a signal to stop once the step at hand is taken, with a checkpoint of it; a second signal at once.
+    """Stops a training after the current step, with a checkpoint, when a signal arrives. A second one stops it at once.
 
-    Of several ranks all stop at the step that the first of them was asked at.
+    If there are several ranks, all stop at the step at which the first of them got the signal.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class StopInOrder(TrainerCallback):
 
     @contextmanager
     def listening(self) -> Iterator["StopInOrder"]:
-        """Within it, signals are kept until a step ends."""
+        """Holds signals back until a step ends."""
         with handling(self._note, *SIGNALS, signal.SIGINT):
             yield self
 
@@ -46,20 +46,20 @@ class StopInOrder(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """
         Raises:
-            Stopped: a signal was kept.
+            Stopped: a signal was held back.
         """
         if self._signal:
             raise Stopped(self._signal)
 
 
 class LossWindow(TrainerCallback, ExportableState):
-    """Keeps the losses since the last log in a checkpoint: without it, the log of a resumed training is another."""
+    """Saves the losses since the last log in a checkpoint, so that the log of a resumed training is the same."""
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
 
     def state(self) -> dict[str, float]:
-        """What `trainer_state.json` holds of it."""
+        """The state in `trainer_state.json`."""
         total, logged = (getattr(self._trainer, name, 0) for name in ("_tr_loss", "_globalstep_last_logged"))
         return {"sum": float(total), "logged": logged}
 
@@ -71,7 +71,7 @@ class LossWindow(TrainerCallback, ExportableState):
 
 
 def progress_text(logged: Mapping[str, float]) -> str:
-    """The latest figures, for a progress line: losses, rates where there are two, speed, and memory."""
+    """The latest figures for a progress line: losses, learning rates if there are two, speed and memory."""
     named = {"loss": "loss", "eval_loss": "held-out"}
     words = [f"{label} {logged[key]:.3f}" for key, label in named.items() if key in logged]
     words += [f"rate {key[-1]} {logged[key]:.1e}" for key in logged if key.startswith("learning_rate_")]

@@ -1,4 +1,4 @@
-"""An adapted model, in the form that its users take: one function of a source and a format."""
+"""Exports a model or an adapter to a format for other software."""
 
 import json
 import shutil
@@ -56,22 +56,22 @@ def export(
     precision: str | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Writes a model or an adapter to a folder that does not exist, whole or not at all.
+    """Writes a model or an adapter to a new folder, completely or not at all.
 
     Args:
-        source: an adapter's folder, a checkpoint's, or a model id.
+        source: folder of an adapter or a checkpoint, or a model id.
         form: `merged`, a checkpoint in the official layout, with the adapter added in fp32; `adapter`, a plain peft
-            folder; `gguf`, a file for llama.cpp.
-        base: of an adapter, where its folder does not say it.
-        names: of an adapter's modules: `native`, or `official`, under which the remote code's network takes it.
-        precision: of the weights, rounded to the nearest: `bf16`; for `merged` also `f32`, for `gguf` also `f16`, `f32`
-            and `q8_0`. An adapter keeps its own.
-        shard_bytes: above it a merged checkpoint has several files.
+            folder; or `gguf`, a file for llama.cpp.
+        base: base of an adapter, if its folder does not name one.
+        names: names of an adapter's modules: `native`, or `official`, which fit the network of the remote code.
+        precision: precision of the weights, which are rounded to the nearest value: `bf16`, for `merged` also `f32`,
+            and for `gguf` also `f16`, `f32` and `q8_0`. An adapter keeps its own.
+        shard_bytes: largest size of a file of a merged checkpoint.
 
     Raises:
-        ExportError: an unknown format, one that the source has not, an option that the format has not, or a folder that
-            cannot be written.
-        ModelError, AdapterError: the source is not whole, or the adapter is of another base.
+        ExportError: the format is unknown, or does not support the source or an option, or the folder cannot be
+            written.
+        ModelError, AdapterError: the source is incomplete, or the adapter belongs to another base.
     """
     _check("--format", form, tuple(FORMATS))
     _check("--names", names, NAMES)
@@ -93,8 +93,8 @@ def export(
 def find_source(source: str | Path, base: str | Path | None) -> Source:
     """
     Raises:
-        ExportError: a folder holds neither a checkpoint nor an adapter, or a base is named for a checkpoint.
-        AdapterError: nothing says what base an adapter is of.
+        ExportError: a folder contains neither a checkpoint nor an adapter, or a base is named for a checkpoint.
+        AdapterError: the base of an adapter is not known.
         ModelError: the checkpoint cannot be reached.
     """
     folder = Path(source)
@@ -127,7 +127,7 @@ def _run_of(folder: Path) -> Path | None:
 
 
 def _named_base(adapter: Path) -> str | None:
-    """The base that an adapter's folder names."""
+    """The base that the folder of an adapter names."""
     file = adapter / "adapter_config.json"
     try:
         return json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path") or None
@@ -143,7 +143,7 @@ def _check(name: str, value: str, known: tuple[str, ...], where: str = "") -> No
 def check_new(out: str | Path) -> Path:
     """
     Raises:
-        ExportError: it is there already.
+        ExportError: it exists already.
     """
     if Path(out).exists():
         raise ExportError(f"{out} exists already. Name a new folder.")
@@ -152,7 +152,7 @@ def check_new(out: str | Path) -> Path:
 
 @contextmanager
 def whole(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place once all of it is on the disk; else nothing of it stays."""
+    """A temporary folder that is moved to `out` when it is complete and on the disk. After an error it is removed."""
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -179,7 +179,7 @@ def _write_merged(source: Source, folder: Path, how: How, name: str) -> dict[str
     special = check_tokens(str(source.hub or source.base), config, tokenizer)
     dtype = DTYPES[how.precision]
     config.dtype = dtype
-    if code := getattr(config, "auto_map", None):  # the code lies in the base's repository
+    if code := getattr(config, "auto_map", None):  # the code is in the repository of the base
         config.auto_map = {kind: f"{source.hub}--{where.rpartition('--')[2]}" for kind, where in code.items()}
         if source.hub is None:
             del config.auto_map
@@ -217,7 +217,7 @@ def _write_gguf(source: Source, folder: Path, how: How, name: str) -> dict[str, 
     config = read_options(source.base)
     gguf_files.architecture(config)
     family = family_of(config)
-    known = family is not None and family.one_to_one  # else its own file is what llama.cpp knows
+    known = family is not None and family.one_to_one  # otherwise llama.cpp reads its own file
     if source.adapter and not known:
         raise ModelError(
             f"{source.base} belongs to a family whose adapters a GGUF file does not take. Use --format merged, and "
@@ -235,7 +235,7 @@ def _write_gguf(source: Source, folder: Path, how: How, name: str) -> dict[str, 
     tokenizer = load_tokenizer(source.base)
     try:
         gguf_files.write_gguf(weights, config, tokenizer, folder / file, how.precision, name)
-    except OSError as error:  # on a full disk NumPy names two numbers and no reason
+    except OSError as error:  # on a full disk, the message of NumPy has two numbers but no reason
         raise error if error.errno else OSError(f"only a part of a weight was written: {error}") from error
     return {"precision": how.precision, "file": file}
 

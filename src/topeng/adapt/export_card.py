@@ -1,6 +1,6 @@
-"""The card of an exported model: what it was made of, under which licences, and how it is used in its format.
+"""The card of an exported model: its sources, their licences, and how to use the model in its format.
 
-A run's card (`cards/METHOD.md`) is kept, but for how the model is used. Cards are in English, as the Hub is.
+The card of a run (`cards/METHOD.md`) is kept, except for the usage. Cards are in English, like the Hub.
 """
 
 import re
@@ -59,10 +59,10 @@ class Source:
     """What is exported.
 
     Attributes:
-        base: the folder of the checkpoint.
-        hub: its model id, if it was named by one.
-        adapter: the folder of an adapter on it.
-        run: the run folder that the source is of.
+        base: folder of the checkpoint.
+        hub: model id of the checkpoint, if it was named by one.
+        adapter: folder of an adapter on it.
+        run: run folder of the source.
     """
 
     base: Path
@@ -73,7 +73,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Licences:
-    """Of the weights, of the base that they were trained from, and of the texts that they were trained on."""
+    """Licences of the weights, of their base, and of the training texts."""
 
     weights: str
     base: str
@@ -81,14 +81,14 @@ class Licences:
 
 
 def card(source: Source, form: str, name: str, facts: Mapping[str, str]) -> str:
-    """The card, front matter and body.
+    """The card, with front matter and body.
 
     Args:
-        name: of the model.
-        facts: what the format has to say: `precision`, `names`, `file`.
+        name: name of the model.
+        facts: facts about the format: `precision`, `names`, `file`.
     """
     front, body = read_card(_known(source))
-    if "[More Information Needed]" in body:  # peft's empty card, which names folders of its machine
+    if "[More Information Needed]" in body:  # peft's empty card, which contains folder names of the machine
         front, body = {}, ""
     licences = _licences(source, front)
     front = front | _front(source, form, licences)
@@ -102,7 +102,7 @@ def card(source: Source, form: str, name: str, facts: Mapping[str, str]) -> str:
 
 
 def read_card(file: Path) -> tuple[dict[str, Any], str]:
-    """The front matter of a card and its body; nothing of one that is not there."""
+    """The front matter and body of a card, which are empty if there is no card."""
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     found = FRONT.match(text)
     try:
@@ -113,13 +113,13 @@ def read_card(file: Path) -> tuple[dict[str, Any], str]:
 
 
 def licence_of(front: Mapping[str, Any]) -> str:
-    """What a front matter says of the licence, as one word."""
+    """The licence in a front matter, as one word."""
     stated = front.get("license_name") if front.get("license") == "other" else front.get("license")
     return NOT_STATED if stated in (None, "", "not-stated", NOT_STATED) else str(stated)
 
 
 def _known(source: Source) -> Path:
-    """The card that there is: of the run, or of the checkpoint itself."""
+    """The existing card, of the run or of the checkpoint itself."""
     folder = source.adapter or source.base
     if source.run is None:
         return folder / "README.md"
@@ -150,7 +150,7 @@ def _front(source: Source, form: str, licences: Licences) -> dict[str, Any]:
 
 
 def _is_nara(adapter: Path) -> bool:
-    from topeng.adapt.nara import is_nara  # with peft and torch, which reading a card does not need
+    from topeng.adapt.nara import is_nara  # imported here, because it needs peft and torch, and reading a card does not
 
     return is_nara(adapter)
 

@@ -1,4 +1,4 @@
-"""What all trainings share: their rows, their arguments, the loop with its progress, and the log."""
+"""The common part of all trainings: their rows, arguments, loop with progress, and log."""
 
 import json
 from collections import Counter
@@ -38,18 +38,18 @@ from topeng.text.tokens import Example, tokenize_rows
 
 RATES = ("learning_rate", "learning_rate_A", "learning_rate_B")
 WARMUP, MAX_GRAD_NORM = 0.05, 1.0
-"""The share of the steps in which the rate rises, and the norm that gradients are clipped to."""
+"""The share of the steps in which the learning rate rises, and the norm to which gradients are clipped."""
 LESS_MEMORY = {
     False: "Lower train.batch_tokens or set train.gradient_checkpointing; the training continues from its checkpoint.",
     True: "Set train.gradient_checkpointing; the training continues from its checkpoint. A lower train.batch_tokens "
     "starts it again, as text.eos = fill.",
 }
-"""What to do, and what becomes of the checkpoints, by whether end tokens fill a forward pass."""
+"""Remedies, with their effect on checkpoints, depending on whether end tokens fill a forward pass."""
 LOG_KEYS = ("step", "loss", "eval_loss", *RATES, "grad_norm", *SHARES)
 
 
 class Examples(NamedTuple):
-    """Tokenized rows: to train on, to take the held-out loss on, and what of the former was dropped and cut."""
+    """Tokenized rows for training and for the held-out loss, and numbers of dropped and cut training rows."""
 
     train: list[Example]
     held_out: list[Example]
@@ -58,7 +58,7 @@ class Examples(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """Where a training tells how far it is."""
+    """Where a training reports its progress."""
 
     console: Console
     logs: Path
@@ -77,7 +77,7 @@ def trainable_rows(
 
 
 def scorable_rows(text: TextOptions, tokenizer: Any, path: Path, what: str) -> list[Example]:
-    """The rows whose loss is taken at each evaluation, of each its last answer."""
+    """The rows of the held-out loss, each with its last answer."""
     held_out, dropped = tokenize_rows(tokenizer, read_rows(path), text.max_length, min_share=text.min_share)
     if not held_out:
         raise CorpusError(f"none of {what} can be scored: {dict(dropped)}")
@@ -94,13 +94,13 @@ def trainer_of(
     anneal_steps: int | None = None,
     forward: Forward = own_output,
 ) -> DiffusionTrainer:
-    """The trainer of a model, which looks as its objective wants it and is compiled where that is asked for.
+    """The trainer of a model, whose attention is set for its objective and which is compiled if requested.
 
     Args:
-        anneal_steps, forward: as of `Batching`.
+        anneal_steps, forward: as in `Batching`.
 
     Raises:
-        ModelError: the model has learnt to look in another way.
+        ModelError: the model has learnt another kind of attention.
     """
     options, objective = asked.train, OBJECTIVES[asked.objective](asked.block_length or 1)
     _attend_as(model, objective)
@@ -112,10 +112,10 @@ def trainer_of(
 
 
 def _attend_as(model: Any, objective: Objective) -> None:
-    """Makes a model look as an objective wants it, where it has not learnt to look in another way than full.
+    """Sets the attention of a model for an objective. Only full attention can be changed to another kind.
 
     Raises:
-        ModelError: it has.
+        ModelError: the model has learnt another kind of attention.
     """
     own, wanted = attention_of(model.config)["attention_block"], objective.attention_block
     if own is not None and own != wanted:
@@ -131,7 +131,7 @@ def _attend_as(model: Any, objective: Objective) -> None:
 def arguments(
     options: StepOptions, output_dir: Path, seed: int, rate: float, asked_device: str | None
 ) -> TrainingArguments:
-    """Those of any training; the caller sets how long it is."""
+    """The arguments of any training. The caller sets its length."""
     on_cpu = find_device(asked_device).type == "cpu"
     args = TrainingArguments(
         output_dir=str(output_dir),
@@ -154,12 +154,12 @@ def arguments(
         report_to="none",
         disable_tqdm=True,
     )
-    args._n_gpu = min(1, args.n_gpu)  # not DataParallel, which would cut the loss's inputs apart
+    args._n_gpu = min(1, args.n_gpu)  # avoids DataParallel, which would split the inputs of the loss
     return args
 
 
 def fit(trainer: DiffusionTrainer, shown: Shown, callbacks: Sequence[TrainerCallback] = ()) -> None:
-    """Trains to the end or to a signal, with all that is called at its steps, and tells how far it is."""
+    """Trains to the end or to a signal, with all callbacks, and reports progress."""
     checkpoint, name = last_checkpoint(Path(trainer.args.output_dir)), shown.logs.name
     trainer.args.eval_on_start = checkpoint is None
     step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
@@ -184,7 +184,7 @@ def fit(trainer: DiffusionTrainer, shown: Shown, callbacks: Sequence[TrainerCall
 
 
 def _teller(bar: Bar, name: str) -> Callable[[int, int, dict[str, float]], None]:
-    """What moves the bar of a training, and shows its latest figures."""
+    """The callback that moves the progress bar of a training, and shows its latest figures."""
     task = bar.add_task(name, total=None, figures="")
     figures: dict[str, float] = {}
 
@@ -196,8 +196,8 @@ def _teller(bar: Bar, name: str) -> Callable[[int, int, dict[str, float]], None]
 
 
 def gathered(trainer: DiffusionTrainer, rebuild: Callable[[], Any]) -> Any:
-    """The trained model, on rank 0; where its weights are sharded over ranks, a new one with what was trained, which
-    looks as it did."""
+    """The trained model on rank 0. If its weights are sharded over ranks, a new model with the trained weights and the
+    same attention."""
     if not trainer.is_fsdp_enabled:
         return trainer.model
     trained = {name: weight.full_tensor() for name, weight in trainer.model.named_parameters() if weight.requires_grad}
@@ -210,7 +210,7 @@ def gathered(trainer: DiffusionTrainer, rebuild: Callable[[], Any]) -> Any:
 
 
 def write_log(path: Path, trainer: DiffusionTrainer, examples: Examples) -> None:
-    """A line of what was dropped and cut, if anything was, then one for each step that was logged."""
+    """Lines of the log: one about dropped and cut rows, if there are any, and one for each logged step."""
     entries = [{key: entry[key] for key in LOG_KEYS if key in entry} for entry in trainer.state.log_history]
     lines = [json.dumps(entry) for entry in entries if "loss" in entry or "eval_loss" in entry]
     if examples.dropped or any(examples.cut.values()):

@@ -1,6 +1,6 @@
-"""Adapters that others have trained: in the official code's names, or on a base that their start had changed.
+"""Converts adapters that were trained elsewhere, with official names or on a base that their start had changed.
 
-What comes out is a plain adapter for the plain base in our names: nothing of the base is changed to load it.
+The result is a plain adapter for the plain base with our names, so the base need not be changed to load it.
 """
 
 import copy
@@ -26,22 +26,22 @@ from topeng.models.attention import ATTENTION, attend, attention_of
 ITS_BASE = "base.json"
 PREFIX = "base_model.model."
 REBUILT = ("pissa", "olora")
-"""Starts that take from the base what they give to the adapter, and that the base's weights alone decide."""
+"""Initialisations that move a part of the base into the adapter, and only depend on the weights of the base."""
 CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 Weights = dict[str, Tensor]
 Layer = Callable[[str], Any]
-"""A copy of a module of the base, by its name."""
+"""Returns a copy of a module of the base, by its name."""
 
 
 def to_plain(model: Any, config: Any, weights: Weights, layer: Layer | None = None) -> tuple[Any, Weights]:
-    """An adapter, as it was read, as one that peft puts on the plain base.
+    """Converts an adapter to one that peft can put on the plain base.
 
     Args:
-        model: the base, which stays as it is.
-        config: `adapter_config.json`; of another kind than LoRA it is returned as it is.
-        weights: `adapter_model.safetensors`.
-        layer: where the model has its shape alone, what reads a module with its weights.
+        model: the base, which is not changed.
+        config: content of `adapter_config.json`. Kinds other than LoRA are returned unchanged.
+        weights: content of `adapter_model.safetensors`.
+        layer: reads a module with its weights, if the model has no weights.
 
     Raises:
         AdapterError: the base that it was trained on cannot be rebuilt from the plain one.
@@ -78,7 +78,7 @@ def _check_start(config: Any) -> None:
 
 
 def _layers(weights: Weights) -> dict[str, int]:
-    """The modules that a LoRA's weights are of, and the rank of each."""
+    """The modules with LoRA weights, and their ranks."""
     parts = {name: name.removeprefix(PREFIX).partition(".lora_") for name in weights}
     return {parts[name][0]: len(w) for name, w in weights.items() if parts[name][2].startswith(("A.", "embedding_A"))}
 
@@ -88,7 +88,7 @@ def _alpha(config: Any, module: str) -> float:
 
 
 def _renamed(model: Any, config: Any, weights: Weights) -> tuple[Any, Weights]:
-    """In our names. Which modules and of what rank, the weights say: patterns of the official names need no reading."""
+    """The adapter with our names. Modules and ranks come from the weights; patterns of official names are ignored."""
     ranks = _layers(weights)
     native = {module: native_name(model, f"{module}.").removesuffix(".") for module in ranks}
     alphas = {module: _alpha(config, module) for module in ranks}
@@ -103,14 +103,14 @@ def _renamed(model: Any, config: Any, weights: Weights) -> tuple[Any, Weights]:
 
 
 def _without_base(layer: Layer, config: Any, weights: Weights) -> Weights:
-    """Without the embeddings as they are in the base, which peft saves beside an adapter of one of them."""
+    """Removes unchanged embeddings, which peft saves with an adapter of one of them."""
     saved = tuple(config.modules_to_save or ())
     kept = {}
     for name, weight in weights.items():
         module = name.removeprefix(PREFIX).removesuffix(".weight").removesuffix(".base_layer")
         if ".lora_" in name or not name.endswith(".weight") or module.endswith(saved):
             kept[name] = weight
-        elif not torch.equal(layer(module).weight.bfloat16().cpu(), weight.bfloat16()):  # what was read is on the CPU
+        elif not torch.equal(layer(module).weight.bfloat16().cpu(), weight.bfloat16()):  # loaded weights are on the CPU
             raise AdapterError(
                 f"the adapter contains a {module} that differs from the base's. Use the base that it was trained on."
             )
@@ -118,13 +118,13 @@ def _without_base(layer: Layer, config: Any, weights: Weights) -> Weights:
 
 
 def _exactly(module: str) -> str:
-    """A pattern of peft's for one module alone: it lets others end in a name."""
+    """A peft pattern that matches only one module, because peft also matches names by their endings."""
     return f"^{re.escape(module)}$"
 
 
 @torch.no_grad()
 def _difference(layer: Layer, config: Any, weights: Weights, start: str) -> tuple[Any, Weights]:
-    """s (B A - B0 A0) as a LoRA of twice the rank, A0 and B0 the start that peft computes from each weight."""
+    """s (B A - B0 A0) as a LoRA of twice the rank, where peft computes the start A0 and B0 from each weight."""
     begun = copy.deepcopy(config)
     begun.init_lora_weights = start
     weights, growth = dict(weights), math.sqrt(2) if config.use_rslora else 2
@@ -139,27 +139,27 @@ def _difference(layer: Layer, config: Any, weights: Weights, start: str) -> tupl
 
 
 def base_record(model: Any, known: str | None = None) -> str:
-    """What `base.json` says beside an adapter's weights: of which base it is, and how it looks where not full.
+    """The content of `base.json` for an adapter: which base it belongs to, and its attention if it is not full.
 
     Args:
-        known: the fingerprint of the base; that of the model without it.
+        known: fingerprint of the base, by default that of the model.
     """
     looks = attention_of(model.config)
     return json.dumps({"fingerprint": known or fingerprint(model)} | (looks if looks["attention_block"] else {}))
 
 
 def adapter_attention(path: Path) -> dict[str, Any] | None:
-    """How the model of an adapter's folder looks, as arguments of `attend`; None: as its base does.
+    """The attention of an adapter's model, as arguments of `attend`, or None if it is that of its base.
 
     Raises:
-        AdapterError: what the folder says of it is damaged.
+        AdapterError: its description in the folder is damaged.
     """
     record = _record(path)
     return {name: record[name] for name in ATTENTION} if record.get("attention_block") else None
 
 
 def _record(path: Path) -> dict[str, Any]:
-    """What an adapter's folder says of its base: nothing, where peft alone wrote it."""
+    """The description of the base in an adapter's folder, which is empty if peft wrote the folder."""
     file = path / ITS_BASE
     if not file.exists():
         return {}
@@ -173,12 +173,12 @@ def _record(path: Path) -> dict[str, Any]:
 
 
 def check_base(model: Any, path: Path) -> None:
-    """Fails where a folder says that its adapter was trained on another base.
+    """Checks whether an adapter was trained on another base, according to its folder.
 
-    Another base of the same shape takes an adapter without a word; peft's own folders do not say which it was.
+    Another base of the same shape would accept the adapter silently. Folders that peft wrote do not identify the base.
 
     Raises:
-        AdapterError: it was, or what the folder says of its base is damaged.
+        AdapterError: it was trained on another base, or the description of its base is damaged.
     """
     known = _record(path).get("fingerprint")
     try:
@@ -194,7 +194,7 @@ def check_base(model: Any, path: Path) -> None:
 
 
 def remove_adapter(model: Any) -> Any:
-    """The base under an adapter, as it was before: peft's `unload` keeps what `modules_to_save` trained."""
+    """Restores the base under an adapter. peft's `unload` would keep modules that `modules_to_save` has trained."""
     base = model.get_base_model() if isinstance(model, peft.PeftModel) else model
     for module in list(base.modules()):
         for name, child in list(module.named_children()):

@@ -1,4 +1,4 @@
-"""Loads saved adapters onto their base for inference: one, or several together."""
+"""Loads one or several saved adapters onto their base for inference."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,25 +19,25 @@ from topeng.models.attention import attend, attention_of
 
 
 def load_adapter(model: Any, path: str | Path, layer: Layer | None = None) -> Any:
-    """A saved adapter on its base, for inference: one of ours, of plain peft, or of the official code under peft.
+    """Puts a saved adapter on its base for inference. It may come from Topeng, or from peft, also with official code.
 
-    The base's weights stay as they are; `remove_adapter` gives it back.
+    The weights of the base do not change, and `remove_adapter` restores the base.
 
     Args:
-        layer: where the base has its shape alone, what reads a module with its weights.
+        layer: reads a module with its weights, if the base has no weights.
 
     Raises:
-        AdapterError: the folder holds none, or one that was trained on another base, or on one that cannot be rebuilt;
-            the base is as it was.
+        AdapterError: the folder contains no adapter, or one that was trained on another base or on a base that cannot
+            be rebuilt. The base is unchanged.
     """
     return load_adapters(model, {"default": Path(path)}, layer)
 
 
 def load_adapters(model: Any, folders: Mapping[str, Path], layer: Layer | None = None) -> Any:
-    """As `load_adapter`, of several by the names that peft is to give them; the first is active."""
+    """Loads several adapters like `load_adapter`, by their names in peft. The first one is active."""
     looks = _common_attention(model, folders)
     read = {}
-    for name, path in folders.items():  # of the plain base, before any is put on it
+    for name, path in folders.items():  # checked on the plain base, before an adapter is added
         if not path.is_dir():
             raise AdapterError(f"there is no adapter folder {path}")
         for file in ("adapter_config.json", WEIGHTS):
@@ -60,16 +60,16 @@ def load_adapters(model: Any, folders: Mapping[str, Path], layer: Layer | None =
 
 
 def _common_attention(model: Any, folders: Mapping[str, Path]) -> dict[str, Any] | None:
-    """How the adapters look, as arguments of `attend`; None where they look as their base does.
+    """The attention of the adapters, as arguments of `attend`, or None if it is that of their base.
 
     Raises:
-        AdapterError: they differ, and so cannot be on one base.
+        AdapterError: their attention differs, so that they cannot share a base.
     """
     own = attention_of(model.config)
     found = {name: adapter_attention(path) or own for name, path in folders.items()}
     if len({str(looks) for looks in found.values()}) > 1:
         raise AdapterError(
-            f"the adapters {', '.join(found)} were trained with other objectives, so that they do not look at the same "
+            f"the adapters {', '.join(found)} were trained with other objectives, so they do not attend to the same "
             "positions. Load one of them at a time."
         )
     looks = next(iter(found.values()))
@@ -78,12 +78,12 @@ def _common_attention(model: Any, folders: Mapping[str, Path]) -> dict[str, Any]
 
 @contextmanager
 def _explained(model: Any, path: Path) -> Iterator[None]:
-    """Errors of loading name the adapter's folder, and the base is restored."""
+    """Adds the folder of the adapter to errors of loading, and restores the base."""
     try:
         yield
     except AdapterError as error:
         raise AdapterError(f"{path}: {error}") from error
-    except Exception as error:  # what a folder holds may fail anywhere in peft
+    except Exception as error:  # a bad folder may fail anywhere in peft
         remove_adapter(model)
         raise AdapterError(
             f"the adapter in {path} does not fit this base ({in_one_line(error)}). Use the base that it was trained "
@@ -102,7 +102,7 @@ def _put(model: Any, name: str, config: Any, weights: Mapping[str, torch.Tensor]
     """Loads an adapter onto a base, alone or with others.
 
     Raises:
-        ValueError: its weights are not those that it needs.
+        ValueError: weights are missing or left over.
     """
     config.inference_mode = True
     if isinstance(model, peft.PeftModel):
