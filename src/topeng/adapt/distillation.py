@@ -1,6 +1,6 @@
-"""Distillation of a converted base: its frozen copy, which still looks back only, says what each masked token could be.
+"""Distillation of a converted base from a frozen copy with causal attention, which predicts the masked tokens.
 
-OPDLM (arXiv 2606.06712) distils what the student wrote itself; here the text is that of the rows.
+OPDLM (arXiv 2606.06712) distils text that the student wrote. Here the text is that of the rows.
 Shapes: B rows, T positions, N masked positions, V tokens of the vocabulary.
 """
 
@@ -21,17 +21,17 @@ class Distillation:
     """
     Attributes:
         teacher: a causal model that predicts the next token.
-        weight: share of the loss that is cross-entropy with the teacher's distributions; the rest is with the tokens.
+        weight: share of the loss that is cross-entropy with the distributions of the teacher instead of the tokens.
     """
 
     teacher: Any
     weight: float
 
     def __call__(self, model: Any, inputs: dict[str, Tensor]) -> MaskedLMOutput:
-        """What `model(**inputs)` gives, but with the loss of both; `token_nll` is of the tokens alone.
+        """The result of `model(**inputs)`, but with the combined loss. `token_nll` only counts the tokens.
 
         Args:
-            inputs: of a masked `training_pass`.
+            inputs: arguments from a masked `training_pass`.
         """
         targets, masked, visible = inputs["targets"], inputs["head_positions"], inputs["attention_mask"]
         noisy = {name: value for name, value in inputs.items() if name not in ("targets", "weights")}
@@ -47,10 +47,10 @@ class Distillation:
 
 
 def teacher_of(model: Any) -> Any:
-    """A frozen copy of a converted model, which looks back only, as it did.
+    """A frozen copy of a converted model with causal attention, as before its conversion.
 
     Raises:
-        ModelError: it does not predict the next token, as a causal model does.
+        ModelError: the model does not predict the next token, as a causal model does.
     """
     if not model.config.predicts_next:
         raise ModelError(

@@ -1,6 +1,7 @@
 """Loggers of a training: those of transformers, with a place to write to.
 
-What they write lies in the run's `logs/METHOD`, which is no stage's output: it holds times, and survives a resume.
+They write to `logs/METHOD` of the run, which is not the output of a stage, because it contains times and is kept on a
+resume.
 """
 
 import importlib.util
@@ -19,7 +20,7 @@ INSTALL = {"tensorboard": "tensorboard", "wandb": "'topeng[track]'", "trackio": 
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Fails before a training, not after it, where a chosen logger cannot be had.
+    """Checks before a training that a chosen logger is available.
 
     Raises:
         RunError: it is not installed.
@@ -36,14 +37,14 @@ def check_loggers(names: Sequence[str]) -> None:
 def logging_to(
     names: Sequence[str], folder: Path, args: TrainingArguments, step: int
 ) -> Iterator[list[TrainerCallback]]:
-    """The callbacks of a training's loggers, closed in the end; of several ranks the first alone has any.
+    """The callbacks of a training's loggers, which are closed at the end. Only the first of several ranks has any.
 
     Args:
-        folder: `logs/METHOD` of a run: the run's name is the project's, the method's the training's.
-        args: of the training, whose names they become.
-        step: the step to continue from; 0 removes the logs of an earlier training.
+        folder: `logs/METHOD` of a run. The project gets the name of the run, and the training that of the method.
+        args: arguments of the training, which get these names.
+        step: the step to continue from. 0 removes the logs of an earlier training.
     """
-    if args.process_index or not names:  # a trial has no logs of its own: those that are there stay
+    if args.process_index or not names:  # a trial has no logs, and keeps existing ones
         yield []
         return
     if step == 0:
@@ -62,12 +63,12 @@ def logging_to(
 def _tensorboard(folder: Path, args: Any, step: int) -> TrainerCallback:
     from torch.utils.tensorboard import SummaryWriter
 
-    # What a killed training logged beyond its last checkpoint is hidden.
+    # Hides what a killed training logged after its last checkpoint.
     return TensorBoardCallback(SummaryWriter(str(folder), purge_step=step + 1 if step else None))
 
 
 def _wandb(folder: Path, args: Any, step: int) -> TrainerCallback:
-    """Weights & Biases, offline unless the user has logged in: `wandb sync` sends it later."""
+    """Weights & Biases, offline unless the user has logged in. `wandb sync` uploads its files later."""
     import wandb
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,5 +79,5 @@ def _wandb(folder: Path, args: Any, step: int) -> TrainerCallback:
 
 
 def _trackio(folder: Path, args: Any, step: int) -> TrainerCallback:
-    """Trackio, in its own local database: `trackio show` finds it there."""
+    """Trackio, in its own local database, which `trackio show` displays."""
     return TrackioCallback()

@@ -1,6 +1,6 @@
-"""A checkpoint with an adapter added to it, a weight at a time: the base is never in memory whole.
+"""Adds an adapter to a checkpoint one weight at a time, so that the base is never completely in memory.
 
-The network here has its shape alone; peft puts the adapter on it and does the sums, on the one weight that is there.
+The network has shapes but no weights. peft puts the adapter on it, and computes the sum for the one weight in memory.
 """
 
 import copy
@@ -21,12 +21,12 @@ from topeng.models.shards import StoredWeights
 
 
 class BaseWeights:
-    """The weights of a checkpoint of a known family: they are those that its config.json asks for."""
+    """The weights of a checkpoint of a known family, which are those that its config.json requires."""
 
     def __init__(self, folder: Path) -> None:
         """
         Raises:
-            ModelError: the folder holds no whole checkpoint of a family that is known here.
+            ModelError: the folder does not contain a complete checkpoint of a known family.
         """
         self.config = load_config(folder)
         self.stored = StoredWeights(folder)
@@ -57,13 +57,13 @@ class BaseWeights:
         return self.stored.read(self._stored_as[self._official(name)])
 
     def native(self, name: str) -> Tensor:
-        """By the name that the network here has; of several that are stored as one, the rows that it is."""
+        """A weight by our name. If several are stored as one, its rows of the stored weight."""
         whole = self._place_of[name]
         stored = self.layout[whole]
         return self.read(whole).split(stored.rows)[stored.parts.index(name)] if stored.rows else self.read(whole)
 
     def _official(self, name: str) -> str:
-        """The official name of a weight, which may be stored under the network's."""
+        """The official name of a weight, which may also be stored under our name."""
         return self.official.get(native_name(self.model, name), name)
 
     def _shape(self, name: str) -> tuple[int, ...]:
@@ -73,13 +73,13 @@ class BaseWeights:
 class MergedWeights:
     """The weights of a checkpoint with an adapter's updates added in fp32.
 
-    A head that is tied to the embedding becomes a weight of its own where the adapter changes one of them alone.
+    A head that is tied to the embedding becomes a separate weight if the adapter only changes one of them.
     """
 
     def __init__(self, base: BaseWeights, adapter: Path) -> None:
         """
         Raises:
-            AdapterError: the adapter is none of this base, or cannot be added to it.
+            AdapterError: the adapter belongs to another base, or cannot be added to it.
         """
         self._base = base
         self.config, self.official = copy.deepcopy(base.config), base.official
@@ -100,10 +100,10 @@ class MergedWeights:
             self.config.tie_word_embeddings = False
 
     def read(self, name: str) -> Tensor:
-        """One weight; in fp32 where the adapter changes it.
+        """One weight, in fp32 if the adapter changes it.
 
         Raises:
-            AdapterError: the adapter has no update for it that can be added.
+            AdapterError: the update of the adapter cannot be added.
         """
         parts = self._base.layout[name].parts
         changed = [self._changed_by(part) for part in parts]
@@ -118,19 +118,21 @@ class MergedWeights:
         )
 
     def in_parts(self) -> list[str]:
-        """Official names of the weights of which the adapter has an update for each of several parts."""
+        """Official names of weights with several parts that the adapter updates."""
         changed = [name for name, stored in self._base.layout.items() if any(map(self._changed_by, stored.parts))]
         return [name for name in changed if self._base.layout[name].rows]
 
     def _changed_by(self, name: str) -> Any:
-        """The adapter's module that changes a weight of the network; None where it stays."""
+        """The adapter's module that changes a weight of the network, or None if it is unchanged."""
         module = self._changed.get(name.rpartition(".")[0])
-        return None if name.endswith(".bias") and isinstance(module, BaseTunerLayer) else module  # it changes matrices
+        return (
+            None if name.endswith(".bias") and isinstance(module, BaseTunerLayer) else module
+        )  # adapters change matrices
 
     def _check(self) -> None:
         """
         Raises:
-            AdapterError: the adapter changes what a checkpoint does not hold as a weight of its own.
+            AdapterError: the adapter changes something that is not a separate weight in the checkpoint.
         """
         experts = {name.rsplit(".", 3)[0] for name, stored in self._base.layout.items() if not stored.parts}
         if lost := self._changed.keys() & experts:
@@ -142,7 +144,7 @@ class MergedWeights:
     def _adapted(self, adapter: Path) -> Any:
         model, embedding = self._base.model, self._base.model.get_input_embeddings()
         shape = embedding.weight
-        embedding.weight = _parameter(self._base.native(f"{end_names(model)[0]}.weight"))  # tells bases apart
+        embedding.weight = _parameter(self._base.native(f"{end_names(model)[0]}.weight"))  # identifies the base
         try:
             self.fingerprint = fingerprint(model)
             return load_adapter(model, adapter, self._layer)
@@ -156,9 +158,9 @@ class MergedWeights:
 
 
 def skeleton(config: Any) -> Any:
-    """A network whose weights have a shape and take no memory; its adapter's may be real.
+    """A network whose weights have shapes but take no memory, while those of an adapter may be real.
 
-    They are not of the meta device, to which peft would move an adapter's.
+    The weights are not on the meta device, because peft would move an adapter there too.
     """
     with torch.device("meta"):
         model = FAMILIES[config.model_type](config).eval()
@@ -181,9 +183,9 @@ def end_names(model: Any) -> tuple[str, str]:
 
 @torch.no_grad()
 def _merged(name: str, module: Any, weight: Tensor) -> Tensor:
-    """A weight [out, in] in fp32 as its adapted module would have it."""
+    """A weight [out, in] in fp32, as in its adapted module."""
     for parameter in module.parameters():
-        parameter.data = parameter.data.float()  # the base's has no memory, and is in fp32
+        parameter.data = parameter.data.float()  # the weight of the base has no memory, and is in fp32
     helper = isinstance(module, AuxiliaryTrainingWrapper)
     plain = module.original_module if helper else module.get_base_layer()
     shape, plain.weight = plain.weight, _parameter(weight)
@@ -192,7 +194,7 @@ def _merged(name: str, module: Any, weight: Tensor) -> Tensor:
             return module.unload_and_optionally_merge_module(True, safe_merge=True, adapter_names=None).weight.detach()
         module.merge(safe_merge=True)
         return plain.weight.detach()
-    except Exception as error:  # of as many kinds as peft has of adapters
+    except Exception as error:  # errors differ between peft's kinds of adapters
         raise AdapterError(
             f"the adapter's update of {name} cannot be added to the base ({in_one_line(error)})"
         ) from error

@@ -1,4 +1,4 @@
-"""Adaptation methods on a base: what each needs of `peft`, how it is saved and resumed.
+"""Adaptation methods on a base: how each uses `peft`, and how it is saved and resumed.
 
 The table of methods is `adapt.settings.METHODS`.
 """
@@ -26,20 +26,20 @@ from topeng.system.files import write_atomically
 
 WEIGHTS = "adapter_model.safetensors"
 LARGE_SHARE, SMALL_BASE = 0.01, 100_000_000
-"""A larger share of the base's parameters is worth a warning, as the point was to train few; of a base with fewer
-parameters than this any adapter is a large share."""
+"""An adapter with a larger share of the base's parameters is worth a warning, because adapters should be small. A base
+with fewer parameters than this is exempt, because any adapter is a large share of it."""
 
 
 def is_large(trainable: int, total: int) -> bool:
-    """Whether an adapter's size is worth a warning; `full` training is no adapter."""
+    """Whether the size of an adapter is worth a warning. `full` training has no adapter."""
     return total >= SMALL_BASE and LARGE_SHARE * total < trainable < total
 
 
 def check_method(method: str, device: str) -> None:
-    """Fails before anything is loaded where a method cannot be had.
+    """Checks that a method is available, before anything is loaded.
 
     Args:
-        device: the kind that is trained on, such as `cpu`.
+        device: kind of the device to train on, such as `cpu`.
 
     Raises:
         AdapterError: a 4-bit base without a CUDA device or without bitsandbytes.
@@ -56,9 +56,9 @@ def check_method(method: str, device: str) -> None:
 
 
 def load_base(path: str, method: str, dtype: str = "float32", device: Any = None, revision: str | None = None) -> Any:
-    """The base as a method trains on it: as it is, in 4 bits (NF4, arXiv 2305.14314), or in fp32 where it trains.
+    """Loads the base for a method: in its precision, in 4 bits (NF4, arXiv 2305.14314), or in fp32 if it is trained.
 
-    AdamW's steps are small against a weight: bf16 would round most of them away.
+    AdamW's steps are small compared with a weight, and bf16 would round most of them away.
 
     Raises:
         ModelError: the checkpoint cannot be loaded.
@@ -77,13 +77,13 @@ def load_base(path: str, method: str, dtype: str = "float32", device: Any = None
 
 
 def add_adapter(model: Any, method: str, options: LoraOptions | None, seed: int) -> Any:
-    """Puts a fresh, trainable adapter on a freshly loaded base, which it may change (PiSSA, OLoRA).
+    """Puts a new trainable adapter on a freshly loaded base, which it may change (PiSSA, OLoRA).
 
-    Of the method `full`, which has no options, it is the base itself, all of it trainable.
+    For the method `full`, which has no options, the whole base becomes trainable.
 
     Raises:
-        AdapterError: `target_modules` matches nothing, or catches the vocabulary head; a start that is computed from
-            the weights has not so high a rank.
+        AdapterError: `target_modules` matches nothing or the vocabulary head, or the rank is too high for a start that
+            is computed from the weights.
     """
     if METHODS[method].full or options is None:
         return model.requires_grad_(True)
@@ -107,7 +107,7 @@ def _add(model: Any, method: str, options: LoraOptions, seed: int, lora: Mapping
         **lora,
     )
     gpus = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(gpus):  # peft draws from the global generators, a decomposition from its GPU's
+    with torch.random.fork_rng(gpus):  # peft uses the global generators, and a decomposition that of its GPU
         torch.manual_seed(seed)
         adapted = peft.get_peft_model(model, config)
         attach_core(adapted, "default")
@@ -115,16 +115,16 @@ def _add(model: Any, method: str, options: LoraOptions, seed: int, lora: Mapping
 
 
 def _add_shape(model: Any, method: str, options: LoraOptions, seed: int) -> Any:
-    """A method's adapter without a start that is computed from the weights."""
+    """The adapter of a method, without a start that is computed from the weights."""
     return _add(model, method, options, seed, {} if METHODS[method].changes_base else METHODS[method].lora)
 
 
 def restore_adapter(model: Any, method: str, options: LoraOptions | None, seed: int, initial: Path) -> Any:
-    """The adapter as it was before its first step, on a freshly loaded base, from the `initial` that was saved then.
+    """Restores the adapter before its first step on a freshly loaded base, from the saved `initial` weights.
 
-    A PiSSA drawn anew need not be the same to the last bit: the residual is rebuilt from the initial A and B.
+    Repeating the start of PiSSA may not give the same bits, so the residual is rebuilt from the initial A and B.
     """
-    if METHODS[method].full or options is None:  # its start is the base, and a checkpoint has all weights
+    if METHODS[method].full or options is None:  # it starts from the base, and a checkpoint has all weights
         return add_adapter(model, method, options, seed)
     adapted = _add_shape(model, method, options, seed)
     peft.set_peft_model_state_dict(adapted, load_file(initial / WEIGHTS))
@@ -137,36 +137,36 @@ def restore_adapter(model: Any, method: str, options: LoraOptions | None, seed: 
 
 
 def count_parameters(model: Any, method: str, options: LoraOptions | None) -> tuple[int, int]:
-    """Trainable parameters of a method, and those of the base, which may be of the meta device; it is used up."""
+    """Trainable parameters of a method, and those of the base, which may be on the meta device. It is modified."""
     if METHODS[method].full or options is None:
         return model.num_parameters(), model.num_parameters()
     return trainable_share(_add_shape(model, method, options, seed=0))
 
 
 def save_adapter(adapted: Any, method: str, path: Path, initial: Path, base: str | None = None) -> None:
-    """Writes an adapter that works on the plain base: PiSSA's and OLoRA's as their equal, a LoRA of twice the rank.
+    """Writes an adapter for the plain base. PiSSA and OLoRA become an equivalent LoRA of twice the rank.
 
-    Of the method `full` it is a checkpoint in the family's official layout.
+    For the method `full` it is a checkpoint in the family's official layout.
 
     Args:
-        base: its model id is written down; a local path is not, for it means nothing elsewhere.
+        base: the base. Its model id is written to the folder, but not a local path, which is useless elsewhere.
     """
     if METHODS[method].full:
         adapted.save_pretrained(str(path))
         return
     convert = {"path_initial_model_for_weight_conversion": str(initial)} if METHODS[method].changes_base else {}
     adapted.save_pretrained(str(path), **convert)
-    (path / "README.md").unlink(missing_ok=True)  # peft's empty card, which names this machine's folders
+    (path / "README.md").unlink(missing_ok=True)  # peft's empty card, which contains folder names of this machine
     publish_config(path, base)
     write_atomically(path / ITS_BASE, base_record(adapted))
 
 
 def publish_config(path: Path, base: str | None) -> None:
-    """Makes peft's `adapter_config.json` the same from run to run, and its base a model id or none."""
+    """Makes peft's `adapter_config.json` the same in every run, with a model id as the base or none."""
     file = path / "adapter_config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
     if not isinstance(config["target_modules"], str):
-        config["target_modules"] = sorted(config["target_modules"])  # a set: its order differs from run to run
+        config["target_modules"] = sorted(config["target_modules"])  # a set, whose order differs from run to run
     config["base_model_name_or_path"] = hub_id(base)
     write_atomically(file, json.dumps(config, indent=2, sort_keys=True))
 
@@ -174,7 +174,7 @@ def publish_config(path: Path, base: str | None) -> None:
 def create_optimizer(
     adapted: Any, method: str, options: LoraOptions | None, learning_rate: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """AdamW over the trainable parameters; where A and B have rates of their own, its groups are named so."""
+    """AdamW over the trainable parameters, with named groups if A and B have different rates."""
     if options is None or not METHODS[method].rate_of_b:
         trainable = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
         return torch.optim.AdamW(trainable, lr=learning_rate, weight_decay=weight_decay)
@@ -193,7 +193,7 @@ def create_optimizer(
 
 
 def group_rates(optimizer: torch.optim.Optimizer, learning_rate: float) -> dict[str, float]:
-    """The learning rates of named groups by their names in the log, given the first group's: one schedule for all."""
+    """The learning rates of named groups by their names in the log, from that of the first group."""
     groups = [group for group in optimizer.param_groups if "name" in group]
     return {
         f"learning_rate_{group['name']}": learning_rate * (group["initial_lr"] / groups[0]["initial_lr"])
@@ -205,8 +205,8 @@ def target_names(model: Any, target_modules: str | list[str]) -> list[str]:
     """Full names of the linear layers to adapt.
 
     Args:
-        target_modules: `all-linear` (all but the vocabulary head), a regular expression over full names, or
-            names of which one ends a full name.
+        target_modules: `all-linear` (all but the vocabulary head), a regular expression for full names, or a list of
+            endings of full names.
 
     Raises:
         AdapterError: nothing matches, or the vocabulary head does.
@@ -238,11 +238,11 @@ def _pattern(target_modules: str | list[str]) -> peft.LoraConfig:
 
 @contextmanager
 def autocast_inputs(adapted: Any, active: bool) -> Iterator[None]:
-    """Within it LoRA and NaRA leave it to autocast to cast their inputs.
+    """Leaves the casting of inputs to autocast in LoRA and NaRA.
 
-    peft first casts what goes into an adapter to the fp32 of A, and autocast casts that back: the same numbers, but a
-    copy in fp32 and one in bf16 for each layer that is adapted, and the second is kept for the backward pass. DoRA
-    takes the norm of the weights in the type of its inputs, and stays as it is.
+    peft first casts the inputs of an adapter to the fp32 of A, and autocast casts them back. The numbers are the same,
+    but each adapted layer makes one copy in fp32 and one in bf16, which is kept for the backward pass. DoRA computes
+    the norm of the weights in the type of its inputs, and is not changed.
     """
     layers = [
         layer
@@ -259,23 +259,23 @@ def autocast_inputs(adapted: Any, active: bool) -> Iterator[None]:
 
 
 def adapter_layers(adapted: Any) -> list[Any]:
-    """The layers that carry an update."""
+    """The layers that have an update."""
     return [module for module in adapted.modules() if isinstance(module, peft.tuners.lora.LoraLayer)]
 
 
 @torch.no_grad()
 def probe_logits(model: Any, input_ids: list[int]) -> torch.Tensor:
-    """Logits [1, T, V] of one row, in fp32: what an adapter must not move before its first step.
+    """Logits [1, T, V] of one row in fp32, which an adapter must not change before its first step.
 
-    In fp32 a PiSSA moves them by rounding alone (1e-5 of the largest); in bf16 by 0.6 % of it (kecil-en), its residual
-    being rounded again.
+    In fp32, PiSSA only changes them by rounding (1e-5 of the largest). In bf16 it changes them by 0.6 % (kecil-en),
+    because its residual is rounded again.
     """
     return model(input_ids=torch.tensor([input_ids], device=next(model.parameters()).device)).logits.float()
 
 
 def trainable_share(adapted: Any) -> tuple[int, int]:
-    """Trainable parameters, and those of the base."""
+    """Numbers of trainable parameters and of those of the base."""
     if isinstance(adapted, peft.PeftModel):
-        trainable, total = adapted.get_nb_trainable_parameters()  # counts two weights in a byte of 4 bits
+        trainable, total = adapted.get_nb_trainable_parameters()  # counts both 4-bit weights of a byte
         return trainable, total - trainable
     return adapted.num_parameters(only_trainable=True), adapted.num_parameters()

@@ -1,4 +1,4 @@
-"""What a base is pretrained with: Muon for the matrices of its layers and AdamW for the rest, or AdamW alone."""
+"""Optimisers for pretraining a base: Muon for the matrices of its layers and AdamW for the rest, or only AdamW."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ WEIGHT_DECAY = 0.01
 
 
 def pretraining_optimizer(name: str, model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
-    """The optimiser of `base.tiny.optimizer`."""
+    """The optimiser that `base.tiny.optimizer` names."""
     if name == "adamw":
         trained = [weight for weight in model.parameters() if weight.requires_grad]
         return torch.optim.AdamW(trained, lr=learning_rate, betas=BETAS, weight_decay=0.0)
@@ -20,8 +20,8 @@ def pretraining_optimizer(name: str, model: nn.Module, learning_rate: float) -> 
 class MuonAndAdamW(torch.optim.Optimizer):
     """Two optimisers of torch behind one interface, with one learning rate.
 
-    Muon (arXiv 2502.16982) orthogonalises the updates of matrices, scaled so that AdamW's rates suit them. Embeddings,
-    head and norms are AdamW's.
+    Muon (arXiv 2502.16982) orthogonalises the updates of matrices, and scales them to suit the learning rates of AdamW.
+    AdamW updates embeddings, head and norms.
     """
 
     def __init__(self, model: nn.Module, learning_rate: float) -> None:
@@ -37,7 +37,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
         self._share_groups()
 
     def _share_groups(self) -> None:
-        """A schedule that sets this one's rates sets theirs."""
+        """Copies the learning rates that a schedule sets here to both optimisers."""
         self.param_groups = [group for part in self._parts for group in part.param_groups]
 
     def step(self, closure: Any = None) -> Any:

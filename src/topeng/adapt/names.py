@@ -1,4 +1,4 @@
-"""An adapter's options and weights for plain peft, under the names of this network or of the official code."""
+"""Options and weights of an adapter for plain peft, with our names or those of the official code."""
 
 import copy
 import re
@@ -19,14 +19,14 @@ LAYER = re.compile(r"\.(\d+)\.")
 
 
 def named(adapted: Any, official: Mapping[str, str], names: str) -> tuple[Any, dict[str, Tensor]]:
-    """The options and the weights of an adapter that lies on its base.
+    """The options and weights of an adapter on its base.
 
     Args:
-        official: the official names of the base's weights, by those of this network.
-        names: `native`, or `official`: then it loads under the remote code.
+        official: the official names of the base's weights, by our names.
+        names: `native`, or `official` for use with the remote code.
 
     Raises:
-        ExportError: it is of a kind that the official names do not fit.
+        ExportError: this kind of adapter does not support official names.
     """
     config = copy.deepcopy(adapted.peft_config["default"])
     weights = get_peft_model_state_dict(adapted, save_embedding_layers=False)
@@ -55,7 +55,7 @@ def named(adapted: Any, official: Mapping[str, str], names: str) -> tuple[Any, d
 
 
 def targets(wanted: Collection[str], every: Collection[str]) -> list[str] | str:
-    """Modules as `target_modules` of peft: their last names where these name no other module, or a short expression."""
+    """Modules as `target_modules` of peft: their last names if these are unambiguous, or a short expression."""
     last = sorted({name.rpartition(".")[2] for name in wanted})
     if {name for name in every if name.rpartition(".")[2] in last} == set(wanted):
         return last
@@ -63,7 +63,7 @@ def targets(wanted: Collection[str], every: Collection[str]) -> list[str] | str:
 
 
 def expression(wanted: Collection[str], every: Collection[str]) -> str:
-    """The shortest of a kind: modules that the same layers have together, `\\d+` for all layers."""
+    """A short expression: modules that occur in the same layers are combined, and `\\d+` stands for all layers."""
     layers: dict[tuple[str, str], set[str]] = defaultdict(set)
     for name in every:
         if found := LAYER.search(name):
@@ -84,15 +84,15 @@ def _either(words: list[str], escaped: bool = False) -> str:
 
 
 def _apart(values: Mapping[str, Any], usual: Any) -> dict[str, Any]:
-    """Modules whose value is not the usual one, as patterns of peft's."""
+    """Modules with an unusual value, as patterns of peft."""
     others = sorted({value for value in values.values() if value != usual})
     return {
         f"^{expression([name for name in values if values[name] == other], values)}$": other for other in others
-    }  # `^` keeps peft from reading it as the end of a name
+    }  # `^` keeps peft from matching it as the end of a name
 
 
 def _module(weight: str) -> str:
-    """The module of an adapter's weight."""
+    """The module that a weight of an adapter belongs to."""
     name = weight.removeprefix(PREFIX)
     return name.partition(".lora_")[0] if ".lora_" in name else name.rpartition(".")[0]
 

@@ -1,14 +1,14 @@
 """NaRA (arXiv 2605.29716): a LoRA whose update depends on the share of masks, W + s B C(t) A.
 
-C(t) = I + eta F(e(t)), with one small network F for all layers, whose last layer is zero at first: the start is LoRA's.
-From the paper and its released code are the shape of F, eta, the Fourier features e(t), and that one C serves all
-layers. Ours are that t is a row's own, where the released code has one for a batch, and s = alpha / r as in LoRA.
+C(t) = I + eta F(e(t)), with one small network F for all layers. Its last layer is zero at first, so the start is that
+of LoRA. The shape of F, eta, the Fourier features e(t), and a common C for all layers come from the paper and its
+released code. Here, each row has its own t, while the released code has one per batch, and s is alpha / r as in LoRA.
 
-t is the share of masks in what a row answers, the prompt not counted: in training and scoring of the response, in
-decoding of the part of the canvas that may be looked at. Callers give it as `noise_level`. Where they do not, the row
-is taken as a text without a prompt.
+t is the share of masks in the answer of a row, without the prompt. In training and scoring it is that of the response,
+and in decoding that of the visible part of the canvas. Callers pass it as `noise_level`. If they do not, the row counts
+as a text without a prompt.
 
-peft runs it as a variant of its LoRA, and saves the network with what all layers share, by the adapter's name.
+peft runs it as a variant of its LoRA, and saves the network by the name of the adapter with what all layers share.
 Shapes: B rows, T positions, D inputs of a layer, r rank, E features.
 """
 
@@ -28,14 +28,14 @@ from topeng.errors import AdapterError
 from topeng.system.files import read_object
 
 CORES = "lora_core"
-"""The networks' place in peft's `LoraModel`, whose containers are saved and loaded by an adapter's name."""
+"""Attribute of peft's `LoraModel` for the networks. peft saves and loads such containers by adapter name."""
 KIND = "NARA"
-"""`peft_type` in adapter_config.json: plain peft would take the folder for a LoRA, and drop the network."""
+"""`peft_type` in adapter_config.json. Otherwise plain peft would load the folder as a LoRA without the network."""
 
 
 @dataclass
 class NaraConfig(peft.LoraConfig):
-    """Options of LoRA, and of the network, whose defaults are those of the released code.
+    """Options of LoRA and of the network, with the defaults of the released code.
 
     Attributes:
         core_scale: eta.
@@ -54,7 +54,7 @@ class NaraConfig(peft.LoraConfig):
 
 
 def is_nara(folder: Path) -> bool:
-    """Whether an adapter's folder holds a NaRA.
+    """Whether the folder of an adapter contains a NaRA.
 
     Raises:
         AdapterError: its adapter_config.json cannot be read.
@@ -63,10 +63,10 @@ def is_nara(folder: Path) -> bool:
 
 
 def config_of(folder: Path, options: dict[str, Any]) -> Any:
-    """An adapter's options as peft takes them, of whatever kind they are.
+    """The peft config of an adapter of any kind.
 
     Args:
-        options: what `read_options` has found in the folder.
+        options: options that `read_options` found in the folder.
     """
     if options.get("peft_type") != KIND:
         return peft.PeftConfig.from_pretrained(str(folder))
@@ -75,7 +75,7 @@ def config_of(folder: Path, options: dict[str, Any]) -> Any:
 
 
 def read_options(folder: Path) -> dict[str, Any]:
-    """What an adapter's `adapter_config.json` holds.
+    """The content of an adapter's `adapter_config.json`.
 
     Raises:
         AdapterError: it cannot be read.
@@ -84,9 +84,9 @@ def read_options(folder: Path) -> dict[str, Any]:
 
 
 class Core(nn.Module):
-    """The network F: the share of masks of each row becomes eta F(e(t)), [B, r, r].
+    """The network F, which maps the share of masks of each row to eta F(e(t)), [B, r, r].
 
-    Its weights are not in modules of their own: peft looks for an adapter's name before the last part of a key.
+    Its weights are not in submodules, because peft expects the name of an adapter before the last part of a key.
     """
 
     frequencies: Tensor
@@ -100,7 +100,7 @@ class Core(nn.Module):
         self.weight_2, self.bias_2 = _linear(narrow, wide)
         self.weight_3, self.bias_3 = _linear(wide, config.r**2)
         nn.init.zeros_(self.weight_3)
-        self.difference: Tensor | None = None  # of the pass that runs: C - I, [B, r, r]
+        self.difference: Tensor | None = None  # C - I of the current pass, [B, r, r]
         self.hook: Any = None
 
     def forward(self, noise_level: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ class Core(nn.Module):
             return self.scale * inner.view(-1, self.rank, self.rank)
 
     def before_pass(self, base: Any, args: tuple, given: dict[str, Any]) -> None:
-        """A hook: what the layers of this pass take, and those that its backward pass computes again."""
+        """A hook that computes C for the layers of this pass, and for those that its backward pass recomputes."""
         noise_level = given.get("noise_level")
         if noise_level is None:
             noise_level = _masked_share(base.config.mask_token_id, args, given)
@@ -128,7 +128,7 @@ def _linear(inputs: int, outputs: int) -> tuple[nn.Parameter, nn.Parameter]:
 
 
 def _masked_share(mask_token_id: int, args: tuple, given: dict[str, Any]) -> Tensor:
-    """[B], of all tokens that are looked at."""
+    """The share of masks [B] among all visible tokens."""
     input_ids, attended = given.get("input_ids", args[0] if args else None), given.get("attention_mask")
     past = given.get("past_key_values")
     if input_ids is None or (past is not None and past.get_seq_length()):
@@ -142,16 +142,16 @@ def _masked_share(mask_token_id: int, args: tuple, given: dict[str, Any]) -> Ten
 
 
 class NoiseAware(LoraVariant):
-    """What peft asks of a layer under a NaRA."""
+    """The interface of peft for a layer with NaRA."""
 
     def __init__(self, core: Core) -> None:
         self.core = core
 
     def forward(self, module: Any, *, active_adapter: str, x: Tensor, result: Tensor, **_: Any) -> Tensor:
-        """Of x [B, T, D] and the result of the layer without an adapter."""
+        """Adds the update for x [B, T, D] to the result of the layer without an adapter."""
         assert self.core.difference is not None, "the layer has been called without its model"
         inner = module.lora_A[active_adapter](module.lora_dropout[active_adapter](x))  # [B, T, r]
-        # the identity is added, not multiplied: a C of bf16 would round what is small beside 1 away
+        # the identity is added separately, because C in bf16 would round small values next to 1 away
         inner = torch.baddbmm(inner, inner, self.core.difference.mT.to(inner.dtype))
         return result + module.lora_B[active_adapter](inner) * module.scaling[active_adapter]
 
@@ -171,7 +171,7 @@ NOT_ADDED = (
 
 
 def attach_core(adapted: Any, name: str) -> None:
-    """Makes an adapter that peft has put on a base a NaRA, where its options are those of one."""
+    """Turns an adapter that peft has put on a base into a NaRA, if its options say so."""
     config = adapted.peft_config[name]
     if not isinstance(config, NaraConfig):
         return
@@ -187,7 +187,7 @@ def attach_core(adapted: Any, name: str) -> None:
 
 
 def detach_core(layer: Any) -> None:
-    """Ends what a NaRA does to its base, if a layer that is being removed is of one."""
+    """Removes the hook of a NaRA from its base, if the removed layer belongs to one."""
     for variant in getattr(layer, "lora_variant", {}).values():
         if isinstance(variant, NoiseAware):
             variant.core.hook.remove()

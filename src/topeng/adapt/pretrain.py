@@ -1,4 +1,4 @@
-"""The pretraining of a base: a tiny one from scratch, or on from a checkpoint or a converted causal model."""
+"""The pretraining of a base: a tiny one from scratch, or a checkpoint or converted causal model further."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -32,13 +32,13 @@ from topeng.text.rows import read_rows, read_texts
 from topeng.text.tokens import Example, count_cuts, tokenize_texts
 
 SENTENCE_ENDS = ".?!:Ċ"
-"""What a beginning of a plain text ends with: marks, and a line break as a byte-level BPE writes it."""
+"""Endings of the beginning of a plain text: marks, and a line break as written by a byte-level BPE."""
 MOST_HELD_OUT = 200
-"""Rows that the held-out loss of a base's pretraining is taken on, at most."""
+"""Largest number of rows for the held-out loss of the pretraining."""
 
 
 def pretrain_base(asked: Pretraining, run: Path, work: Path, console: Console) -> None:
-    """Writes `base/` in `work`: a model and its tokenizer, trained on rows of the languages asked for and plain texts.
+    """Writes `base/` in `work`: a model and its tokenizer, trained on rows of the requested languages and plain texts.
 
     Raises:
         CorpusError: no row has a usable answer.
@@ -73,7 +73,7 @@ def pretrain_base(asked: Pretraining, run: Path, work: Path, console: Console) -
 
 
 def _rows(asked: Pretraining, run: Path) -> list[dict]:
-    """To learn: of the target language only those that adapters are trained on, never those held out."""
+    """The training rows. Those of the target language are the training rows of the adapters, never held-out ones."""
     paths = {"source": ["source"], "target": ["corpus"], "both": ["source", "corpus"]}[asked.tiny.rows]
     found: list[dict] = []
     for folder in paths:
@@ -83,7 +83,7 @@ def _rows(asked: Pretraining, run: Path) -> list[dict]:
 
 
 def _held_out(asked: Pretraining, tokenizer: Any, run: Path) -> list[Example]:
-    """Rows of the languages that are learnt, as many of each at most; of the target, none that scores are taken on."""
+    """Held-out rows of the trained languages, at most equally many of each. No test rows of the target language."""
     places = {"source": "source/test.parquet", "target": "corpus/validation.parquet"}
     wanted = places if asked.tiny.rows == "both" else {asked.tiny.rows: places[asked.tiny.rows]}
     each = [scorable_rows(asked.text, tokenizer, run / path, f"the rows of {path}") for path in wanted.values()]
@@ -91,19 +91,19 @@ def _held_out(asked: Pretraining, tokenizer: Any, run: Path) -> list[Example]:
 
 
 def _trainable(asked: Pretraining, model: Any) -> Any:
-    """All weights of a model, or a fresh LoRA on it, whose start the seed decides."""
+    """Makes all weights of a model trainable, or adds a new LoRA, whose start depends on the seed."""
     rank = asked.tiny.lora_rank
     return add_adapter(model, "lora", LoraOptions(rank, 2 * rank), asked.seed) if rank else model
 
 
 def _forward(asked: Pretraining, model: Any) -> Forward:
-    """The model's own pass, or one with its teacher's besides: to be made before anything is added to the model."""
+    """The forward pass of the model, or one with its teacher. Must be made before an adapter is added to the model."""
     weight = asked.tiny.distillation_weight
     return Distillation(teacher_of(model).to(find_device(asked.device)), weight) if weight else own_output
 
 
 def _unpretrained(asked: Pretraining, run: Path, rows: Sequence[dict], plain: Sequence[str]) -> tuple[Any, Any]:
-    """The model and the tokenizer that pretraining begins with."""
+    """The model and tokenizer with which pretraining begins."""
     tiny, start = asked.tiny, run / CONVERTED if asked.converted else asked.tiny.start
     if start:
         return load_model(start, torch.float32, "cpu", asked.revision), load_tokenizer(start, asked.revision)
@@ -114,9 +114,9 @@ def _unpretrained(asked: Pretraining, run: Path, rows: Sequence[dict], plain: Se
 
 
 def _with_beginnings(texts: Sequence[Example], tokenizer: Any, seed: int) -> list[Example]:
-    """Three of four texts with a beginning that is given, up to the end of a line, a sentence or a speaker's name.
+    """Makes the beginning of three in four texts given, up to the end of a line, a sentence or a speaker's name.
 
-    To go on is to find what the beginning stated, or what somebody asked in it.
+    To continue, the model must find facts or a question in the beginning.
     """
     ends = {index for token, index in tokenizer.get_vocab().items() if token[-1] in SENTENCE_ENDS}
     draws = uniforms(Use.BEGINNING, seed, 0, [text.row_id for text in texts], 1)[:, 0].tolist() if texts else []
@@ -127,6 +127,6 @@ def _with_beginnings(texts: Sequence[Example], tokenizer: Any, seed: int) -> lis
 
 
 def _beginning(input_ids: Sequence[int], ends: Collection[int], draw: float) -> int:
-    """The length of a text's beginning: one of those that end in `ends`, or any where there is none."""
+    """The length of the beginning of a text: one that ends in `ends`, or any if there is none."""
     places = [place for place, index in enumerate(input_ids[:-1], 1) if index in ends] or range(1, len(input_ids))
     return places[int(draw * len(places))] if places else 1

@@ -1,4 +1,4 @@
-"""`topeng push`: an exported folder on the Hub, with the card that says under which licences it is."""
+"""`topeng push`: uploads an exported folder to the Hub, with a card that states its licences."""
 
 import re
 from pathlib import Path
@@ -9,14 +9,14 @@ from topeng.errors import ExportError, in_one_line
 
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
 WHOLE = ({"config.json", "*.safetensors"}, {"adapter_config.json", "adapter_model.safetensors"}, {"*.gguf"})
-"""What a folder holds at least: of a checkpoint, an adapter, a file for llama.cpp."""
+"""Files of which a folder must contain one: a checkpoint, an adapter, or a file for llama.cpp."""
 
 
 def list_files(folder: Path, name: str) -> list[tuple[str, int]]:
-    """The files that an upload would have, with their sizes in bytes; hidden ones stay here.
+    """The files of an upload and their sizes in bytes. Hidden files are not uploaded.
 
     Raises:
-        ExportError: the folder is no export, its card lacks a licence, or the name is none of a repository.
+        ExportError: the folder is not an export, its card lacks a licence, or the name is not that of a repository.
     """
     if not NAME.fullmatch(name):
         raise ExportError(f"{name!r} is not the name of a repository. Write USER/MODEL.")
@@ -30,13 +30,13 @@ def list_files(folder: Path, name: str) -> list[tuple[str, int]]:
 
 
 def push_folder(folder: Path, name: str, private: bool) -> str:
-    """Uploads a folder in one commit, to a repository that is made where there is none; returns its address.
+    """Uploads a folder in one commit, and returns the address. A missing repository is created.
 
     Args:
-        private: of a new repository; one that is there and public is refused.
+        private: make a new repository private. An existing public one is refused.
 
     Raises:
-        ExportError: as above, or the Hub refuses.
+        ExportError: as in `list_files`, or the Hub refuses.
     """
     files = [file for file, _ in list_files(folder, name)]
     from huggingface_hub import HfApi
@@ -51,7 +51,7 @@ def push_folder(folder: Path, name: str, private: bool) -> str:
         )
     except ExportError:
         raise
-    except Exception as error:  # of the Hub, of the connection, of the login
+    except Exception as error:  # errors of the Hub, the connection or the login
         raise ExportError(
             f"cannot upload {folder} to {name} ({in_one_line(error, 200)}). `hf auth login` logs in to the Hub."
         ) from error

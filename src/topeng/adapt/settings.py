@@ -1,6 +1,6 @@
-"""The adaptation methods and their options, declared once: torch-free, for the recipe embeds them.
+"""The adaptation methods and their options, declared once. Free of torch, because the recipe embeds them.
 
-A method is an entry of `METHODS`; nothing else knows its name.
+A method is an entry of `METHODS`. Nothing else knows its name.
 """
 
 import re
@@ -17,25 +17,25 @@ Noise = Literal["independent", "stratified", "complementary"]
 ObjectiveName = Literal["masked", "block", "autoregressive"]
 
 CONVERTED = "converted"
-"""The folder of a run that a converted model is in, before it is pretrained."""
+"""Folder of a run for a converted model before it is pretrained."""
 
 LORA_PLUS = "arXiv 2402.12354"
 
 
 @dataclass(frozen=True)
 class Method:
-    """What sets a method apart from LoRA, W + (alpha / r) B A with B = 0 at first.
+    """How a method differs from LoRA, W + (alpha / r) B A with B = 0 at first.
 
     Attributes:
-        label: its name as its paper writes it.
-        learning_rate: peak, where the recipe names none; of A where B has its own.
-        source: of the method, and of its learning rate where that is published.
+        label: name of the method in its paper.
+        learning_rate: default peak learning rate, or that of A if B has its own.
+        source: source of the method, and of its learning rate if that is published.
         lora: further options of `peft.LoraConfig`.
-        changes_base: its start takes from the base what it gives to the adapter.
-        rate_of_b: B learns faster than A, by `adapter.loraplus_lr_ratio`.
-        quantized: the frozen base is held in 4 bits.
-        noise_aware: the update depends on the share of masks (`adapt.nara`).
-        full: all weights train, and what is left is a checkpoint.
+        changes_base: whether its start moves a part of the base into the adapter.
+        rate_of_b: whether B learns faster than A, by `adapter.loraplus_lr_ratio`.
+        quantized: whether the frozen base is kept in 4 bits.
+        noise_aware: whether the update depends on the share of masks (`adapt.nara`).
+        full: whether all weights are trained, with a checkpoint as the result.
     """
 
     label: str
@@ -49,8 +49,8 @@ class Method:
     full: bool = False
 
 
-# AdamW moves A and B by about the learning rate, whatever the gradient's size. So LoRA+ has the rates whose geometric
-# mean is LoRA's, and rsLoRA, whose update is scaled by sqrt(r) more, LoRA's over sqrt(16).
+# AdamW moves A and B by about the learning rate, whatever the size of the gradient. So LoRA+ has rates whose geometric
+# mean is that of LoRA, and rsLoRA, whose update is larger by sqrt(r), has the rate of LoRA divided by sqrt(16).
 METHODS: dict[str, Method] = {
     "lora": Method("LoRA", 2e-4, LORA),
     "lora+": Method("LoRA+", 5e-5, LORA_PLUS, rate_of_b=True),
@@ -75,7 +75,7 @@ class Training:
 
 
 def without_seed(training: str) -> str:
-    """`lora-block` of `lora-block-seed-1`: a run has one model card for all seeds."""
+    """The name without the seed, such as `lora-block`, because a run has one model card for all seeds."""
     return re.sub(r"-seed-[0-9]+$", "", training)
 
 
@@ -87,7 +87,7 @@ else:
 
 @dataclass(frozen=True)
 class LoraOptions(Options):
-    """The update that an adapter is."""
+    """Options of the update of an adapter."""
 
     rank: int = option(16, "Rank of the update.", source=LORA, ge=1)
     alpha: int = option(32, "Scale of the update, which is multiplied by alpha / rank.", source=LORA, ge=1)
@@ -223,21 +223,21 @@ class TrainOptions(ScheduleOptions):
                 raise OptionError(place, f"= {rate} must be above 0")
 
     def _rates(self) -> list[tuple[str, str, float]]:
-        """Each rate that is named: its place, its method if it is of one, and its value."""
+        """The given rates: the place of each, its method if there is one, and its value."""
         rate = self.learning_rate
         if isinstance(rate, dict):
             return [(f"learning_rate.{method}", method, value) for method, value in rate.items()]
         return [] if rate is None else [("learning_rate", "", rate)]
 
     def rate(self, method: str) -> float:
-        """The learning rate of a method: the recipe's for it or for all, or else the method's own."""
+        """The learning rate of a method: that of the recipe for it or for all methods, or else its default."""
         named = self.learning_rate.get(method) if isinstance(self.learning_rate, dict) else self.learning_rate
         return named or METHODS[method].learning_rate
 
 
 @dataclass(frozen=True)
 class Converting:
-    """What the stage `base/convert` depends on; the options of these names say more."""
+    """Everything that the stage `base/convert` depends on. The options of the same names explain the fields."""
 
     convert: str
     revision: str | None
@@ -246,15 +246,15 @@ class Converting:
 
 @dataclass(frozen=True)
 class Pretraining:
-    """What the stage `base` depends on.
+    """Everything that the stage `base` depends on.
 
     Attributes:
-        context: the longest sequence that the base is to read, in tokens.
-        converted: it begins with what the stage `base/convert` left.
-        objective: by which it learns.
-        fill: tokens of a forward pass where end tokens fill it; else None.
-        revision: of the checkpoint that it continues from, on the Hub.
-        device: where it trains.
+        context: length of the longest sequence for the base, in tokens.
+        converted: whether it begins with the output of the stage `base/convert`.
+        objective: training objective.
+        fill: tokens of a forward pass, if end tokens fill it, or else None.
+        revision: commit on the Hub of the checkpoint that it continues from.
+        device: device to train on.
     """
 
     seed: int
@@ -272,12 +272,12 @@ class Pretraining:
 
 @dataclass(frozen=True)
 class Adapting:
-    """What one training of a method depends on.
+    """Everything that one training of a method depends on.
 
     Attributes:
-        block_length: of decoding, where end tokens fill a block or blocks are what is learnt; else None.
-        adapter: None where all weights train.
-        learning_rate: peak; of A for `lora+`.
+        block_length: block length of decoding, if end tokens fill a block or the objective is `block`, or else None.
+        adapter: options of the adapter, or None if all weights are trained.
+        learning_rate: peak learning rate, or that of A for `lora+`.
         fill: as in `Pretraining`.
     """
 

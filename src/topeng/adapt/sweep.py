@@ -1,7 +1,7 @@
 """A search for learning rates: short trainings on the same rows with the same noise, judged on the validation rows.
 
-A plain grid. Each trial has a schedule of its own, so that it ends as a training does, at a rate of 0. Short trials
-favour large rates somewhat: take the lower of two that are close.
+It is a plain grid. Each trial has its own schedule, so that it ends with a learning rate of 0, like a training. Short
+trials slightly favour large rates, so choose the lower of two that are close.
 """
 
 import json
@@ -24,10 +24,10 @@ from topeng.system.files import write_atomically
 
 
 def trials(asked: Sequence[Adapting], sweep: SweepOptions) -> dict[str, Adapting]:
-    """By name, what each trial trains: one method, one learning rate (two for lora+), `sweep.steps` steps.
+    """The training of each trial by name: one method, one learning rate (two for lora+), and `sweep.steps` steps.
 
     Args:
-        asked: a training of each method.
+        asked: one training per method.
     """
     found = {}
     for one in asked:
@@ -48,10 +48,10 @@ def _trial(asked: Adapting, steps: int, rate: float, ratio: float | None = None)
 
 
 def run_trial(asked: Adapting, run: Path, work: Path, out: Path, console: Console) -> None:
-    """Trains as asked and writes what came of it; a trial that diverges is a result too.
+    """Runs a trial and writes its result, also if it diverges.
 
     Args:
-        work: a folder for this trial, from which it continues after a kill.
+        work: folder of this trial, in which it continues after a kill.
     """
     method, rate, loss = asked.method, asked.learning_rate, math.nan
     ratio = asked.adapter.loraplus_lr_ratio if asked.adapter and METHODS[method].rate_of_b else None
@@ -85,7 +85,7 @@ def _rates(method: str, rate: float, ratio: float) -> str:
 
 
 def best_trials(results: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Of each method, the trial with the least held-out loss, where one did not diverge."""
+    """The trial with the lowest held-out loss of each method, unless all of them diverged."""
     by_method = defaultdict(list)
     for result in results:
         if result["status"] == "finished":
@@ -106,7 +106,7 @@ def recipe_lines(results: list[dict[str, Any]]) -> str:
 
 
 def print_sweep(path: Path, console: Console) -> None:
-    """Prints the trials of a finished search, and the best as recipe lines."""
+    """Prints the trials of a finished search, and the best values as recipe lines."""
     results = json.loads(path.read_text(encoding="utf-8"))
     best = best_trials(results)
     table = Table(box=None, padding=(0, 2), title="Held-out loss in nats per token", title_justify="left")
@@ -124,7 +124,7 @@ def print_sweep(path: Path, console: Console) -> None:
 
 
 def _mark(best: dict[str, Any], results: list[dict[str, Any]]) -> str:
-    """Whether the best is at an edge of what was tried, of A or of B."""
+    """Whether the best rate of A or B is at the edge of those that were tried."""
     tried = [result for result in results if result["method"] == best["method"]]
     for name, rate in (("learning_rates", _rate_of_a), ("learning_rates_b", _rate_of_b)):
         rates = {rate(result) for result in tried}

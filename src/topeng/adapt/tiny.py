@@ -1,4 +1,4 @@
-"""A tiny LLaDA and its tokenizer, from scratch: a base for demos and tests that downloads nothing."""
+"""Makes a tiny LLaDA and its tokenizer from scratch, as a base for demos and tests without a download."""
 
 from collections.abc import Iterable
 
@@ -19,10 +19,10 @@ VALUE_GAIN, QUERY_GAIN = 0.7, 0.6
 def new_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE trained on `texts`, with LLaDA's special tokens and chat template.
 
-    A word has the same tokens at the beginning of a text as within one, so that an answer can copy it from its prompt.
+    A word has the same tokens at the beginning of a text as within it, so that an answer can copy it from its prompt.
     """
     texts = list(texts)
-    texts += ROLES * (1 + len(texts) // 2)  # so that a header costs few tokens
+    texts += ROLES * (1 + len(texts) // 2)  # so that a header takes few tokens
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
@@ -46,10 +46,10 @@ def new_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerF
 
 
 def tiny_config(tiny: TinyOptions, context: int) -> LLaDAConfig:
-    """The shape of a tiny base.
+    """The config of a tiny base.
 
     Args:
-        context: the longest sequence, in tokens.
+        context: length of the longest sequence in tokens.
     """
     ids = {name: index for index, name in enumerate(LLADA.special)}  # a trained BPE numbers its special tokens first
     return LLaDAConfig(
@@ -71,19 +71,19 @@ def tiny_config(tiny: TinyOptions, context: int) -> LLaDAConfig:
 
 def new_model(config: LLaDAConfig, seed: int) -> LLaDAModelLM:
     """A model with random weights, in fp32."""
-    with torch.random.fork_rng([]):  # of the CPU, which draws
+    with torch.random.fork_rng([]):  # the generator of the CPU, which draws the weights
         torch.manual_seed(seed)
         return LLaDAModelLM(config)
 
 
 @torch.no_grad()
 def copy_from_the_start(model: LLaDAModelLM, seed: int) -> None:
-    """Sets weights from which a small model soon learns to copy what its prompt states.
+    """Sets initial weights from which a small model soon learns to copy from its prompt.
 
-    Values and outputs of attention are each other's transpose, so are queries and keys of a head: a token attends to
-    its like and passes it on (mimetic initialisation, arXiv 2305.09828). Large embeddings keep rare names apart. In
-    trials of 600 steps, 2 % of names were copied with random queries and keys, 35 % and 56 % with alike ones of gain
-    0.3 and 0.6 (docs/kecil.md).
+    The value and output matrices of attention are each other's transpose, and so are the query and key matrices of a
+    head, so that a token attends to equal tokens and passes them on (mimetic initialisation, arXiv 2305.09828). Large
+    embeddings keep rare names apart. In trials of 600 steps, 2 % of names were copied with random queries and keys, and
+    35 % and 56 % with equal ones and a gain of 0.3 and 0.6 (docs/kecil.md).
     """
     width, heads = model.config.hidden_size, model.config.num_attention_heads
     with torch.random.fork_rng([]):  # as above

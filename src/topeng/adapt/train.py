@@ -36,10 +36,10 @@ from topeng.text.tokens import count_cuts
 
 
 def check_training(methods_asked: Sequence[str], asked_device: str | None, loggers: Sequence[str]) -> None:
-    """Fails before anything is loaded where a method, a device or a logger cannot be had.
+    """Checks that methods, device and loggers are available, before anything is loaded.
 
     Raises:
-        AdapterError, RunError: which, and what to do.
+        AdapterError, RunError: one is not available.
     """
     for method in methods_asked:
         methods.check_method(method, find_device(asked_device).type)
@@ -64,16 +64,16 @@ def train_adapter(
 ) -> None:
     """Writes `adapters/NAME/` in `work`: the adapter for the plain base, its log and its summary.
 
-    A kill loses the steps after the last complete checkpoint; called again, the training continues from it.
+    A kill loses the steps after the last complete checkpoint, from which the training continues when called again.
 
     Args:
-        callbacks: called at the steps, in addition to the run's own.
+        callbacks: callbacks in addition to those of the run.
 
     Raises:
         AdapterError: the targets do not fit the model.
         CorpusError: no row has a usable answer.
         DivergenceError: the loss is no longer finite.
-        Stopped: a signal asked for it; a checkpoint is saved.
+        Stopped: a signal asked to stop. A checkpoint is saved.
     """
     base, initial, out = base_path(asked.base, run), work / "initial", work / "adapters" / name
     tokenizer = load_tokenizer(base, asked.base.revision)
@@ -122,7 +122,7 @@ def _write_summary(
 
 
 def base_path(base: ModelOptions, run: Path) -> str:
-    """The model that is adapted: the recipe's, or the one that this run pretrains."""
+    """The model to adapt: that of the recipe, or the one that this run pretrains."""
     return str(locate(base.model)) if base.model else str(run / "base")
 
 
@@ -135,21 +135,21 @@ def _restored(asked: Adapting, model: Any, initial: Path) -> Any:
 
 
 def _initial_model(asked: Adapting, base: str, initial: Path, probe: list[int]) -> tuple[Any, float]:
-    """The model at its first step, and how far its logits on `probe` are off the base's at most.
+    """The model at its first step, and the largest difference of its logits on `probe` from those of the base.
 
-    A first start and a resumed one both take what was saved: in bf16 PiSSA's residual would else be taken from A and B
-    before they were rounded.
+    A new and a resumed training both use the saved initial weights. Otherwise the residual of PiSSA in bf16 would be
+    computed from A and B before they were rounded.
     """
     model = _load_base(asked, base)
     before = methods.probe_logits(model, probe)
-    with ranks.rank_0_first():  # the others take its start
+    with ranks.rank_0_first():  # the other ranks use its start
         if asked.adapter and not initial.exists():
             adapted = methods.add_adapter(model, asked.method, asked.adapter, asked.seed)
             partial = initial.with_name("initial.partial")
             adapted.save_pretrained(str(partial))
             partial.replace(initial)
             del adapted, model
-            gc.collect()  # not two bases at once
+            gc.collect()  # so that two bases are not in memory at once
             model = _load_base(asked, base)
     adapted = _restored(asked, model, initial)
     return adapted, float((methods.probe_logits(adapted, probe) - before).abs().max())
@@ -171,7 +171,7 @@ def _adaptation_arguments(asked: Adapting, output_dir: Path) -> TrainingArgument
 
 
 def _tell_rows(console: Console, examples: Examples) -> None:
-    """What of the rows is not trained on."""
+    """The part of the rows that is not trained on."""
     for reason, count in examples.dropped.items():
         console.print(f"  {count:,} answers dropped: {reason}", highlight=False)
     if any(examples.cut.values()):

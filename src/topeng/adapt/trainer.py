@@ -1,9 +1,9 @@
-"""`transformers.Trainer` with the diffusion loss: ours are the steps, the noise, the loss and the held-out loss.
+"""`transformers.Trainer` with the diffusion loss. The steps, the noise, the loss and the held-out loss are ours.
 
-    step ──> rows (a shuffle) ──> forward passes of like length ──> noise ──> loss on masked positions
+    step ──> rows (a shuffle) ──> forward passes of similar length ──> noise ──> loss on masked positions
 
-A step's rows and noise are functions of (seed, step): neither the cut into forward passes, nor ranks, nor a resumed
-training change them.
+The rows and noise of a step are functions of (seed, step). They depend neither on the division into forward passes, nor
+on ranks, nor on resuming.
 """
 
 import os
@@ -33,13 +33,13 @@ from topeng.text.batches import PASS_TOKENS, collate, cut_by_tokens, step_rows, 
 from topeng.text.tokens import Example
 
 COMPLETE = "complete"
-"""A file that a checkpoint has once all of it is written."""
+"""A file that only complete checkpoints have."""
 HELD_OUT_DRAWS = 4
-"""Of the likelihood bound, a row: few, since the same noise serves every step, method, seed and run."""
+"""Draws of the likelihood bound per row. Few are enough, because all steps, methods, seeds and runs share the noise."""
 HELD_OUT_SEED = 0
 LAUNCHES, OPERATIONS = 6e-3, 3e14
-"""Of a GPU: the seconds in which a layer's kernels are launched in a pass, and the operations that it does in a second
-(an H200 with bf16, docs/training.md)."""
+"""For a GPU: seconds to launch the kernels of a layer in a pass, and operations per second (an H200 with bf16,
+docs/training.md)."""
 
 
 Forward = Callable[[Any, dict[str, Tensor]], Any]
@@ -51,16 +51,16 @@ def own_output(model: Any, inputs: dict[str, Tensor]) -> Any:
 
 @dataclass(frozen=True)
 class Batching:
-    """What a step is made of; the options of these names say more.
+    """How steps are made. The options of the same names explain more.
 
     Attributes:
-        batch_rows: rows of a step, over all ranks, copies included.
-        batch_tokens: of a forward pass at most, padding included.
-        noise: which tokens are masked.
-        fill: the EOS policy pads a forward pass with supervised end tokens.
-        objective: what is learnt of the rows.
-        anneal_steps: as long attention is opened from causal to the objective's; None: it is the objective's at once.
-        forward: a model's output for the arguments of a forward pass.
+        batch_rows: rows of a step, over all ranks and including copies.
+        batch_tokens: largest size of a forward pass, including padding.
+        noise: kind of noise.
+        fill: whether a forward pass is padded with supervised end tokens.
+        objective: training objective.
+        anneal_steps: number of steps in which attention is opened from causal to that of the objective, or None.
+        forward: returns a model's output for the arguments of a forward pass.
     """
 
     batch_rows: int
@@ -73,9 +73,9 @@ class Batching:
 
 
 class DiffusionTrainer(Trainer):
-    """Minimises an objective's loss over the rows of each step. Shapes: B rows, T positions, N learnt positions."""
+    """Minimises an objective's loss over the rows of each step. Shapes: B rows, T positions, N trained positions."""
 
-    loss_is_scaled_for_ga = True  # by the rows of the step, not by its labels
+    loss_is_scaled_for_ga = True  # by the number of rows of the step instead of labels
 
     def __init__(
         self,
@@ -88,8 +88,8 @@ class DiffusionTrainer(Trainer):
     ) -> None:
         """
         Args:
-            examples: to train on.
-            held_out: rows whose likelihood bound is taken on fixed noise, at every evaluation.
+            examples: training rows.
+            held_out: rows whose likelihood bound is computed with fixed noise at every evaluation.
         """
         self._eos = model.config.eos_token_id
         self._batching, self._copies = batching, copies(batching.noise)
@@ -104,20 +104,20 @@ class DiffusionTrainer(Trainer):
             callbacks=[self.usage],
         )
         self.remove_callback(PrinterCallback)
-        self._pass_tokens = pass_tokens(self.model)  # which is on its device by now
+        self._pass_tokens = pass_tokens(self.model)  # which is on its device now
 
     def fit(self, checkpoint: Path | None) -> None:
-        """Trains to the end, from a whole checkpoint where there is one."""
+        """Trains to the end, from a complete checkpoint if there is one."""
         if checkpoint is not None:
             state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-            if state.global_step >= state.max_steps:  # killed after its last step: `train` would take one more
+            if state.global_step >= state.max_steps:  # killed after its last step; `train` would make one more
                 self._load_from_checkpoint(str(checkpoint))
                 self.state = state
                 return
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """A whole model's checkpoint has the official names, of which Trainer would read none, and go on regardless."""
+        """Loads a whole model by its official names, which Trainer would ignore, and continue without weights."""
         if not is_checkpoint(resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
@@ -125,25 +125,25 @@ class DiffusionTrainer(Trainer):
         (model or self.model).load_state_dict(weights)
 
     def get_train_dataloader(self) -> DataLoader:
-        """Counts the steps of an epoch; which rows they have, `get_batch_samples` says."""
+        """Counts the steps of an epoch. `get_batch_samples` returns their rows."""
         return DataLoader(range(steps_in_epoch(len(self.train_dataset), self._distinct_rows)))  # type: ignore[arg-type]
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, None]:
-        """The rows of a step, over all ranks, as one item: `training_step` cuts it."""
+        """The rows of a step, over all ranks, as one item, which `training_step` divides."""
         next(epoch_iterator)
         rows = step_rows(len(self.train_dataset), self._distinct_rows, self.args.seed, self.state.global_step)
         return [[self.train_dataset[row] for row in rows]], None
 
     @property
     def fills(self) -> bool:
-        """Whether end tokens fill a forward pass, and are learnt."""
+        """Whether end tokens fill a forward pass and are trained on."""
         return self._batching.fill
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """The gradient of the step's loss, pass by pass; returns this rank's share of it, times the ranks.
+        """Computes the gradient of the step's loss, pass by pass. Returns this rank's part of it times the ranks.
 
         Args:
-            inputs: the step's rows.
+            inputs: rows of the step.
 
         Raises:
             DivergenceError: the loss is not finite.
@@ -167,7 +167,7 @@ class DiffusionTrainer(Trainer):
         return torch.stack(losses).sum()
 
     def _check(self, losses: Tensor, row_ids: Sequence[Sequence[int]]) -> None:
-        """Raises on every rank where a loss of any is not finite: one that went on would leave the others waiting."""
+        """Raises on every rank if the loss of any is not finite. Otherwise ranks would wait for each other."""
         finite = torch.isfinite(losses)
         if self.accelerator.gather(finite.all()[None]).all():
             return
@@ -179,17 +179,17 @@ class DiffusionTrainer(Trainer):
         )
 
     def _pass_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
-        """A forward pass's share of the step's `sft_loss`, in nats."""
+        """The part of a forward pass in the step's `sft_loss`, in nats."""
         output = self._batching.forward(model, inputs)
         self.usage.add_losses(output.token_nll * inputs["weights"], inputs["targets"] == self._eos)
-        return output.loss * self.accelerator.num_processes  # undoes the mean over ranks, DDP's and FSDP's
+        return output.loss * self.accelerator.num_processes  # undoes the mean over ranks of DDP and FSDP
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """Not counted: transformers counts 6 for each weight and token, but most weights are frozen here."""
+        """Operations are not counted. transformers counts 6 per weight and token, but most weights are frozen here."""
         return 0
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Adds the rates of A and B where each has its own, and what the passes since the last line were spent on."""
+        """Adds the rates of A and B if they differ, and the usage of the passes since the last line."""
         if "learning_rate" in logs:
             logs |= group_rates(self.optimizer, logs["learning_rate"])
         if "loss" in logs:
@@ -198,18 +198,18 @@ class DiffusionTrainer(Trainer):
         super().log(logs, *args, **kwargs)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """The held-out loss: the likelihood bound in nats per token, with noise that depends only on the row.
+        """The held-out loss: the likelihood bound in nats per token, with noise that only depends on the row.
 
-        Every rank scores all rows: a sharded model's ranks must take the same forward passes.
+        Every rank scores all rows, because ranks of a sharded model must run the same forward passes.
 
         Raises:
-            DivergenceError: it is not finite.
+            DivergenceError: the loss is not finite.
         """
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
         loss = held_out_loss(model, self.eval_dataset)
         metrics = {"eval_loss": float(loss.mean())}
-        step = self.state.global_step  # at 0 the first step will name its rows
+        step = self.state.global_step  # at step 0, the first training step will name its rows
         if step and not np.isfinite(metrics["eval_loss"]):
             raise DivergenceError(f"at step {step} the held-out loss is not finite. Lower train.learning_rate.")
         self.log(metrics)
@@ -217,7 +217,7 @@ class DiffusionTrainer(Trainer):
         return metrics
 
     def _noisy_pass(self, rows: Sequence[Example], places: Sequence[int]) -> dict[str, Tensor]:
-        """The model's arguments for some of a step's rows; without any, a pass that counts nothing."""
+        """The arguments of the model for some rows of a step, or for an empty pass without weight if there are none."""
         taken = list(places) or [0]
         batch = collate([rows[place] for place in taken], self._eos, self._batching.fill)
         response = batch["response_mask"]
@@ -233,7 +233,7 @@ class DiffusionTrainer(Trainer):
         return self._prepare_inputs(inputs)
 
     def _annealed(self, batch: dict[str, Tensor], inputs: dict[str, Any]) -> Tensor:
-        """Attention [B, 1, T, T] that is opened as far as it is at this step."""
+        """The attention mask [B, 1, T, T], opened as far as it should be at this step."""
         step, seen = self.state.global_step, inputs["attention_mask"]
         share = step / (self._batching.anneal_steps or 1)
         pairs = opened(batch["attention_mask"], self.args.seed, step, batch["row_ids"], share)
@@ -248,16 +248,17 @@ class DiffusionTrainer(Trainer):
 
 
 def held_out_loss(model: Any, examples: Sequence[Example]) -> np.ndarray:
-    """The likelihood of each row, or its bound, divided by its response length, [R] nats per token: comparable between
-    runs of an objective."""
+    """The likelihood of each row, or its bound, divided by the response length: [R] nats per token, which are
+    comparable between runs with the same objective."""
     nll = response_nll(model, examples, HELD_OUT_DRAWS, HELD_OUT_SEED)[:, 0]
     return nll / np.array([example.response_length for example in examples])
 
 
 def pass_tokens(model: Any) -> float:
-    """Tokens that a forward pass and its gradient cost besides their own.
+    """Fixed cost of a forward pass and its gradient, in tokens.
 
-    A GPU would compute so many while a pass's kernels are launched: 1,800 for an 8 B model, 100,000 for one of 135 M.
+    A GPU could compute this many tokens while the kernels of a pass are launched: 1,800 for a model of 8 B parameters,
+    and 100,000 for one of 135 M.
     """
     if model.device.type == "cpu":
         return PASS_TOKENS
@@ -265,14 +266,14 @@ def pass_tokens(model: Any) -> float:
 
 
 def compile_layers(model: Any, folder: Path) -> None:
-    """Compiles the decoder's layers, each by itself, for passes of any length.
+    """Compiles each layer of the decoder separately, for passes of any length.
 
     Args:
-        folder: what is compiled goes there, and what an earlier process left there goes: a kill can leave half a file,
-            on which torch's own cache would fail ever after.
+        folder: folder for compiled code, which is emptied first. A kill can leave an incomplete file, with which
+            torch's own cache would fail from then on.
 
     Raises:
-        TopengError: nothing can be compiled on this machine.
+        TopengError: this machine cannot compile.
     """
     shutil.rmtree(folder, ignore_errors=True)
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
@@ -289,12 +290,12 @@ def compile_layers(model: Any, folder: Path) -> None:
 
 
 class Progress(TrainerCallback):
-    """Tells each step and what was logged of it."""
+    """Reports each step and its logged values."""
 
     def __init__(self, tell: Callable[[int, int, dict[str, float]], None]) -> None:
         """
         Args:
-            tell: called with the step, all steps, and what was logged.
+            tell: called with the step, the number of steps, and the logged values.
         """
         self._tell = tell
 
@@ -306,6 +307,6 @@ class Progress(TrainerCallback):
 
 
 def last_checkpoint(path: Path) -> Path | None:
-    """The newest checkpoint that is whole."""
+    """The newest complete checkpoint."""
     whole = [file.parent for file in path.glob(f"checkpoint-*/{COMPLETE}")]
     return max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)

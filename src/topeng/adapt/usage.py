@@ -1,4 +1,4 @@
-"""What forward passes are spent on: padding, end tokens, answers."""
+"""The usage of forward passes: padding, end tokens and answers."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from transformers.trainer_callback import ExportableState
 from topeng.system.memory import peak_at_work
 
 SHARES = ("padding_share", "end_share", "end_loss_share")
-"""Of the figures, those that a second training has again."""
+"""The figures that are the same in a repeated training."""
 
 
 class Usage(TrainerCallback, ExportableState):
-    """Counts of one rank since the last line of the log; a checkpoint keeps them (of rank 0)."""
+    """Counts of one rank since the last line of the log. A checkpoint keeps those of rank 0."""
 
     def __init__(self) -> None:
         self.reset()
@@ -25,26 +25,28 @@ class Usage(TrainerCallback, ExportableState):
         self._losses: Any = torch.zeros(2)  # all, of end tokens
 
     def add_pass(self, positions: int, padding: int, response: int, end: int) -> None:
-        """Of a forward pass: positions, those beyond the rows' own (under `fill` too), response and end tokens."""
+        """Counts a forward pass: positions, padding (also with `fill`), response tokens and end tokens."""
         self._counts += torch.tensor([positions, padding, response, end, 0])
 
     def add_losses(self, losses: Tensor, end: Tensor) -> None:
-        """Of a forward pass: each masked position's share of the loss, and whether it is an end token: [N] both."""
+        """Counts a forward pass: each masked position's share of the loss, and whether it is an end token, both [N]."""
         losses = losses.detach()
         sums = torch.stack([losses.sum(), (losses * end).sum()])
-        self._losses = self._losses.to(sums.device) + sums  # read when it is logged, which waits for the device
+        self._losses = (
+            self._losses.to(sums.device) + sums
+        )  # only read when it is logged, because reading waits for the device
 
     def add_seconds(self, seconds: float) -> None:
-        """Of a step's forward and backward passes."""
+        """Counts the time of the forward and backward passes of a step."""
         self._counts[4] += seconds
 
     def totals(self) -> Tensor:
-        """[8] all counts of this rank, and the most bytes that it had in memory."""
+        """All counts of this rank and its peak memory in bytes, [8]."""
         memory, _ = peak_at_work()
         return torch.cat([self._counts, self._losses.cpu(), torch.tensor([memory])]).float()
 
     def state(self) -> dict[str, list[float]]:
-        """What `trainer_state.json` holds of it."""
+        """The state in `trainer_state.json`."""
         return {"counts": self._counts.tolist(), "losses": self._losses.tolist()}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -55,7 +57,7 @@ class Usage(TrainerCallback, ExportableState):
 
 
 def figures(totals: Tensor) -> dict[str, float]:
-    """What is logged: tokens a second are of the forward and backward passes, memory of the rank with the most.
+    """The logged values. Tokens per second are of forward and backward passes, memory is that of the largest rank.
 
     Args:
         totals: [ranks, 8].

@@ -1,4 +1,4 @@
-"""Several adapters on one base, each by a name of its own. Loading one changes no other, nor the base."""
+"""Several named adapters on one base. Loading one changes neither the others nor the base."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ def named_folders(values: Sequence[str]) -> dict[str, Path]:
     """Adapter folders by name.
 
     Args:
-        values: `NAME=FOLDER`; an adapter folder, named as it is; or a run folder, of which all methods are taken.
+        values: `NAME=FOLDER`, an adapter folder, which is named by its last part, or a run folder for all its methods.
 
     Raises:
         AdapterError: there is no such folder, or a name is given twice.
@@ -55,7 +55,7 @@ def _folders(value: str) -> dict[str, Path]:
 
 
 def load_voices(base: Any, folders: Mapping[str, Path]) -> dict[str, Voice]:
-    """The base and its adapters by name. A whole model (of method `full`) is loaded besides the base, in its precision.
+    """The base and its adapters by name. A whole model (of method `full`) is loaded next to the base, in its precision.
 
     Raises:
         ModelError, AdapterError: one cannot be loaded, or does not fit the base.
@@ -66,7 +66,7 @@ def load_voices(base: Any, folders: Mapping[str, Path]) -> dict[str, Voice]:
         for name, folder in folders.items()
         if is_checkpoint(folder)
     }
-    # peft takes no name with a dot
+    # names in peft may not contain dots
     inside = {name: f"adapter{place}" for place, name in enumerate(folders) if name not in whole}
     if not inside:
         return {BASE_NAME: Voice(base)} | whole
@@ -84,8 +84,8 @@ def load_voices(base: Any, folders: Mapping[str, Path]) -> dict[str, Voice]:
 
 
 def _mixes(adapted: Any, name: str) -> bool:
-    """Whether peft can run an adapter with others in one batch: LoRA without variants such as DoRA, and no head of its
-    own, which sees masked positions instead of rows."""
+    """Whether peft can run an adapter with others in one batch: LoRA without variants such as DoRA, and without its own
+    head, which sees masked positions instead of rows."""
     if isinstance(adapted.get_output_embeddings(), BaseTunerLayer | AuxiliaryTrainingWrapper):
         return False
     if adapted.peft_config[name].peft_type != peft.PeftType.LORA:
