@@ -21,6 +21,7 @@ if os.environ.get("TOPENG_TEST_DEVICE", "cpu") == "cpu":
 gc.disable()  # until all is collected: a fifth of what the imports take
 
 hypothesis.settings.register_profile("topeng", deadline=None, derandomize=True)  # the first call compiles
+hypothesis.settings.register_profile("fast", hypothesis.settings.get_profile("topeng"), max_examples=30)
 hypothesis.settings.load_profile("topeng")
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +34,12 @@ On a new machine the first that draws a plane compiles umap's parts, for 20 s: o
 """
 FROZEN = {"modules": 0}
 TEXTS = ["Ibu kota Indonesia adalah Jakarta.", "What is the capital of Indonesia?", "Kucing itu tidur di kursi kayu."]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`make test` has fewer examples of a property than `make test-all`."""
+    if config.option.markexpr == "not slow":
+        hypothesis.settings.load_profile("fast")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
