@@ -9,8 +9,11 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import CodeType
+from weakref import WeakKeyDictionary
 
 import hypothesis
+import jinja2
 import pytest
 
 import browser
@@ -18,7 +21,7 @@ import browser
 if os.environ.get("TOPENG_TEST_DEVICE", "cpu") == "cpu":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # torch looks when it is first asked, and so do the tests' own processes
 
-gc.disable()  # until all is collected: a fifth of what the imports take
+gc.disable()  # a fifth of what the imports take, and then the same garbage again and again: see below
 
 hypothesis.settings.register_profile("topeng", deadline=None, derandomize=True)  # the first call compiles
 hypothesis.settings.register_profile("fast", hypothesis.settings.get_profile("topeng"), max_examples=30)
@@ -49,13 +52,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     freeze()
-    gc.enable()
 
 
 def pytest_runtest_setup() -> None:
-    """Tests import too."""
+    """Tests import too, and those of memory look for garbage."""
+    gc.disable()
     if len(sys.modules) > FROZEN["modules"] + 50:
         freeze()
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
 
 
 def freeze() -> None:
@@ -63,6 +71,25 @@ def freeze() -> None:
     gc.collect()
     gc.freeze()
     FROZEN["modules"] = len(sys.modules)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once() -> Iterator[None]:
+    """peft writes a card beside each adapter: compiling its template takes longer than the rest of saving."""
+    compiled: WeakKeyDictionary[jinja2.Environment, dict[str, CodeType]] = WeakKeyDictionary()
+    compile_it = jinja2.Environment.compile
+
+    def compile_once(self, source, *named, **options):
+        if named or options or not isinstance(source, str):
+            return compile_it(self, source, *named, **options)
+        of_this = compiled.setdefault(self, {})
+        if source not in of_this:
+            of_this[source] = compile_it(self, source)
+        return of_this[source]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jinja2.Environment, "compile", compile_once)
+        yield
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def until(page, script, seconds=120):
     end = time.monotonic() + seconds
     while not page.run(script):
         assert time.monotonic() < end, (script, page.complaints())
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def put(page, **values):

@@ -8,6 +8,7 @@ from torch.distributed import TCPStore
 from topeng.errors import RunError
 from topeng.system import ranks
 
+
 def test_another_launcher_is_refused(monkeypatch):
     monkeypatch.setattr(ranks, "RANKS", 4)
     monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE", raising=False)
