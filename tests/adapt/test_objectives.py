@@ -78,9 +78,9 @@ def test_a_killed_training_goes_on_to_the_same_adapter(training, objective, tmp_
 
 def test_it_does_not_depend_on_how_a_step_is_cut_into_passes(training, tmp_path):
     """A pass of block diffusion has twice the tokens of its rows, and is cut by these."""
-    training = by(training.changed("text", eos="one"), "block", steps=6)
+    short = by(training.changed("text", eos="one"), "block", steps=6)
     wide, narrow = (
-        load_file(training.changed("train", batch_tokens=size).train(tmp_path / str(size)) / "adapter_model.safetensors")
+        load_file(short.changed("train", batch_tokens=size).train(tmp_path / str(size)) / "adapter_model.safetensors")
         for size in (4096, 64)
     )
     assert all(torch.allclose(wide[name], narrow[name], atol=1e-4) for name in wide)
