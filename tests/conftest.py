@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import hypothesis
@@ -35,7 +36,7 @@ LONGEST = ["test_pipeline.py", "test_trainer.py", "test_callbacks.py", "test_eng
 
 On a new machine the first that draws a plane compiles umap's parts, for 20 s: of these the last finds them compiled.
 """
-FROZEN = {"modules": 0}
+FROZEN: dict[str, Any] = {"modules": 0, "file": None}
 TEXTS = ["Ibu kota Indonesia adalah Jakarta.", "What is the capital of Indonesia?", "Kucing itu tidur di kursi kayu."]
 
 
@@ -54,16 +55,12 @@ def pytest_collection_finish() -> None:
     freeze()
 
 
-def pytest_runtest_setup() -> None:
-    """Tests import too, and those of memory look for garbage."""
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Once a file, and where a test imported much; one that is about memory may have turned it on."""
     gc.disable()
-    if len(sys.modules) > FROZEN["modules"] + 50:
+    if item.path != FROZEN["file"] or len(sys.modules) > FROZEN["modules"] + 50:
+        FROZEN["file"] = item.path
         freeze()
-
-
-def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    if nextitem is None or nextitem.path != item.path:
-        gc.collect()
 
 
 def freeze() -> None:
