@@ -31,7 +31,7 @@ hypothesis.settings.load_profile("topeng")
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 GOLDEN = ROOT / "tests" / "golden" / "llada-tiny"
-LONGEST = ["test_pipeline.py", "test_trainer.py", "test_callbacks.py", "test_engine.py", "test_workers.py"]
+LONGEST = ["test_pipeline.py", "test_trainer.py", "test_callbacks.py", "test_site.py", "test_workers.py"]
 """Files that take longest: begun first, so that no worker of xdist is at one of them when the others are done.
 
 On a new machine the first that draws a plane compiles umap's parts, for 20 s: of these the last finds them compiled.

@@ -71,7 +71,7 @@ def slow(monkeypatch):
 
 def test_tokens_appear_where_they_are_committed_and_the_slider_goes_back(page, url, slow):
     page.open(url)
-    put(page, length="80", block="80")
+    put(page, length="120", block="120")
     ask(page)
     until(page, f"{MASKED} > 0")
     page.run("document.querySelector('#pause').click()")
