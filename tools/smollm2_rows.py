@@ -1,8 +1,8 @@
 """Writes the rows of recipes/smollm2-indonesia.yaml: `python tools/smollm2_rows.py ../shared/data runs/smollm2-rows`.
 
 plain.parquet has Indonesian texts to pretrain on: sentences of subsets that are not adapted to, and three of four texts
-of reviews, questions and news. indonesian.parquet has the rows of six subsets whose text is not among these, and says of
-each row whether it has one right answer; indonesian_short.parquet keeps those of at most 240 characters, on which
+of reviews, questions and news. indonesian.parquet has the rows of six subsets that share no text with these, and says
+of each whether it has one right answer; indonesian_short.parquet keeps those of at most 240 characters, on which
 recipes/compare-smollm2.yaml compares methods on a CPU. english.parquet is the source language.
 """
 
