@@ -12,9 +12,10 @@ kecil: install
 	$(BIN)/topeng base recipes/kecil.yaml --run-dir runs/kecil
 	$(BIN)/python tools/pack_kecil.py runs/kecil
 
-# Two workers of one thread each: more threads than cores wait for each other.
+# Two workers of one thread each: more threads than cores wait for each other. Bytecode is kept, for the processes that
+# tests start.
 test: develop browser
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: develop browser
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest

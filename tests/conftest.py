@@ -9,8 +9,12 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import CodeType
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import hypothesis
+import jinja2
 import pytest
 
 import browser
@@ -18,21 +22,28 @@ import browser
 if os.environ.get("TOPENG_TEST_DEVICE", "cpu") == "cpu":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # torch looks when it is first asked, and so do the tests' own processes
 
-gc.disable()  # until all is collected: a fifth of what the imports take
+gc.disable()  # a fifth of what the imports take, and then the same garbage again and again: see below
 
 hypothesis.settings.register_profile("topeng", deadline=None, derandomize=True)  # the first call compiles
+hypothesis.settings.register_profile("fast", hypothesis.settings.get_profile("topeng"), max_examples=30)
 hypothesis.settings.load_profile("topeng")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 GOLDEN = ROOT / "tests" / "golden" / "llada-tiny"
-LONGEST = ["test_pipeline.py", "test_trainer.py", "test_callbacks.py", "test_engine.py", "test_workers.py"]
+LONGEST = ["test_pipeline.py", "test_trainer.py", "test_callbacks.py", "test_site.py", "test_workers.py"]
 """Files that take longest: begun first, so that no worker of xdist is at one of them when the others are done.
 
 On a new machine the first that draws a plane compiles umap's parts, for 20 s: of these the last finds them compiled.
 """
-FROZEN = {"modules": 0}
+FROZEN: dict[str, Any] = {"modules": 0, "file": None}
 TEXTS = ["Ibu kota Indonesia adalah Jakarta.", "What is the capital of Indonesia?", "Kucing itu tidur di kursi kayu."]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`make test` has fewer examples of a property than `make test-all`."""
+    if config.option.markexpr == "not slow":
+        hypothesis.settings.load_profile("fast")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,12 +53,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     freeze()
-    gc.enable()
 
 
-def pytest_runtest_setup() -> None:
-    """Tests import too."""
-    if len(sys.modules) > FROZEN["modules"] + 50:
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Once a file, and where a test imported much; one that is about memory may have turned it on."""
+    gc.disable()
+    if item.path != FROZEN["file"] or len(sys.modules) > FROZEN["modules"] + 50:
+        FROZEN["file"] = item.path
         freeze()
 
 
@@ -56,6 +68,25 @@ def freeze() -> None:
     gc.collect()
     gc.freeze()
     FROZEN["modules"] = len(sys.modules)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once() -> Iterator[None]:
+    """peft writes a card beside each adapter: compiling its template takes longer than the rest of saving."""
+    compiled: WeakKeyDictionary[jinja2.Environment, dict[str, CodeType]] = WeakKeyDictionary()
+    compile_it = jinja2.Environment.compile
+
+    def compile_once(self, source, *named, **options):
+        if named or options or not isinstance(source, str):
+            return compile_it(self, source, *named, **options)
+        of_this = compiled.setdefault(self, {})
+        if source not in of_this:
+            of_this[source] = compile_it(self, source)
+        return of_this[source]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jinja2.Environment, "compile", compile_once)
+        yield
 
 
 @pytest.fixture

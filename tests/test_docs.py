@@ -7,11 +7,13 @@ A block `sh` is run, in the order of its page, in a folder that looks like a clo
 import ast
 import os
 import re
+import runpy
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -182,8 +184,11 @@ def test_the_theory_says_the_same_in_both_languages():
     assert len(formulas[0]) == len(formulas[1])
 
 
-def test_figures_are_those_that_the_script_draws_and_all_are_shown(tmp_path):
-    run([sys.executable, str(ROOT / "docs" / "theory_plots.py"), "--out", str(tmp_path)], tmp_path)
+def test_figures_are_those_that_the_script_draws_and_all_are_shown(tmp_path, monkeypatch):
+    script = str(ROOT / "docs" / "theory_plots.py")
+    monkeypatch.setattr(sys, "argv", [script, "--out", str(tmp_path)])
+    with matplotlib.rc_context():
+        runpy.run_path(script, run_name="__main__")
     drawn = {path.name: path.read_text() for path in tmp_path.iterdir()}
     kept = {path.name: path.read_text() for path in (ROOT / "docs").glob("theory-*.svg")}
     assert drawn.keys() == kept.keys()

@@ -34,7 +34,7 @@ def far(model):
 @pytest.mark.parametrize(
     "settings",
     [
-        *({"policy": policy} for policy in sorted(POLICIES)),
+        *({"policy": policy, "max_new_tokens": 4, "block_length": 2} for policy in sorted(POLICIES)),
         *({"cache": cache, "refresh_interval": 3, "cfg_scale": 1.0} for cache in ("prefix", "dual")),
         {"cache": "prefix", "window": 4, "stop_at_end": True, "suppressed_tokens": [50]},
         {"repetition_penalty": 2.0, "min_new_tokens": 4, "stop_at_end": True},
@@ -42,7 +42,7 @@ def far(model):
     ids=str,
 )
 def test_answers_are_those_of_the_cpu(model, settings):
-    settings = Settings(max_new_tokens=8, block_length=4, **settings)
+    settings = Settings(**{"max_new_tokens": 8, "block_length": 4} | settings)
     near = generate_ids(model.cpu(), *pad_left(PROMPTS, EOS), settings)
     far = move(model)
     with far_device():

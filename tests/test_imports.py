@@ -45,22 +45,56 @@ def test_recipes_and_cards_are_read_without_torch():
     assert result.returncode == 0, result.stderr
 
 
+WITHOUT_CORPUS = (
+    "diffusion",
+    "adapt.methods",
+    "adapt.pretrain",
+    "adapt.train",
+    "generate.decode",
+    "generate.answer",
+    "evaluate.scores",
+    "evaluate.compare",
+)
+ABSENT = [*CORPUS_ONLY, "matplotlib", "tensorboard", "ray"]
+
+
+def test_training_answering_and_serving_import_none_of_the_corpus_tools():
+    """What is imported with them; what they import once they work: the next test."""
+    reached, todo = set(), {f"topeng.{name}" for name in (*WITHOUT_CORPUS, "serve.app", "cli")}
+    while todo:
+        name = todo.pop()
+        reached.add(name)
+        todo |= imported_with(name) - reached
+    assert {"topeng.models.llada", "torch", "fastapi"} <= reached
+    assert {name.split(".")[0] for name in reached} & set(ABSENT) == set()
+
+
+def imported_with(name: str) -> set[str]:
+    """What a module of Topeng imports as it is imported itself: by its full name, with the packages that it is in."""
+    file = SOURCE.parent.joinpath(*name.split(".")).with_suffix(".py")
+    file = file if file.exists() else file.with_suffix("") / "__init__.py"
+    if not name.startswith("topeng") or not file.exists():
+        return set()
+    names, todo = {name.rpartition(".")[0]} - {""}, [ast.parse(file.read_text())]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            condition = ast.unparse(node.test) if isinstance(node, ast.If) else ""
+            todo += [] if condition == "TYPE_CHECKING" else ast.iter_child_nodes(node)
+    return names
+
+
+@pytest.mark.slow
 def test_training_answering_and_serving_need_none_of_the_corpus_tools():
     """Torch itself looks for scipy and pyarrow in places; what is blocked is what only the corpus needs."""
-    modules = (
-        "diffusion",
-        "adapt.methods",
-        "adapt.pretrain",
-        "adapt.train",
-        "generate.decode",
-        "generate.answer",
-        "evaluate.scores",
-        "evaluate.compare",
-    )
-    code = "\n".join(f"import topeng.{module}" for module in modules) + ANSWER
+    code = "\n".join(f"import topeng.{module}" for module in WITHOUT_CORPUS) + ANSWER
     if find_spec("fastapi"):
         code += SERVE
-    result = run_without([*CORPUS_ONLY, "matplotlib", "tensorboard", "ray"], code)
+    result = run_without(ABSENT, code)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("<answer>") == (2 if find_spec("fastapi") else 1)
     assert "pip install 'topeng[eval]'" in result.stderr and "Traceback" not in result.stderr

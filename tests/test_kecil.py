@@ -49,7 +49,7 @@ def test_it_is_in_lladas_layout(base):
 
 
 def test_it_answers_english_and_no_indonesian(base):
-    rows = [row for row in pq.read_table(kecil.HELD_OUT).to_pylist() if row["one_right_answer"]][:24]
+    rows = [row for row in pq.read_table(kecil.HELD_OUT).to_pylist() if row["one_right_answer"]][:16]
     assert right(base, [(row["input"], row["output"]) for row in rows]) > 0.5
     story = "Adi Wibowo punya 3 mangga dari Karang. Lalu Sinta Lubis memberinya 4 mangga lagi."
     asked = [

@@ -12,8 +12,6 @@ from urllib.parse import unquote
 
 import pytest
 
-import browser
-
 ROOT = Path(__file__).resolve().parents[1]
 FETCHED = {("script", "src"), ("img", "src"), ("link", "href"), ("iframe", "src")}
 
@@ -90,18 +88,17 @@ def test_a_phone_shows_the_cells_of_prose_one_under_the_other(pages, site):
     assert "<table>" in numbers and "stacked" not in numbers
 
 
-def test_the_search_works_from_the_disk(site, tmp_path):
+def test_the_search_works_from_the_disk(site, page):
     found = "[...document.querySelectorAll('.md-search-result__link')].map(link => link.href).join(' ')"
-    with browser.started(tmp_path) as chromium, chromium.tab() as tab:
-        tab.open((site / "index.html").as_uri())
-        tab.run("document.querySelector('[data-md-component=search-query]').focus()")
-        tab.write("troubleshootin")
-        tab.key("g")  # the page reads what was written at a key
-        end = time.monotonic() + 30
-        while "troubleshooting.html" not in tab.run(found) and time.monotonic() < end:
-            time.sleep(0.1)
-        assert "troubleshooting.html" in tab.run(found)
-        assert not tab.complaints()
+    page.open((site / "index.html").as_uri())
+    page.run("document.querySelector('[data-md-component=search-query]').focus()")
+    page.write("troubleshootin")
+    page.key("g")  # the page reads what was written at a key
+    end = time.monotonic() + 30
+    while "troubleshooting.html" not in page.run(found) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert "troubleshooting.html" in page.run(found)
+    assert not page.complaints()
 
 
 def test_both_languages_are_told_apart(site, pages):

@@ -42,9 +42,15 @@ def train(base, folder, method="lora", **options):
     return folder / method
 
 
+@pytest.fixture(scope="module")
+def trained(checkpoint, tmp_path_factory):
+    return train(checkpoint, tmp_path_factory.mktemp("trained"))
+
+
 @pytest.fixture
-def lora(checkpoint, tmp_path):
-    return train(checkpoint, tmp_path)
+def lora(trained, tmp_path):
+    """A copy, which a test may change."""
+    return shutil.copytree(trained, tmp_path / trained.name)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +116,7 @@ def test_the_merged_model_answers_as_the_adapted_one(base, tmp_path, precision, 
     print(f"{precision}: {found:.1e} of the largest logit")
     assert found < bound
     if precision == "f32":
-        how = Settings(max_new_tokens=16, block_length=8)
+        how = Settings(max_new_tokens=8, block_length=4)
         assert torch.equal(generate_ids(merged, IDS, None, how), generate_ids(adapted, IDS, None, how))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_export import lora, tied, train  # noqa: F401
+from test_export import lora, tied, train, trained  # noqa: F401
 from tokenizers import pre_tokenizers
 
 from topeng.adapt.export import export

@@ -67,7 +67,7 @@ def test_it_learns_and_its_adapter_says_how_it_looks(training, objective, checkp
 
 @pytest.mark.parametrize("objective", OTHERS)
 def test_a_killed_training_goes_on_to_the_same_adapter(training, objective, tmp_path):
-    short = by(training, objective)
+    short = by(training, objective, steps=8)
     whole = short.train(tmp_path / "whole")
     with pytest.raises(Killed):
         short.train(tmp_path / "killed", Kill(after=7))
@@ -78,9 +78,9 @@ def test_a_killed_training_goes_on_to_the_same_adapter(training, objective, tmp_
 
 def test_it_does_not_depend_on_how_a_step_is_cut_into_passes(training, tmp_path):
     """A pass of block diffusion has twice the tokens of its rows, and is cut by these."""
-    training = training.changed("text", eos="one")
+    short = by(training.changed("text", eos="one"), "block", steps=6)
     wide, narrow = (
-        load_file(by(training, "block", batch_tokens=size).train(tmp_path / str(size)) / "adapter_model.safetensors")
+        load_file(short.changed("train", batch_tokens=size).train(tmp_path / str(size)) / "adapter_model.safetensors")
         for size in (4096, 64)
     )
     assert all(torch.allclose(wide[name], narrow[name], atol=1e-4) for name in wide)
@@ -117,7 +117,7 @@ def test_a_base_that_looks_back_only_is_not_trained_to_look_ahead(training, chec
     other = by(training, "masked").changed("base", model=str(tmp_path / "base"))
     with pytest.raises(ModelError, match=r"train.objectives to \[block\] and generate.block_length to 4"):
         other.train(tmp_path / "work")
-    by(other, "block").changed("generate", block_length=4).train(tmp_path / "blocks")
+    by(other, "block", steps=1).changed("generate", block_length=4).train(tmp_path / "blocks")
 
 
 @pytest.mark.parametrize("objective", OTHERS)

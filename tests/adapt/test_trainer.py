@@ -224,6 +224,16 @@ def test_compiled_layers_give_the_same_losses(golden, tmp_path):
     assert losses(compiled) == pytest.approx(losses(plain), abs=1e-4)
 
 
+def test_what_torch_cannot_compile_is_told_in_one_line(golden, tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no compiler\nand how to find out why")
+
+    monkeypatch.setattr(torch, "compile", lambda _: fail)
+    with pytest.raises(TopengError, match=r"torch cannot compile here \(no compiler\)\. Install"):
+        compile_layers(load_model(golden), tmp_path / "compiled")
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(find_device().type == "cuda", reason="a GPU's kernels are compiled by Triton")
 def test_a_missing_compiler_is_named(golden, tmp_path, monkeypatch):
     torch.compiler.reset()  # or what a test before has compiled is at hand

@@ -82,7 +82,8 @@ def test_two_selections_differ_by_options_rows_and_reasons(clean, tmp_path, caps
 
 
 def test_corpora_of_two_sources_are_not_compared(clean, tmp_path):
-    other = make(replace(OPTIONS, synthetic_rows=8001), tmp_path / "other")
+    fewer = replace(OPTIONS, synthetic_rows=2000, train_rows=50, test_rows=10, validation_rows=5, umap_rows=50)
+    other = make(fewer, tmp_path / "other")
     with pytest.raises(CorpusError, match="Their row ids belong to different rows"):
         diff(clean, other)
 

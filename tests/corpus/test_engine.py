@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 
@@ -41,6 +42,21 @@ def ray(tmp_path_factory):
             yield engine
 
 
+@pytest.fixture(scope="module")
+def threads(tmp_path_factory):
+    """The driver in its process, and threads for Ray."""
+    with contextlib.ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(Path(__file__).parent / "threads")
+            engine = stack.enter_context(open_engine(ON_RAY, tmp_path_factory.mktemp("threads")))
+        yield engine
+
+
+@pytest.fixture(params=["threads", pytest.param("ray", marks=pytest.mark.slow)])
+def engine(request):
+    return request.getfixturevalue(request.param)
+
+
 def test_a_file_is_there_whole_or_not_at_all(tmp_path):
     with contextlib.suppress(KeyboardInterrupt), whole_file(tmp_path / "a") as partial_name:
         partial_name.write_text("half")
@@ -57,25 +73,25 @@ def test_natively_an_item_is_taken_when_the_one_before_is_done():
         assert result == taken[-1] ** 2
 
 
-def test_results_come_in_the_order_of_items_though_the_first_ends_last(ray):
-    assert list(ray.map(partial(square, slow=0), range(20))) == [number**2 for number in range(20)]
+def test_results_come_in_the_order_of_items_though_the_first_ends_last(engine):
+    assert list(engine.map(partial(square, slow=0), range(20))) == [number**2 for number in range(20)]
 
 
-def test_no_more_items_are_taken_than_are_at_work(ray):
+def test_no_more_items_are_taken_than_are_at_work(engine):
     taken = []
-    results = ray.map(square, (taken.append(number) or number for number in range(1000)))
+    results = engine.map(square, (taken.append(number) or number for number in range(1000)))
     assert next(results) == 0 and len(taken) < 100
-    assert list(ray.map(square, [3])) == [9]  # what was given up does not answer the next
+    assert list(engine.map(square, [3])) == [9]  # what was given up does not answer the next
 
 
-def test_what_a_user_can_mend_comes_back_as_it_was_raised(ray):
+def test_what_a_user_can_mend_comes_back_as_it_was_raised(engine):
     with pytest.raises(CorpusError, match=r"^a rule$"):
-        list(ray.map(partial(fails, error=CorpusError("a rule")), range(4)))
+        list(engine.map(partial(fails, error=CorpusError("a rule")), range(4)))
     with pytest.raises(OSError, match="No space left"):
-        list(ray.map(partial(fails, error=OSError(28, "No space left on device")), range(4)))
+        list(engine.map(partial(fails, error=OSError(28, "No space left on device")), range(4)))
     with pytest.raises(RuntimeError, match="KeyError: 'a bug'"):
-        list(ray.map(partial(fails, error=KeyError("a bug")), range(4)))
-    assert list(ray.map(square, [3])) == [9]
+        list(engine.map(partial(fails, error=KeyError("a bug")), range(4)))
+    assert list(engine.map(square, [3])) == [9]
 
 
 def test_without_ray_the_package_to_install_is_named(tmp_path):
@@ -98,7 +114,8 @@ def test_no_stage_depends_on_the_engine(tmp_path):
 
 
 def test_a_cluster_that_is_not_there_is_named(tmp_path):
-    pytest.importorskip("ray")
+    if not find_spec("ray"):
+        pytest.skip("needs Ray")
     opened = open_engine(CorpusOptions(engine="ray", ray_address="127.0.0.1:1"), tmp_path)
     with pytest.raises(CorpusError, match=r"cannot use the Ray cluster at 127\.0\.0\.1:1: .*refused"):
         opened.__enter__()

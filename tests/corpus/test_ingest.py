@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topeng.corpus import readers
+from topeng.corpus import readers, row_groups
 from topeng.corpus.ingest import ingest, take_all, take_rows
 from topeng.corpus.schema import COLUMNS
 from topeng.errors import CorpusError
@@ -67,21 +67,24 @@ def test_rows_without_text_leave_with_the_reason_and_their_ordinals(tmp_path):
     assert [row["row_id"] for row in rows_of(tmp_path / "out")] == [1, 3]
 
 
-@pytest.mark.parametrize("rows", [19_999, 20_000, 40_001])
-def test_row_groups_have_twenty_thousand_rows_whatever_the_source_s(tmp_path, rows):
-    pq.write_table(table(rows), tmp_path / "a.parquet", row_group_size=1_000)
+@pytest.mark.parametrize("rows", [199, 200, 401])
+def test_row_groups_have_as_many_rows_whatever_the_source_s(tmp_path, rows, monkeypatch):
+    assert row_groups.ROW_GROUP == 20_000  # which many a test need not write
+    monkeypatch.setattr(row_groups, "ROW_GROUP", 200)
+    pq.write_table(table(rows), tmp_path / "a.parquet", row_group_size=10)
     ingest([str(tmp_path / "a.parquet")], tmp_path / "out")
     metadata = pq.read_metadata(tmp_path / "out" / "rows" / "part-00000.parquet")
     groups = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
-    assert groups == [20_000] * (rows // 20_000) + [rows % 20_000] * (rows % 20_000 > 0)
+    assert groups == [200] * (rows // 200) + [rows % 200] * (rows % 200 > 0)
     assert take_all(tmp_path / "out").select(COLUMNS).equals(table(rows))
 
 
-def test_rows_are_found_by_their_ids(tmp_path):
+def test_rows_are_found_by_their_ids(tmp_path, monkeypatch):
+    monkeypatch.setattr(row_groups, "ROW_GROUP", 200)  # two in each part
     for part in range(2):
-        pq.write_table(table(21_000, start=21_000 * part), tmp_path / f"{part}.parquet")
+        pq.write_table(table(210, start=210 * part), tmp_path / f"{part}.parquet")
     ingest([str(tmp_path / "*.parquet")], tmp_path / "out")
-    wanted = [5, 20_999, 21_000, 41_999]
+    wanted = [5, 209, 210, 419]
     found = take_rows(tmp_path / "out", "rows", pa.array(wanted).to_numpy())
     assert found["row_id"].to_pylist() == wanted
     assert found["input"].to_pylist() == [f"input {row}" for row in wanted]

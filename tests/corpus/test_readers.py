@@ -78,17 +78,18 @@ LATE = [3, None, True, "1945-08-17", 2.5, ["a"], {"a": 1}]
 @pytest.mark.parametrize("first", LATE)
 def test_the_type_of_a_field_does_not_depend_on_the_head_of_the_file(tmp_path, first):
     """Of `cases/02`: texts after the first MiB were lost, as the head held labels."""
-    head = [json.dumps({"input": f"Berapa nilai {row} itu menurut naskah?", "output": first}) for row in range(20_000)]
-    rest = [json.dumps({"input": f"Apa itu {row}?", "output": f"Jawaban nomor {row}."}) for row in range(20_000)]
+    head = [json.dumps({"input": f"Berapa nilai {row} itu menurut naskah?", "output": first}) for row in range(18_000)]
+    rest = [json.dumps({"input": f"Apa itu {row}?", "output": f"Jawaban nomor {row}."}) for row in range(1_000)]
+    assert len("\n".join(head)) > 2**20
     (tmp_path / "a.jsonl").write_text("\n".join([*head, *rest]))
     source = ingest([str(tmp_path / "a.jsonl")], tmp_path / "out")
     texts = [text for text in take_all(tmp_path / "out")["output"].to_pylist() if text.startswith("Jawaban")]
-    assert len(texts) == 20_000
+    assert len(texts) == 1_000
     if isinstance(first, str):
         assert not source["dropped"]
     else:
         ((reason, rows),) = source["dropped"].items()
-        assert rows == 20_000 and source["first_dropped"] == {reason: "a.jsonl, line 1"}
+        assert rows == 18_000 and source["first_dropped"] == {reason: "a.jsonl, line 1"}
         assert (reason == "empty input or output") == (first is None) and (first is None or "`output` is" in reason)
 
 
@@ -324,7 +325,7 @@ TEXT = (
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.data_too_large])
+@settings(suppress_health_check=[HealthCheck.data_too_large])
 @given(
     names=st.sampled_from([["input", "output"], ["input"]]),
     texts=st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=5),
@@ -338,8 +339,16 @@ def test_any_texts_are_read_back_the_same_or_refused(tmp_path_factory, kind, nam
         with suppress(CorpusError):
             opened = formats.open_rows(str(path))
             found = [record for batch in opened.batches for record in batch.records()]
-        assert found is None or found == rows
+        assert found is None or read_back(kind, found, rows)
         assert found or any(sign == "\r" or "\ud800" <= sign <= "\udfff" for pair in texts for sign in "".join(pair))
+
+
+def read_back(kind, found, rows):
+    """Whether rows are the same; pandas quotes no carriage return, and one at a line's end is part of that end."""
+    if kind in ("pandas csv", "pandas tsv"):
+        last = list(rows[0])[-1]
+        rows = [row if row in found else {**row, last: row[last].removesuffix("\r")} for row in rows]
+    return found == rows
 
 
 def test_an_unclosed_quote_does_not_take_the_file_into_memory(tmp_path, monkeypatch):

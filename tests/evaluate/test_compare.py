@@ -16,6 +16,12 @@ CONDITIONS = {"seed": 42, "draws": 4, "target_rows": "ab" * 32, "languages": ["i
 ANSWER = {"input": "?", "reference": "Kucing itu tidur.", "token_ids": [1, 2], "ended": True, "forward_passes": 2}
 
 
+@pytest.fixture(autouse=True)
+def fewer_draws(monkeypatch):
+    """How exact intervals are is test_bootstrap.py's."""
+    monkeypatch.setattr("topeng.evaluate.bootstrap.DRAWS", 500)
+
+
 def write(
     run,
     method,

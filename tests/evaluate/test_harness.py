@@ -2,6 +2,7 @@
 
 import functools
 import json
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -443,6 +444,12 @@ def test_wrong_input_is_one_line_and_status_1(command, arguments, message):
     errors = [line for line in printed.err.splitlines() if line.startswith("topeng: ")]
     assert status == 1 and len(errors) == 1 and message in errors[0]
     assert "Traceback" not in printed.err
+
+
+def test_without_the_harness_its_package_is_named(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    assert main(["lm-eval", "--tasks", "arc_id"]) == 1
+    assert "pip install 'topeng[eval]'" in capsys.readouterr().err
 
 
 def test_a_named_chat_template_is_refused(shared_model, tokenizer):

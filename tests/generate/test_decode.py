@@ -64,7 +64,7 @@ def any_settings(draw):
 prompts = st.lists(st.lists(st.integers(3, 399), max_size=12), min_size=1, max_size=32)
 
 
-@hypothesis_settings(max_examples=15, deadline=None, derandomize=True)
+@hypothesis_settings(max_examples=hypothesis_settings.default.max_examples // 4)
 @given(settings=any_settings(), prompts=prompts)
 def test_every_step_commits_in_every_open_row_and_nothing_changes_after(shared_model, settings, prompts):
     canvas = blank_canvas(*padded(prompts), settings.max_new_tokens, MASK)
@@ -78,7 +78,7 @@ def test_every_step_commits_in_every_open_row_and_nothing_changes_after(shared_m
     assert canvas.forward_passes <= settings.max_new_tokens
 
 
-@hypothesis_settings(max_examples=15, deadline=None, derandomize=True)
+@hypothesis_settings(max_examples=hypothesis_settings.default.max_examples // 4)
 @given(settings=any_settings(), prompts=prompts.filter(all), temperature=st.sampled_from([0.0, 0.7]))
 def test_a_row_alone_has_the_tokens_that_it_has_in_a_ragged_batch(shared_model, settings, prompts, temperature):
     """Not so without a prompt: masks alone have equal logits at all places, and rounding orders them."""
@@ -92,7 +92,7 @@ def test_a_row_alone_has_the_tokens_that_it_has_in_a_ragged_batch(shared_model, 
         assert alone.passes[0] == together.passes[row]
 
 
-@hypothesis_settings(max_examples=15, deadline=None, derandomize=True)
+@hypothesis_settings(max_examples=hypothesis_settings.default.max_examples // 4)
 @given(settings=any_settings(), prompts=prompts, place=st.integers(0, 8))
 def test_fixed_words_stay(shared_model, settings, prompts, place):
     place = min(place, settings.max_new_tokens - 1)
@@ -105,8 +105,8 @@ def test_fixed_words_stay(shared_model, settings, prompts, place):
 
 
 @pytest.mark.parametrize(("steps", "block_length"), [(1, 24), (5, 24), (24, 24), (6, 8), (3, 8), (24, 1)])
-def test_the_steps_that_are_asked_for_are_taken(model, steps, block_length):
-    canvas, seen = decoded(model, PROMPTS, Settings(max_new_tokens=24, steps=steps, block_length=block_length))
+def test_the_steps_that_are_asked_for_are_taken(shared_model, steps, block_length):
+    canvas, seen = decoded(shared_model, PROMPTS, Settings(max_new_tokens=24, steps=steps, block_length=block_length))
     assert seen == steps == canvas.forward_passes
     assert (canvas.passes == steps).all()
     assert canvas.committed_at[:, -24:].min() == 1 and canvas.committed_at.max() == steps
@@ -115,11 +115,11 @@ def test_the_steps_that_are_asked_for_are_taken(model, steps, block_length):
 
 @pytest.mark.parametrize("cfg_scale", [0.0, 1.5])
 @pytest.mark.parametrize("policy", sorted(POLICIES))
-def test_a_cache_that_is_always_refreshed_changes_nothing(model, policy, cfg_scale):
-    settings = Settings(max_new_tokens=12, block_length=4, policy=policy, cfg_scale=cfg_scale, threshold=0.2)
-    plain, _ = decoded(model, PROMPTS, settings)
+def test_a_cache_that_is_always_refreshed_changes_nothing(shared_model, policy, cfg_scale):
+    settings = Settings(max_new_tokens=8, block_length=4, policy=policy, cfg_scale=cfg_scale, threshold=0.2)
+    plain, _ = decoded(shared_model, PROMPTS, settings)
     for cache in CACHES[1:]:
-        cached, _ = decoded(model, PROMPTS, replace(settings, **cache))
+        cached, _ = decoded(shared_model, PROMPTS, replace(settings, **cache))
         assert torch.equal(cached.tokens, plain.tokens)
         torch.testing.assert_close(cached.confidence, plain.confidence, atol=1e-5, rtol=0)
 

@@ -46,7 +46,7 @@ asked = st.tuples(
 )
 
 
-@hypothesis_settings(max_examples=20, deadline=None, derandomize=True)
+@hypothesis_settings(max_examples=hypothesis_settings.default.max_examples // 3)
 @given(asked=st.lists(asked, min_size=2, max_size=8))
 def test_rows_of_any_settings_that_join_at_any_step_have_the_tokens_that_they_have_alone(shared_model, asked):
     decoder, rows = Decoder(), []

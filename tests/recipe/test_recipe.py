@@ -4,7 +4,7 @@ from contextlib import suppress
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from topeng import recipe as recipes
@@ -166,7 +166,6 @@ def recipe_or_none(values: dict) -> recipes.Recipe | None:
     return None
 
 
-@settings(max_examples=60)
 @given(st.sampled_from(sorted(OPTIONS)).flatmap(lambda name: st.tuples(st.just(name), values_of(OPTIONS[name]))))
 def test_what_a_recipe_accepts_is_dumped_and_loaded_as_the_same(tmp_path_factory, option):
     *sections, last = option[0].split(".")

@@ -75,6 +75,17 @@ def test_block_diffusion_trains_on_rows_of_twice_the_tokens():
     assert large == most == 2 * small
 
 
+def test_parameters_are_counted_anew_for_another_method_rank_and_base():
+    def counts(rank, hidden):
+        adapter = {"methods": ["lora", "full"], "rank": rank}
+        recipe = recipes.parse({"adapter": adapter, "base": {"tiny": {"hidden_size": hidden, "layers": 1}}})
+        return plan.trainable_parameters(recipe, plan.base_config(recipe))
+
+    small = counts(2, 64)
+    assert counts(4, 64) == {"lora": 2 * small["lora"], "full": small["full"]} and small["lora"] < small["full"]
+    assert counts(2, 128)["lora"] > small["lora"] and counts(2, 128)["full"] > small["full"]
+
+
 def test_a_trained_base_has_no_pretraining(large):
     assert "base" not in verdict.needs_of(large).here
     assert "base" in verdict.needs_of(Recipe()).here

@@ -20,7 +20,7 @@ def until(page, script, seconds=120):
     end = time.monotonic() + seconds
     while not page.run(script):
         assert time.monotonic() < end, (script, page.complaints())
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def put(page, **values):
@@ -71,7 +71,7 @@ def slow(monkeypatch):
 
 def test_tokens_appear_where_they_are_committed_and_the_slider_goes_back(page, url, slow):
     page.open(url)
-    put(page, length="160", block="160")
+    put(page, length="120", block="120")
     ask(page)
     until(page, f"{MASKED} > 0")
     page.run("document.querySelector('#pause').click()")

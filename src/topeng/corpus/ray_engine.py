@@ -134,10 +134,10 @@ def _drive(pipe: Connection, address: str | None, folder: Path) -> None:
 
 def _connect(address: str | None, folder: Path) -> int:
     """Joins the cluster, or starts one; checks that its nodes share the folder; returns its CPUs."""
-    import ray
-
     try:
         _reach(address or "local")
+        import ray
+
         ray.init(address=address or "local", include_dashboard=None if address else False, log_to_driver=False)
         cpus = int(ray.cluster_resources().get("CPU", 0))
         blind = _nodes_that_do_not_see(folder)

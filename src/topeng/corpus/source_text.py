@@ -138,8 +138,10 @@ def _common_ngrams(texts: pa.ChunkedArray, codes: np.ndarray, templates: int) ->
 def _first_of_each(tokens: words.Tokens, codes: np.ndarray) -> np.ndarray:
     """Whether a row is the first with its text and template, [R]."""
     texts = words.fold(tokens.hashes, tokens.offsets)
-    _, first = np.unique(np.stack([codes.astype(np.uint64), texts]), axis=1, return_index=True)
-    return np.isin(np.arange(len(codes)), first)
+    order = np.lexsort((texts, codes))  # of equal ones the first stays first
+    first = np.ones(len(order), bool)
+    first[order[1:]] = (np.diff(codes[order]) != 0) | (np.diff(texts[order]) != 0)
+    return first
 
 
 def _codes(names: Sequence[str], column: pa.ChunkedArray) -> np.ndarray:

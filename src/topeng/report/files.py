@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,13 @@ def read_json(path: Path) -> Any:
 
 def templates(words: Wording | None = None, escape: bool = True) -> Environment:
     """Those of this package, with the forms of numbers as filters and the words as `t`."""
-    words = words or Wording()
-    environment = pages.templates(Path(__file__).parent, escape)
+    return _templates((words or Wording()).language, escape)
+
+
+@cache
+def _templates(language: str, escape: bool) -> Environment:
+    """Kept, as is what they compile: a run has a card for each method, and a map beside its report."""
+    words, environment = Wording(language), pages.templates(Path(__file__).parent, escape)
     environment.filters |= {form: getattr(words, form) for form in words.FORMS}
     environment.globals |= {"t": words, "dash": DASH}
     return environment

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from topeng.text.tokens import answers_in
 BYTES = {"float32": 4, "bfloat16": 2}
 NF4_BYTES = 4.127 / 8
 """A weight in 4 bits, its doubly quantised constants counted (QLoRA, arXiv 2305.14314, section 3)."""
+COUNTED: dict[tuple[str, str, str], int] = {}
+"""Trainable parameters by method, options and base: a plan and its verdict ask three times for the same."""
 
 
 def plan_of(recipe: Recipe, planned: list[Stage], run: Path) -> dict[str, Any]:
@@ -96,12 +99,13 @@ def _print_memory(needed: Mapping[str, dict[str, int]], console: Console) -> Non
 
 def trainable_parameters(recipe: Recipe, config: Any) -> dict[str, int]:
     """Trainable parameters of each method, counted on a base without weights."""
-    counts = {}
+    options, shape = replace(recipe.adapter, methods=["lora"]), config.to_json_string(use_diff=False)
     for method in recipe.adapter.methods:
-        with torch.device("meta"):
-            shape = FAMILIES[config.model_type](config)
-        counts[method], _ = methods.count_parameters(shape, method, recipe.adapter)
-    return counts
+        if (method, repr(options), shape) not in COUNTED:
+            with torch.device("meta"):
+                base = FAMILIES[config.model_type](config)
+            COUNTED[method, repr(options), shape], _ = methods.count_parameters(base, method, options)
+    return {method: COUNTED[method, repr(options), shape] for method in recipe.adapter.methods}
 
 
 def corpus_rows(recipe: Recipe) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from jinja2 import Template
+
 from topeng.generate.policies import POLICIES
 from topeng.pages import LOOK, PLAYER, own_source, page_words, templates
 from topeng.serve.asking import Models
@@ -24,12 +26,9 @@ def page(models: Models, presets: list[str], language: Literal["en", "id"], need
         f"default-src 'none'; script-src '{script_digest}'; style-src '{style_digest}'; img-src data:; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
-    words = _words(language)
-    environment = templates(HERE)
-    environment.globals |= {"t": lambda key, **values: words[key].format(**values)}
-    text = environment.get_template("page.html.jinja").render(
+    text = _template(language).render(
         language=language,
-        words=words,
+        words=_words(language),
         voices=list(models.voices),
         presets=presets,
         policies=sorted(POLICIES),
@@ -41,6 +40,13 @@ def page(models: Models, presets: list[str], language: Literal["en", "id"], need
         script=script,
     )
     return text, policy
+
+
+@cache
+def _template(language: str) -> Template:
+    environment = templates(HERE)
+    environment.globals |= {"t": lambda key, **values: _words(language)[key].format(**values)}
+    return environment.get_template("page.html.jinja")
 
 
 @cache
