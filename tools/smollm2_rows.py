@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from topeng.corpus.filters import contaminated, holding
+from topeng.corpus.filters import Benchmark, contaminated, holding
 from topeng.corpus.groups import group_table
 from topeng.corpus.schema import RIGHT, ROW_ID
 from topeng.corpus.source_text import TemplateText
@@ -63,7 +63,7 @@ def numbered(table: pa.Table) -> pa.Table:
 
 def without(table: pa.Table, texts: Path) -> pa.Table:
     """The rows that hold none of a file's texts, not even in part: NusaX translates sentences of SmSA's reviews."""
-    held = holding(contaminated(table, TemplateText.discover(table), [str(texts)]), table.num_rows)
+    held = holding(contaminated(table, TemplateText.discover(table), [Benchmark.read(str(texts))]), table.num_rows)
     return table.filter(pa.array(~held)).drop_columns([ROW_ID])
 
 
