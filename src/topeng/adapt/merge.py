@@ -125,9 +125,8 @@ class MergedWeights:
     def _changed_by(self, name: str) -> Any:
         """The adapter's module that changes a weight of the network, or None if it is unchanged."""
         module = self._changed.get(name.rpartition(".")[0])
-        return (
-            None if name.endswith(".bias") and isinstance(module, BaseTunerLayer) else module
-        )  # adapters change matrices
+        only_matrices = name.endswith(".bias") and isinstance(module, BaseTunerLayer)
+        return None if only_matrices else module
 
     def _check(self) -> None:
         """

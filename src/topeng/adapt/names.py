@@ -86,9 +86,9 @@ def _either(words: list[str], escaped: bool = False) -> str:
 def _apart(values: Mapping[str, Any], usual: Any) -> dict[str, Any]:
     """Modules with an unusual value, as patterns of peft."""
     others = sorted({value for value in values.values() if value != usual})
-    return {
-        f"^{expression([name for name in values if values[name] == other], values)}$": other for other in others
-    }  # `^` keeps peft from matching it as the end of a name
+    named = {other: [name for name in values if values[name] == other] for other in others}
+    # Without ^ peft would match the expression at the end of other names.
+    return {f"^{expression(names, values)}$": other for other, names in named.items()}
 
 
 def _module(weight: str) -> str:

@@ -32,9 +32,7 @@ class Usage(TrainerCallback, ExportableState):
         """Counts a forward pass: each masked position's share of the loss, and whether it is an end token, both [N]."""
         losses = losses.detach()
         sums = torch.stack([losses.sum(), (losses * end).sum()])
-        self._losses = (
-            self._losses.to(sums.device) + sums
-        )  # only read when it is logged, because reading waits for the device
+        self._losses = self._losses.to(sums.device) + sums  # read when it is logged: reading waits for the device
 
     def add_seconds(self, seconds: float) -> None:
         """Counts the time of the forward and backward passes of a step."""

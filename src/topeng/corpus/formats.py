@@ -63,9 +63,8 @@ def open_rows(name: str, separator: str | None = None) -> Rows:
         CorpusError: it cannot be read; the message has the line and the remedy. Raised at once or from the batches.
     """
     kind = files.ending(name)
-    if (
-        files.is_address(name) and kind in ("", ".parquet") and not (kind and "?" in name)
-    ):  # Daft would treat it as part of a glob
+    query = kind and "?" in name  # Daft would treat it as part of a glob
+    if files.is_address(name) and kind in ("", ".parquet") and not query:
         return _remote_parquet(name)
     if kind not in READERS:
         hint = " Save it as CSV (UTF-8)." if kind in (".xlsx", ".xls", ".ods") else ""

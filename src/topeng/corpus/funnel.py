@@ -72,9 +72,8 @@ class Funnel:
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in dropped.items())
         line = Table.grid(padding=(0, 3, 0, 0))  # long reasons are indented
         line.add_column(no_wrap=True)
-        line.add_row(
-            f"  {stage:<9}{rows:>12,} rows", Text(f"dropped: {reasons}" if reasons else "")
-        )  # a name may look like markup
+        told = Text(f"dropped: {reasons}" if reasons else "")  # a name may look like markup
+        line.add_row(f"  {stage:<9}{rows:>12,} rows", told)
         self._console.print(line, highlight=False)
 
     def save(self, folder: Path, **beside: Any) -> None:

@@ -58,9 +58,7 @@ def _figure(mean: float, error: float, half: float, p: float, known: bool) -> Fi
 def _resampled(values: Mapping[Key, np.ndarray], contrasts: Sequence[Contrast]) -> np.ndarray:
     """The contrasts [C, B] of draws of seeds and rows."""
     generator = np.random.default_rng(0)
-    ordered = sorted(
-        values.items(), key=lambda item: item[0]
-    )  # so that draws do not depend on the order of the methods
+    ordered = sorted(values.items(), key=lambda item: item[0])  # draws do not depend on the order of the methods
     seeds = {method: len(cells) for (method, _), cells in ordered}
     rows = {language: cells.shape[1] for (_, language), cells in ordered}
     drawn = []

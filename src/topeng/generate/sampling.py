@@ -23,9 +23,8 @@ def keep_nucleus(logits: Tensor, top_p: float) -> Tensor:
     """The logits, with -inf outside the smallest set of tokens with a probability of `top_p` (arXiv 1904.09751)."""
     ordered, order = logits.sort(dim=-1, descending=True)
     probabilities = ordered.softmax(dim=-1)
-    outside = (
-        probabilities.cumsum(dim=-1) - probabilities >= top_p
-    )  # the sum before each token, so that the first is always kept
+    before = probabilities.cumsum(dim=-1) - probabilities  # so that the first is always kept
+    outside = before >= top_p
     return logits.masked_fill(torch.zeros_like(outside).scatter_(-1, order, outside), -torch.inf)
 
 

@@ -83,9 +83,7 @@ def load_config(path: str | Path, revision: str | None = None) -> Any:
         config = family.config_class(**values)
         if config.eos_token_id is None:  # as in Dream, whose padding is its end token
             config.eos_token_id = config.pad_token_id
-        if values.get("mask_token_id") is None and _has_tokenizer(
-            path
-        ):  # as in LLaDA2.x, iLLaDA and dLLM's checkpoints
+        if values.get("mask_token_id") is None and _has_tokenizer(path):  # as in LLaDA2.x, iLLaDA and dLLM's
             tokenizer = load_tokenizer(path, revision)
             if mask := mask_token_of(tokenizer):
                 config.mask_token_id = tokenizer.convert_tokens_to_ids(mask)
@@ -145,9 +143,7 @@ def load_model(
     path = locate(path)
     config, device = load_config(path, revision), find_device(device)
     family = FAMILIES[config.model_type]
-    if (
-        device.type == "cuda" and device.index is None
-    ):  # because devices with and without a number do not compare as equal
+    if device.type == "cuda" and device.index is None:  # a device without a number never equals one with a number
         device = torch.device("cuda", torch.cuda.current_device())
     try:
         model, loading = family.from_pretrained(

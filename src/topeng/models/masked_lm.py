@@ -54,9 +54,7 @@ class WeightedCrossEntropy(torch.autograd.Function):
         hidden_grad = torch.zeros_like(hidden) if need_hidden else None
         weight_grad = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
         token_nll = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
-        head = weight.to(
-            _dtype_of_products(weight)
-        )  # once, because autocast would cast the whole weight for each chunk
+        head = weight.to(_dtype_of_products(weight))  # autocast would cast the whole weight for each chunk
         for chunk in chunks(len(targets), len(weight)):
             logits = functional.linear(hidden[chunk], head).float()
             log_p = torch.log_softmax(logits, dim=-1, out=logits)
@@ -214,9 +212,7 @@ class MaskedLMHead:
             `logits` [B, T, V], or [N, V] with `head_positions`. With `targets`, `loss` = sum of `weights * token_nll`
             and `token_nll` [N] instead.
         """
-        kwargs.setdefault(
-            "use_cache", kwargs.get("past_key_values") is not None
-        )  # otherwise all keys and values would be kept
+        kwargs.setdefault("use_cache", kwargs.get("past_key_values") is not None)  # else all keys and values are kept
         block = getattr(self.config, "attention_block", None)  # type: ignore[attr-defined]
         if block and (attention_mask is None or attention_mask.ndim == 2):
             attention_mask = _attention(input_ids, attention_mask, kwargs.get("position_ids"), block)

@@ -65,9 +65,7 @@ def stages(recipe: Recipe, run: Path, console: Console) -> list[Stage]:
         _source(recipe, console),
         *base,
         *train,
-        *chain(
-            *zip(*evaluate, strict=True)
-        ),  # likelihoods, then answers, because those of one kind may run side by side
+        *chain(*zip(*evaluate, strict=True)),  # likelihoods, then answers: those of one kind may run side by side
         _compare(recipe, models, run),
         _report(recipe, models, run),
     ]

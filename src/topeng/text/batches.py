@@ -51,10 +51,8 @@ def cut_by_tokens(
     """
     places = sorted(range(len(lengths)), key=lambda place: -lengths[place])
     longest, begins = np.array(lengths)[places], np.arange(len(places))
-    cost, start = (
-        np.zeros(len(places) + 1),
-        [0],
-    )  # for the first rows, in the best division: tokens, and the start of the last pass
+    # For the first rows, in the best division: tokens, and the start of the last pass.
+    cost, start = np.zeros(len(places) + 1), [0]
     for end in range(1, len(places) + 1):
         padded = (end - begins[:end]) * longest[:end]
         allowed = (padded <= batch_tokens) | (begins[:end] == end - 1)
