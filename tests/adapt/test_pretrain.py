@@ -94,15 +94,20 @@ def test_a_lora_is_merged_and_moves_nothing_but_what_it_adapts(run, tmp_path):
     assert all(torch.equal(after[name], before[name]) for name in after if name not in ranks)
 
 
+def assert_resumes_to(whole, run, work, monkeypatch, tiny):
+    """A pretraining that is killed after four steps and run again ends with these weights."""
+    monkeypatch.setattr(pretrain, "fit", lambda trainer, shown: fit(trainer, shown, [Kill(after=4)]))
+    with pytest.raises(Killed):
+        pretrained(run, work, **tiny)
+    monkeypatch.undo()
+    again = pretrained(run, work, **tiny)
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
 def test_a_killed_pretraining_goes_on_to_the_same_base(run, tmp_path, monkeypatch):
     tiny = {"lora_rank": 2, "anneal_steps": 5}
     whole = pretrained(run, tmp_path / "whole", **tiny)
-    monkeypatch.setattr(pretrain, "fit", lambda trainer, shown: fit(trainer, shown, [Kill(after=4)]))
-    with pytest.raises(Killed):
-        pretrained(run, tmp_path / "killed", **tiny)
-    monkeypatch.undo()
-    again = pretrained(run, tmp_path / "killed", **tiny)
-    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert_resumes_to(whole, run, tmp_path / "killed", monkeypatch, tiny)
 
 
 def batch_of(lengths):
@@ -235,12 +240,7 @@ def test_a_killed_distillation_goes_on_with_the_same_teacher(run, tmp_path, monk
     whole = pretrained(run, tmp_path / "whole", **tiny)
     plain = pretrained(run, tmp_path / "plain")
     assert any(not torch.equal(whole[name], plain[name]) for name in whole)
-    monkeypatch.setattr(pretrain, "fit", lambda trainer, shown: fit(trainer, shown, [Kill(after=4)]))
-    with pytest.raises(Killed):
-        pretrained(run, tmp_path / "killed", **tiny)
-    monkeypatch.undo()
-    again = pretrained(run, tmp_path / "killed", **tiny)
-    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert_resumes_to(whole, run, tmp_path / "killed", monkeypatch, tiny)
 
 
 def test_a_base_that_predicts_its_own_tokens_is_no_teacher(run):

@@ -58,7 +58,6 @@ class TinyOptions(Options):
         new=True,
         ge=1,
     )
-
     distillation_weight: float = option(
         0.0,
         "Share of the loss that is cross-entropy with the predictions that a converted model made as a causal model, "

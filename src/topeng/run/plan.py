@@ -100,12 +100,15 @@ def _print_memory(needed: Mapping[str, dict[str, int]], console: Console) -> Non
 def trainable_parameters(recipe: Recipe, config: Any) -> dict[str, int]:
     """Trainable parameters of each method, counted on a base without weights."""
     options, shape = replace(recipe.adapter, methods=["lora"]), config.to_json_string(use_diff=False)
+    counts = {}
     for method in recipe.adapter.methods:
-        if (method, repr(options), shape) not in COUNTED:
+        known = (method, repr(options), shape)
+        if known not in COUNTED:
             with torch.device("meta"):
                 base = FAMILIES[config.model_type](config)
-            COUNTED[method, repr(options), shape], _ = methods.count_parameters(base, method, options)
-    return {method: COUNTED[method, repr(options), shape] for method in recipe.adapter.methods}
+            COUNTED[known], _ = methods.count_parameters(base, method, options)
+        counts[method] = COUNTED[known]
+    return counts
 
 
 def corpus_rows(recipe: Recipe) -> dict[str, Any]:
